@@ -1,0 +1,10 @@
+/** Building blocks of long-lived parts: life cycle, time, randomness, logs. Imports nothing of ours. */
+export * from "./backoff.ts";
+export * from "./clock.ts";
+export * from "./log.ts";
+export * from "./loop.ts";
+export * from "./probe.ts";
+export * from "./random.ts";
+export * from "./semaphore.ts";
+export * from "./service.ts";
+export * from "./singleFlight.ts";
