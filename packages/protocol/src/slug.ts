@@ -1,0 +1,29 @@
+/**
+ * The slug of a name (spec/02 1.5): combining marks dropped, lower case, every run of other characters than `a-z0-9`
+ * becomes one `-`, no `-` at the ends, at most 63 characters. May be empty.
+ */
+export const slugify = (name: string): string =>
+  name
+    .normalize("NFD")
+    .replace(/\p{M}/gu, "")
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-+|-+$/g, "")
+    .slice(0, 63)
+    .replace(/-+$/, "");
+
+/**
+ * A git remote as it is stored and compared (spec/02 1.5): lower case, without scheme, user, `.git` and trailing
+ * slashes, `git@host:path` as `host/path`.
+ */
+export const normalizeGitRemote = (remote: string): string => {
+  let text = remote.trim().toLowerCase();
+  const scp = /^[^/@]+@([^/:]+):(?!\/\/)(.*)$/.exec(text);
+  if (scp) text = `${scp[1]}/${scp[2]}`;
+  return text
+    .replace(/^[a-z][a-z0-9+.-]*:\/\//, "")
+    .replace(/^[^/@]*@/, "")
+    .replace(/\/+$/, "")
+    .replace(/\.git$/, "")
+    .replace(/\/+$/, "");
+};
