@@ -1,0 +1,76 @@
+import { type Log, Semaphore, type Service } from "@rootstock/service";
+import { Kysely, PostgresDialect, type Transaction } from "kysely";
+import pg from "pg";
+import type { Tables } from "./tables.ts";
+
+/** Where statements run: the pool, or one transaction on it. */
+export type Db = Kysely<Tables> | Transaction<Tables>;
+
+export interface DatabaseOptions {
+  /** May point at a transaction-pooling proxy. */
+  readonly url: string;
+  /** Whether the proxy is there: session settings would then reach other clients' statements, and are left to the role. */
+  readonly pooled: boolean;
+  readonly poolSize: number;
+  /** Names the replica in `pg_stat_activity`. */
+  readonly applicationName: string;
+  readonly log: Log;
+}
+
+/** Longer than any call may take (25 s), so that it only ends what nobody waits for any more. */
+const STATEMENT_TIMEOUT_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 5_000;
+
+/** The pool of a replica. Errors of idle connections are logged; the next statement opens a new connection. */
+export class Database implements Service {
+  readonly db: Kysely<Tables>;
+  readonly #pool: pg.Pool;
+  readonly #background: Semaphore;
+  #ended: Promise<void> | undefined;
+
+  constructor(options: DatabaseOptions) {
+    this.#pool = new pg.Pool({
+      connectionString: options.url,
+      max: options.poolSize,
+      application_name: options.applicationName,
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+      idleTimeoutMillis: 60_000,
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+    });
+    // Without these listeners a database restart ends the process.
+    this.#pool.on("error", (err) => options.log.warn({ err }, "idle database connection lost"));
+    this.#pool.on("connect", (client) => {
+      client.on("error", (err) => options.log.debug({ err }, "database connection lost"));
+      if (options.pooled) return;
+      client
+        .query(
+          `set statement_timeout = ${STATEMENT_TIMEOUT_MS}; set idle_in_transaction_session_timeout = ${STATEMENT_TIMEOUT_MS}`,
+        )
+        .catch((err: unknown) => options.log.warn({ err }, "database session settings refused"));
+    });
+    this.db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: this.#pool }) });
+    this.#background = new Semaphore(Math.max(1, Math.floor(options.poolSize / 2)));
+  }
+
+  async start(): Promise<void> {}
+
+  /** Waits for the statements under way, then closes every connection. */
+  stop(): Promise<void> {
+    this.#ended ??= this.db.destroy();
+    return this.#ended;
+  }
+
+  /**
+   * Runs work that nobody waits for (reconnect storms, drains, sweeps): at most half of the pool at once, so that calls
+   * never queue behind it.
+   */
+  background<T>(work: () => Promise<T>): Promise<T> {
+    return this.#background.run(work);
+  }
+
+  /** Connections of the pool: open, idle, and callers that wait for one. */
+  stats(): { readonly total: number; readonly idle: number; readonly waiting: number } {
+    return { total: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount };
+  }
+}

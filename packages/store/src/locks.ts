@@ -1,0 +1,18 @@
+/** Every advisory lock key of the hub, in one place so that no two jobs share one. Replicas' own keys lie above 2^32. */
+export const LOCK_KEYS = {
+  migrate: 0x5c20_0001,
+  replicaReaper: 0x5c20_0010,
+  stuckDispatches: 0x5c20_0011,
+  undeliveredMessages: 0x5c20_0012,
+  offlineAgents: 0x5c20_0013,
+  stalledAgents: 0x5c20_0014,
+  offlineRuntimeBrokers: 0x5c20_0015,
+  deletedAgents: 0x5c20_0016,
+  seenNonces: 0x5c20_0017,
+  joinTokens: 0x5c20_0018,
+  idempotencyKeys: 0x5c20_0019,
+  changeLog: 0x5c20_001a,
+  oldPayloads: 0x5c20_001b,
+} as const;
+
+export type LockName = keyof typeof LOCK_KEYS;
