@@ -1,0 +1,36 @@
+import { type EventOptions, type HubEvent, readEvents } from "./events.ts";
+import { Http, type HttpOptions } from "./http.ts";
+import { ProjectAgents } from "./resources/agents.ts";
+import { Projects } from "./resources/projects.ts";
+import { RuntimeBrokers } from "./resources/runtimeBrokers.ts";
+import { System } from "./resources/system.ts";
+
+/**
+ * A hub, seen by one user.
+ * @example
+ * const hub = new HubClient({ baseUrl: "http://127.0.0.1:8787", token });
+ * const { agent } = await hub.agents(project.id).create({ name: "demo" });
+ */
+export class HubClient {
+  readonly http: Http;
+  readonly projects: Projects;
+  readonly runtimeBrokers: RuntimeBrokers;
+  readonly system: System;
+
+  constructor(options: HttpOptions) {
+    this.http = new Http(options);
+    this.projects = new Projects(this.http);
+    this.runtimeBrokers = new RuntimeBrokers(this.http);
+    this.system = new System(this.http);
+  }
+
+  /** The agents of one project, given by its id. */
+  agents(projectId: string): ProjectAgents {
+    return new ProjectAgents(this.http, projectId);
+  }
+
+  /** Live events, resumed after every cut; see `readEvents`. */
+  events(options: EventOptions): AsyncGenerator<HubEvent> {
+    return readEvents(this.http, options);
+  }
+}

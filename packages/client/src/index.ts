@@ -1,0 +1,9 @@
+/** A typed client of the hub's HTTP interface: what the command line and the tests need, over the platform's `fetch`. */
+export * from "./client.ts";
+export * from "./errors.ts";
+export type { EventOptions, HubEvent } from "./events.ts";
+export { Http, type HttpOptions, type RequestOptions, type RetryOptions } from "./http.ts";
+export * from "./resources/agents.ts";
+export * from "./resources/projects.ts";
+export * from "./resources/runtimeBrokers.ts";
+export * from "./resources/system.ts";
