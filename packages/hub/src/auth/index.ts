@@ -1,0 +1,2 @@
+/** Who calls, and what they may do. */
+export * from "./principal.ts";

@@ -1,0 +1,45 @@
+import type { Uuid } from "@rootstock/protocol";
+
+/** Who makes a request, as the credentials prove it (spec/03 section 1). Nothing is taken from the request itself. */
+export type Principal =
+  | { readonly kind: "nobody" }
+  | UserPrincipal
+  | AgentPrincipal
+  | { readonly kind: "runtimeBroker"; readonly id: Uuid }
+  /** Another replica of this hub. */
+  | { readonly kind: "replica"; readonly instanceId: Uuid }
+  /** A metrics collector with the scrape token. */
+  | { readonly kind: "scraper" };
+
+export interface UserPrincipal {
+  readonly kind: "user";
+  readonly id: Uuid;
+  readonly email: string;
+  readonly displayName: string;
+  readonly role: "admin" | "member" | "viewer";
+}
+
+export interface AgentPrincipal {
+  readonly kind: "agent";
+  readonly id: Uuid;
+  readonly projectId: Uuid;
+  readonly scopes: readonly string[];
+  /** Root first, the direct parent last. */
+  readonly ancestry: readonly Uuid[];
+}
+
+export const NOBODY: Principal = { kind: "nobody" };
+
+/** A name for logs and idempotency keys: unique per principal, and no secret. */
+export const principalName = (p: Principal): string => {
+  switch (p.kind) {
+    case "user":
+    case "agent":
+    case "runtimeBroker":
+      return `${p.kind}:${p.id}`;
+    case "replica":
+      return `replica:${p.instanceId}`;
+    default:
+      return p.kind;
+  }
+};

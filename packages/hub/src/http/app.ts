@@ -1,0 +1,169 @@
+import { HubError } from "@rootstock/protocol";
+import type { Base, Log } from "@rootstock/service";
+import { type Context, Hono } from "hono";
+import { NOBODY, type Principal, principalName } from "../auth/index.ts";
+import type { Metrics } from "../metrics/index.ts";
+import type { Call, Route } from "../routes/index.ts";
+import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./body.ts";
+import { renderError, toHubError } from "./errors.ts";
+import { validate } from "./validate.ts";
+
+/** What proves a caller's identity: everything of a request that a signature or a token may be checked against. */
+export interface Credentials {
+  readonly method: string;
+  readonly path: string;
+  /** Raw query without `?`. */
+  readonly query: string;
+  readonly headers: Headers;
+  /** Reads the body; only signed requests need it before they are known. */
+  readonly body: () => Promise<Buffer>;
+}
+
+export interface AppOptions {
+  readonly routes: readonly Route[];
+  readonly authenticate: (credentials: Credentials) => Promise<Principal>;
+  readonly publicUrl: string | undefined;
+  /** Whether a forwarded scheme and host of this request's peer may be believed. */
+  readonly trustsPeer: (c: Context) => boolean;
+  readonly metrics: Metrics;
+  /** True while the replica drains: clients are asked to open their next connection elsewhere. */
+  readonly draining: () => boolean;
+}
+
+const LEGACY_HEADERS = {
+  deprecation: "true",
+  sunset: "Sun, 01 Nov 2026 00:00:00 GMT",
+  link: '</api/v1/projects/>; rel="successor-version"',
+};
+
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
+
+/** The HTTP face of a replica: every declared route, and one rendering of every refusal. */
+export const createApp = (base: Base, options: AppOptions): Hono => {
+  const app = new Hono();
+  const paths = new Set<string>();
+
+  for (const route of options.routes) {
+    const serve = (c: Context) => answer(c, route);
+    app.on(route.method, route.path, serve);
+    paths.add(route.path);
+    const legacy = legacyPath(route.path);
+    if (legacy === undefined) continue;
+    paths.add(legacy);
+    app.on(route.method, legacy, async (c) => {
+      const response = await serve(c);
+      for (const [name, value] of Object.entries(LEGACY_HEADERS)) response.headers.set(name, value);
+      return response;
+    });
+  }
+  for (const path of paths)
+    app.all(path, (c) =>
+      answer(c, undefined, new HubError("method_not_allowed", `${c.req.method} is not allowed here`)),
+    );
+  app.notFound((c) => answer(c, undefined, new HubError("not_found", "no such path")));
+
+  /** Runs `route`, or refuses with `refusal`; logs and measures either. */
+  const answer = async (c: Context, route: Route | undefined, refusal?: HubError): Promise<Response> => {
+    const started = base.clock.elapsed();
+    const given = c.req.header("x-request-id");
+    const requestId = given && REQUEST_ID.test(given) ? given : base.random.uuid();
+    const log = base.log.child({ requestId });
+    const known: { principal: Principal } = { principal: NOBODY };
+    let response: Response;
+    try {
+      response = await handle(c, route, refusal, requestId, log, known);
+    } catch (err) {
+      response = renderError(toHubError(err, log), requestId);
+    }
+    response.headers.set("x-request-id", requestId);
+    if (options.draining()) response.headers.set("connection", "close");
+    const seconds = (base.clock.elapsed() - started) / 1000;
+    const name = route?.path ?? "none";
+    options.metrics.requests.observe({ route: name, method: c.req.method, status: response.status }, seconds);
+    log[route?.quiet ? "debug" : "info"](
+      {
+        method: c.req.method,
+        route: name,
+        status: response.status,
+        principal: principalName(known.principal),
+        ms: Math.round(seconds * 1e5) / 100,
+      },
+      "request",
+    );
+    return response;
+  };
+
+  const handle = async (
+    c: Context,
+    route: Route | undefined,
+    refusal: HubError | undefined,
+    requestId: string,
+    log: Log,
+    known: { principal: Principal },
+  ): Promise<Response> => {
+    const url = new URL(c.req.url);
+    let body: Promise<Buffer> | undefined;
+    const readOnce = () => {
+      body ??= readBody(c.req.raw, route?.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES);
+      return body;
+    };
+    if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
+    else
+      known.principal = await options.authenticate({
+        method: c.req.method,
+        path: decodePath(url.pathname),
+        query: url.search.slice(1),
+        headers: c.req.raw.headers,
+        body: readOnce,
+      });
+    const principal = known.principal;
+    if (principal.kind === "nobody" && route?.access.name !== "anyone")
+      throw new HubError("unauthorized", "missing authorization header");
+    if (refusal) throw refusal;
+    if (!route) throw new HubError("not_found", "no such path");
+    if (!route.access.allows(principal))
+      throw new HubError("forbidden", `only ${route.access.name} may do this`, {
+        details: { route: route.path, reason: `not one of: ${route.access.name}` },
+      });
+    const rawBody = await readOnce();
+    const call: Call = {
+      principal,
+      params: c.req.param() as Record<string, string>,
+      query: route.query ? validate(route.query, c.req.query(), "query") : c.req.query(),
+      body: route.body ? validate(route.body, parseJson(rawBody), "body") : undefined,
+      rawBody,
+      headers: c.req.raw.headers,
+      method: c.req.method,
+      path: url.pathname,
+      origin: originOf(c, url, options),
+      requestId,
+      log,
+      signal: c.req.raw.signal,
+    };
+    return route.handler(call);
+  };
+
+  return app;
+};
+
+/** The twin below /groves of a path below /projects, where old clients repeat what got 404 (spec/02 1.6). */
+export const legacyPath = (path: string): string | undefined =>
+  path === "/api/v1/projects" || path.startsWith("/api/v1/projects/")
+    ? path.replace("/api/v1/projects", "/api/v1/groves")
+    : undefined;
+
+const decodePath = (path: string): string => {
+  try {
+    return decodeURIComponent(path);
+  } catch (err) {
+    throw new HubError("invalid_request", "the path is not valid percent-encoding", { cause: err });
+  }
+};
+
+const originOf = (c: Context, url: URL, options: AppOptions): string => {
+  if (options.publicUrl) return options.publicUrl;
+  if (!options.trustsPeer(c)) return url.origin;
+  const scheme = c.req.header("x-forwarded-proto")?.split(",")[0]?.trim() ?? url.protocol.replace(":", "");
+  const host = c.req.header("x-forwarded-host")?.split(",")[0]?.trim() ?? url.host;
+  return /^https?$/.test(scheme) && /^[A-Za-z0-9.:[\]-]+$/.test(host) ? `${scheme}://${host}` : url.origin;
+};

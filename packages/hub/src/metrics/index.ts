@@ -1,0 +1,2 @@
+/** What a replica counts. */
+export * from "./metrics.ts";

@@ -1,0 +1,3 @@
+/** Routes per resource: parse, allow, act, reply. */
+export * from "./access.ts";
+export * from "./route.ts";

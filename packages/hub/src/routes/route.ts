@@ -1,0 +1,80 @@
+import type { Log } from "@rootstock/service";
+import type { z } from "zod";
+import type { Principal } from "../auth/index.ts";
+import type { AccessRule } from "./access.ts";
+
+/** A request as a handler sees it: who calls, and what was sent, already checked. */
+export interface Call<Query = unknown, Body = unknown> {
+  readonly principal: Principal;
+  /** Path parameters, percent-decoded. */
+  readonly params: Readonly<Record<string, string>>;
+  readonly query: Query;
+  readonly body: Body;
+  /** The bytes as they came: what signatures and idempotency keys cover. */
+  readonly rawBody: Buffer;
+  readonly headers: Headers;
+  readonly method: string;
+  /** Path without the query. */
+  readonly path: string;
+  /** Where the client believes it is, for links: the configured public URL or the request's own origin. */
+  readonly origin: string;
+  readonly requestId: string;
+  readonly log: Log;
+  /** Aborts when the client goes away. Accepted work goes on all the same. */
+  readonly signal: AbortSignal;
+}
+
+/** An answer. `json` and `empty` make the usual ones; a `Response` is for streams and plain text. */
+export type Reply = Response;
+
+interface RouteBase {
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  /** With `:name` parameters. A path below /api/v1/projects is served below /api/v1/groves too (spec/02 1.6). */
+  readonly path: string;
+  readonly access: AccessRule;
+  /** The most bytes of a body; 1 MiB unless said otherwise. */
+  readonly maxBodyBytes?: number;
+  /** Answered directly from `headers`-less stores: skips the request log at info level (health checks, metrics). */
+  readonly quiet?: boolean;
+}
+
+/** A declared route. One without an access rule does not compile: the default is nobody. */
+export interface Route extends RouteBase {
+  readonly query: z.ZodType | undefined;
+  readonly body: z.ZodType | undefined;
+  readonly handler: (call: Call) => Promise<Reply> | Reply;
+}
+
+interface RouteDeclaration<Q extends z.ZodType | undefined, B extends z.ZodType | undefined> extends RouteBase {
+  /** The query's parameters; every one is text or absent. */
+  readonly query?: Q;
+  /**
+   * The JSON body. A schema that accepts `{}` accepts an empty body, as the clients send none for actions without
+   * arguments.
+   */
+  readonly body?: B;
+  readonly handler: (
+    call: Call<
+      Q extends z.ZodType ? z.output<Q> : Readonly<Record<string, string>>,
+      B extends z.ZodType ? z.output<B> : undefined
+    >,
+  ) => Promise<Reply> | Reply;
+}
+
+/** Declares a route; the handler's types follow from the schemas. */
+export const route = <Q extends z.ZodType | undefined = undefined, B extends z.ZodType | undefined = undefined>(
+  declaration: RouteDeclaration<Q, B>,
+): Route => ({
+  ...declaration,
+  query: declaration.query,
+  body: declaration.body,
+  // The app parses with the very schemas that the handler's type came from.
+  handler: declaration.handler as Route["handler"],
+});
+
+/** A JSON answer. */
+export const json = (status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): Reply =>
+  new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json", ...headers } });
+
+/** 204. */
+export const empty = (): Reply => new Response(null, { status: 204 });
