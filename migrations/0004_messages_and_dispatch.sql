@@ -42,6 +42,8 @@ create table messages (
   check (state is distinct from 'pending' and state is distinct from 'delivering' or agent_id is not null)
 );
 create index messages_undelivered on messages (agent_id, seq) where state in ('pending', 'delivering');
+-- One message of an agent is on the wire at a time, whatever two replicas believe of themselves.
+create unique index messages_one_in_flight on messages (agent_id) where state = 'delivering';
 create index messages_undelivered_by_runtime_broker on messages (runtime_broker_id, seq)
   where state in ('pending', 'delivering');
 create index messages_delivering on messages (claimed_by) where state = 'delivering';

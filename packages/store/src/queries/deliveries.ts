@@ -1,0 +1,226 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type Selectable, sql } from "kysely";
+import type { Db } from "../database.ts";
+import type { MessageState, MessagesTable } from "../tables.ts";
+import type { Claim, HeldSocket } from "./dispatches.ts";
+
+/**
+ * Messages on their way to agents (design section 5): pending → delivering → delivered | failed. One message of an
+ * agent is in flight at a time (a unique index says so); order is `seq`.
+ */
+
+export type MessageRow = Selectable<MessagesTable>;
+
+/** How long after `running` an agent that has reported nothing is taken to listen. */
+const LISTENS_AFTER_SECONDS = 15;
+
+/** Whether the agent `a` takes messages now: it runs, and has reported an activity since its start, or long enough ago. */
+const listens = sql<boolean>`(a.phase = 'running' and a.deleted_at is null
+  and (a.ready_at is not null or a.running_since is null
+    or a.running_since <= now() - make_interval(secs => ${sql.lit(LISTENS_AFTER_SECONDS)})))`;
+
+export interface NewMessage {
+  readonly id: Uuid;
+  readonly projectId: Uuid;
+  readonly agentId: Uuid | null;
+  readonly runtimeBrokerId: Uuid | null;
+  readonly sender: string;
+  readonly senderId: Uuid | null;
+  readonly recipient: string;
+  readonly recipientId: Uuid | null;
+  readonly msg: string;
+  readonly type: string;
+  readonly urgent: boolean;
+  readonly broadcasted: boolean;
+  readonly groupId: string | null;
+  readonly channel: string | null;
+  readonly threadId: string | null;
+  readonly envelope: Readonly<Record<string, unknown>>;
+  readonly interrupt: boolean;
+  readonly holdReason: string | null;
+  readonly createdBy: Uuid | null;
+  readonly traceparent: string | null;
+}
+
+export interface AcceptedMessage {
+  readonly id: Uuid;
+  readonly seq: string;
+  readonly state: MessageState | null;
+}
+
+const values = (
+  m: NewMessage,
+) => sql`${m.id}::uuid, ${m.projectId}::uuid, ${m.agentId}::uuid, ${m.runtimeBrokerId}::uuid,
+  ${m.sender}, ${m.senderId}::uuid, ${m.recipient}, ${m.recipientId}::uuid, ${m.msg}, ${m.type}, ${m.urgent}::boolean,
+  ${m.broadcasted}::boolean, ${m.groupId}, ${m.channel}, ${m.threadId}, ${JSON.stringify(m.envelope)}::jsonb,
+  ${m.interrupt}::boolean, ${m.createdBy}::uuid, ${m.traceparent}`;
+
+const columns =
+  sql.raw(`id, project_id, agent_id, runtime_broker_id, sender, sender_id, recipient, recipient_id, msg, type,
+  urgent, broadcasted, group_id, channel, thread_id, envelope, interrupt, created_by, traceparent`);
+
+/** Stores a message that waits for its agent. */
+export const insertPendingMessage = async (db: Db, m: NewMessage): Promise<AcceptedMessage> => {
+  const { rows } = await sql<AcceptedMessage>`
+    insert into messages (${columns}, hold_reason, state)
+    values (${values(m)}, ${m.holdReason}, 'pending') returning id, seq, state`.execute(db);
+  return only(rows);
+};
+
+/** Stores a message to a person: it is delivered by being read. */
+export const insertInboxMessage = async (db: Db, m: NewMessage): Promise<AcceptedMessage> => {
+  const { rows } = await sql<AcceptedMessage>`
+    insert into messages (${columns}) values (${values(m)}) returning id, seq, state`.execute(db);
+  return only(rows);
+};
+
+/**
+ * Stores a message already claimed for the socket that this replica holds, if nothing of its agent is undelivered and
+ * the agent listens. Undefined when not: then it goes the common way, as pending.
+ */
+export const insertClaimedMessage = async (
+  db: Db,
+  p: { readonly message: NewMessage; readonly claim: Claim },
+): Promise<AcceptedMessage | undefined> => {
+  const m = p.message;
+  const { rows } = await sql<AcceptedMessage>`
+    with fence as materialized (
+      select 1 from runtime_brokers where id = ${m.runtimeBrokerId} and connected_hub_id = ${p.claim.instanceId}
+        and connected_session_id = ${p.claim.sessionId} for share
+    )
+    insert into messages (${columns}, state, claimed_by, claim_session, attempts)
+    select ${values(m)}, 'delivering', ${p.claim.instanceId}::uuid, ${p.claim.sessionId}::uuid, 1
+      from agents a, fence
+     where a.id = ${m.agentId} and ${listens}
+       and not exists (select from messages o where o.agent_id = a.id and o.state in ('pending', 'delivering'))
+    on conflict (agent_id) where state = 'delivering' do nothing
+    returning id, seq, state`.execute(db);
+  return rows[0];
+};
+
+/**
+ * Claims, for each agent that listens and has none in flight, its first pending message: at most `slots` for each
+ * socket held. Not SKIP LOCKED: skipping a locked message would let a later one overtake it.
+ */
+export const claimMessages = async (
+  db: Db,
+  p: { readonly instanceId: Uuid; readonly sockets: readonly HeldSocket[]; readonly busyAgents: readonly Uuid[] },
+): Promise<MessageRow[]> => {
+  const { rows } = await sql<MessageRow>`
+    with held as materialized (
+      select rb.id, h.session, h.slots
+        from unnest(${uuids(p.sockets.map((s) => s.runtimeBrokerId))}, ${uuids(p.sockets.map((s) => s.sessionId))},
+                    ${ints(p.sockets.map((s) => s.slots))}) as h(id, session, slots)
+        join runtime_brokers rb on rb.id = h.id
+         and rb.connected_hub_id = ${p.instanceId} and rb.connected_session_id = h.session
+       order by rb.id for share of rb
+    ), first as materialized (
+      select ranked.id, ranked.session from held
+       cross join lateral (
+         select head.id, held.session from agents a
+          cross join lateral (
+            select m.id, m.seq from messages m
+             where m.agent_id = a.id and m.state = 'pending' order by m.seq limit 1) as head
+          where a.runtime_broker_id = held.id and ${listens}
+            and not exists (select from messages f where f.agent_id = a.id and f.state = 'delivering')
+            and a.id <> all(${uuids(p.busyAgents)})
+          order by head.seq limit held.slots) as ranked
+    ), next as materialized (
+      select m.id, first.session from first join messages m on m.id = first.id
+       where m.state = 'pending' order by m.id for update of m
+    )
+    update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
+        attempts = m.attempts + 1, hold_reason = null
+      from next where m.id = next.id
+    returning m.*`.execute(db);
+  return rows;
+};
+
+/** A message whose delivery ended, and the claim under which it went. */
+export interface EndedDelivery {
+  readonly id: Uuid;
+  readonly sessionId: Uuid;
+}
+
+const ended = (deliveries: readonly EndedDelivery[]) => sql`
+  (select e.id, e.session from unnest(${uuids(deliveries.map((d) => d.id))}, ${uuids(deliveries.map((d) => d.sessionId))})
+     as e(id, session))`;
+
+/** See `stillOurs` of dispatches: a claim that was voided counts while the socket that acknowledged still owns. */
+const stillOurs = (instanceId: Uuid) => sql`(
+    (m.state = 'delivering' and m.claimed_by = ${instanceId} and m.claim_session = e.session)
+    or (m.state = 'pending' and exists (select from runtime_brokers rb where rb.id = m.runtime_broker_id
+        and rb.connected_hub_id = ${instanceId} and rb.connected_session_id = e.session for share)))`;
+
+/** Marks acknowledged messages delivered. Those whose claim has moved on are left alone. Returns the ids that counted. */
+export const settleDelivered = async (
+  db: Db,
+  p: { readonly instanceId: Uuid; readonly deliveries: readonly EndedDelivery[] },
+): Promise<Uuid[]> => {
+  const { rows } = await sql<{ id: Uuid }>`
+    with locked as materialized (
+      select m.id from messages m join ${ended(p.deliveries)} e on e.id = m.id
+       where ${stillOurs(p.instanceId)} order by m.id for update of m)
+    update messages m set state = 'delivered', dispatched_at = now(), claimed_by = null, claim_session = null, error = null
+      from locked where m.id = locked.id returning m.id`.execute(db);
+  return rows.map((r) => r.id);
+};
+
+/** Marks a message failed for good. False when the claim has moved on. */
+export const failMessage = async (
+  db: Db,
+  p: { readonly instanceId: Uuid; readonly delivery: EndedDelivery; readonly error: string },
+): Promise<boolean> => {
+  const { numAffectedRows } = await sql`
+    update messages m set state = 'failed', error = ${p.error}, claimed_by = null, claim_session = null
+      from ${ended([p.delivery])} e where m.id = e.id and ${stillOurs(p.instanceId)}`.execute(db);
+  return numAffectedRows === 1n;
+};
+
+/** Gives messages back: pending again, with the reason why they wait. */
+export const releaseMessages = async (
+  db: Db,
+  p: { readonly instanceId: Uuid; readonly deliveries: readonly EndedDelivery[]; readonly reason: string },
+): Promise<void> => {
+  await sql`
+    update messages m set state = 'pending', hold_reason = ${p.reason}, claimed_by = null, claim_session = null
+      from ${ended(p.deliveries)} e
+     where m.id = e.id and m.state = 'delivering' and m.claimed_by = ${p.instanceId} and m.claim_session = e.session
+  `.execute(db);
+};
+
+export interface MessageOutcome {
+  readonly id: Uuid;
+  readonly state: MessageState | null;
+  readonly holdReason: string | null;
+  readonly error: string | null;
+}
+
+/** Where these messages stand; missing ones are left out. */
+export const messageOutcomes = (db: Db, ids: readonly Uuid[]): Promise<MessageOutcome[]> =>
+  db
+    .selectFrom("messages")
+    .select(["id", "state", "hold_reason as holdReason", "error"])
+    .where("id", "in", ids)
+    .execute();
+
+/** Fails what an agent that is about to be deleted will never receive. Returns the ids. */
+export const failUndeliveredOfAgent = async (db: Db, agentId: Uuid, error: string): Promise<Uuid[]> => {
+  const rows = await db
+    .updateTable("messages")
+    .set({ state: "failed", error, claimed_by: null, claim_session: null })
+    .where("agent_id", "=", agentId)
+    .where("state", "in", ["pending", "delivering"])
+    .returning("id")
+    .execute();
+  return rows.map((r) => r.id);
+};
+
+const only = <T>(rows: readonly T[]): T => {
+  const [row] = rows;
+  if (!row) throw new Error("an insert returned no row");
+  return row;
+};
+
+const uuids = (ids: readonly Uuid[]) => sql`${[...ids]}::uuid[]`;
+const ints = (numbers: readonly number[]) => sql`${[...numbers]}::int[]`;

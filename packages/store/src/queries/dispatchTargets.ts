@@ -1,0 +1,140 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type RawBuilder, sql } from "kysely";
+import type { Db } from "../database.ts";
+import type { RuntimeBrokerStatus, SharedDir } from "../tables.ts";
+import type { AgentRow } from "./lifecycle.ts";
+
+/** An agent with everything that decides whether and how an operation reaches it: one query. */
+export interface DispatchTarget {
+  readonly agent: AgentRow;
+  readonly project: {
+    readonly id: Uuid;
+    readonly name: string;
+    readonly slug: string;
+    readonly gitRemote: string | null;
+    readonly ownerId: Uuid | null;
+    readonly labels: Readonly<Record<string, string>>;
+    readonly sharedDirs: readonly SharedDir[];
+  };
+  /** Null when the agent has none. */
+  readonly runtimeBroker: TargetRuntimeBroker | null;
+  /** Where the project lies on that runtime broker, if it said. */
+  readonly localPath: string | null;
+}
+
+export interface TargetRuntimeBroker {
+  readonly id: Uuid;
+  readonly name: string;
+  readonly status: RuntimeBrokerStatus;
+  readonly connectedHubId: Uuid | null;
+  readonly connectedSessionId: Uuid | null;
+  /** Seconds since its last socket ended; null while connected, or when it never had one. */
+  readonly awaySeconds: number | null;
+}
+
+/** The SELECT of one target; `where` picks the agents. */
+const selectTargets = (db: Db, where: RawBuilder<unknown>): Promise<DispatchTarget[]> =>
+  sql<JoinedRow>`
+    select a.*,
+           p.name as p_name, p.slug as p_slug, p.git_remote as p_git_remote, p.owner_id as p_owner_id,
+           p.labels as p_labels, p.shared_dirs as p_shared_dirs,
+           rb.name as rb_name, rb.status as rb_status, rb.connected_hub_id as rb_hub, rb.connected_session_id as rb_session,
+           extract(epoch from now() - rb.disconnected_at)::float8 as rb_away,
+           pp.local_path as pp_local_path
+      from agents a
+      join projects p on p.id = a.project_id
+      left join runtime_brokers rb on rb.id = a.runtime_broker_id
+      left join project_providers pp on pp.project_id = a.project_id and pp.runtime_broker_id = a.runtime_broker_id
+     where ${where}`
+    .execute(db)
+    .then(({ rows }) => rows.map(toTarget));
+
+interface JoinedRow extends AgentRow {
+  readonly p_name: string;
+  readonly p_slug: string;
+  readonly p_git_remote: string | null;
+  readonly p_owner_id: Uuid | null;
+  readonly p_labels: Readonly<Record<string, string>>;
+  readonly p_shared_dirs: readonly SharedDir[];
+  readonly rb_name: string | null;
+  readonly rb_status: RuntimeBrokerStatus | null;
+  readonly rb_hub: Uuid | null;
+  readonly rb_session: Uuid | null;
+  readonly rb_away: number | null;
+  readonly pp_local_path: string | null;
+}
+
+const toTarget = (row: JoinedRow): DispatchTarget => {
+  const {
+    p_name,
+    p_slug,
+    p_git_remote,
+    p_owner_id,
+    p_labels,
+    p_shared_dirs,
+    rb_name,
+    rb_status,
+    rb_hub,
+    rb_session,
+    rb_away,
+    pp_local_path,
+    ...agent
+  } = row;
+  return {
+    agent,
+    project: {
+      id: agent.project_id,
+      name: p_name,
+      slug: p_slug,
+      gitRemote: p_git_remote,
+      ownerId: p_owner_id,
+      labels: p_labels,
+      sharedDirs: p_shared_dirs,
+    },
+    runtimeBroker:
+      agent.runtime_broker_id === null || rb_name === null || rb_status === null
+        ? null
+        : {
+            id: agent.runtime_broker_id,
+            name: rb_name,
+            status: rb_status,
+            connectedHubId: rb_hub,
+            connectedSessionId: rb_session,
+            awaySeconds: rb_away,
+          },
+    localPath: pp_local_path,
+  };
+};
+
+/** The agent with this id, deleted or not. */
+export const targetById = async (db: Db, agentId: Uuid): Promise<DispatchTarget | undefined> =>
+  (await selectTargets(db, sql`a.id = ${agentId}`))[0];
+
+/** The project's agent with this slug; a live one before a deleted one, the newest of those. */
+export const targetBySlug = async (
+  db: Db,
+  p: { readonly projectId: Uuid; readonly slug: string },
+): Promise<DispatchTarget | undefined> =>
+  (
+    await selectTargets(
+      db,
+      sql`a.project_id = ${p.projectId} and a.slug = ${p.slug}
+        order by a.deleted_at is not null, a.deleted_at desc limit 1`,
+    )
+  )[0];
+
+/** Live agents with this slug in any project: `/agents/{slug}` is served when it is one (spec/02 2.1). */
+export const targetsBySlug = (db: Db, slug: string): Promise<DispatchTarget[]> =>
+  selectTargets(db, sql`a.slug = ${slug} and a.deleted_at is null limit 2`);
+
+/** The project's running agents, oldest first: whom a broadcast or a stop of all reaches. */
+export const runningTargets = (db: Db, projectId: Uuid | null): Promise<DispatchTarget[]> =>
+  selectTargets(
+    db,
+    sql`a.phase = 'running' and a.deleted_at is null
+      and (${projectId}::uuid is null or a.project_id = ${projectId}::uuid) order by a.created, a.id`,
+  );
+
+/** Every agent of the project, deleted ones included. */
+export const targetsOfProject = (db: Db, projectId: Uuid): Promise<DispatchTarget[]> =>
+  selectTargets(db, sql`a.project_id = ${projectId}`);

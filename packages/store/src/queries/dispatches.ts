@@ -1,0 +1,200 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type Selectable, sql } from "kysely";
+import type { Db } from "../database.ts";
+import type { BrokerDispatchTable, DispatchOp } from "../tables.ts";
+
+/**
+ * Lifecycle intents (design section 5): pending → in_progress → done | failed, pending → expired. Every claim reads the
+ * runtime broker's affinity row FOR SHARE in its own statement, so that it cannot commit beside a newer socket's claim;
+ * every settling statement repeats the claim.
+ */
+
+export type DispatchRow = Selectable<BrokerDispatchTable>;
+
+/** A socket that a replica holds, and how many more requests it takes now. */
+export interface HeldSocket {
+  readonly runtimeBrokerId: Uuid;
+  readonly sessionId: Uuid;
+  readonly slots: number;
+}
+
+/** Who claimed an intent: the fence of everything done for it. */
+export interface Claim {
+  readonly instanceId: Uuid;
+  readonly sessionId: Uuid;
+}
+
+export interface NewDispatch {
+  readonly id: Uuid;
+  readonly runtimeBrokerId: Uuid;
+  readonly agentId: Uuid;
+  readonly agentSlug: string;
+  readonly projectId: Uuid;
+  readonly op: DispatchOp;
+  readonly args: Readonly<Record<string, unknown>>;
+  /** Seconds from now after which a pending intent expires. */
+  readonly deadlineSeconds: number;
+  /** How often it was tried before it became a row: a call whose socket was lost in the middle counts once. */
+  readonly attempts?: number;
+  readonly createdBy?: Uuid;
+  readonly traceparent?: string;
+}
+
+/** Commits what must happen. */
+export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
+  await db
+    .insertInto("broker_dispatch")
+    .values({
+      id: d.id,
+      runtime_broker_id: d.runtimeBrokerId,
+      agent_id: d.agentId,
+      agent_slug: d.agentSlug,
+      project_id: d.projectId,
+      op: d.op,
+      args: JSON.stringify(d.args),
+      attempts: d.attempts ?? 0,
+      deadline_at: sql<Date>`now() + make_interval(secs => ${d.deadlineSeconds})`,
+      created_by: d.createdBy ?? null,
+      traceparent: d.traceparent ?? null,
+    })
+    .execute();
+};
+
+/**
+ * Claims the oldest pending intents of the sockets held, at most `slots` for each, one per agent, and never beside an
+ * unfinished one of the same agent. `busyAgents` are those with a direct call under way on this replica.
+ */
+export const claimDispatches = async (
+  db: Db,
+  p: {
+    readonly instanceId: Uuid;
+    readonly sockets: readonly HeldSocket[];
+    readonly busyAgents: readonly Uuid[];
+  },
+): Promise<DispatchRow[]> => {
+  const { rows } = await sql<DispatchRow>`
+    with held as materialized (
+      select rb.id, h.session, h.slots
+        from unnest(${uuids(p.sockets.map((s) => s.runtimeBrokerId))}, ${uuids(p.sockets.map((s) => s.sessionId))},
+                    ${ints(p.sockets.map((s) => s.slots))}) as h(id, session, slots)
+        join runtime_brokers rb on rb.id = h.id
+         and rb.connected_hub_id = ${p.instanceId} and rb.connected_session_id = h.session
+       order by rb.id for share of rb
+    ), next as materialized (
+      select d.id, held.session from held
+       cross join lateral (
+         select d.id from broker_dispatch d
+          where d.runtime_broker_id = held.id and d.state = 'pending' and d.deadline_at > now()
+            and d.agent_id <> all(${uuids(p.busyAgents)})
+            and not exists (select from broker_dispatch e where e.agent_id = d.agent_id
+              and e.state in ('pending', 'in_progress') and e.seq < d.seq)
+          order by d.seq limit held.slots) as first
+        join broker_dispatch d on d.id = first.id
+       where d.state = 'pending'
+       order by d.id for update of d skip locked
+    )
+    update broker_dispatch d set state = 'in_progress', claimed_by = ${p.instanceId}, claim_session = next.session,
+        attempts = d.attempts + 1, updated_at = now()
+      from next where d.id = next.id
+    returning d.*`.execute(db);
+  return rows;
+};
+
+/**
+ * The condition under which a result counts: the claim still stands, or it was taken back (this replica was thought
+ * dead) while the very socket that has the answer is still the runtime broker's own.
+ */
+const stillOurs = (claim: Claim) => sql<boolean>`(
+    (d.state = 'in_progress' and d.claimed_by = ${claim.instanceId} and d.claim_session = ${claim.sessionId})
+    or (d.state = 'pending' and exists (select from runtime_brokers rb where rb.id = d.runtime_broker_id
+        and rb.connected_hub_id = ${claim.instanceId} and rb.connected_session_id = ${claim.sessionId} for share)))`;
+
+/** Marks an intent done. False when the claim has moved on: then nothing of the result counts. */
+export const completeDispatch = async (
+  db: Db,
+  p: { readonly id: Uuid; readonly claim: Claim; readonly result: Readonly<Record<string, unknown>> },
+): Promise<boolean> => {
+  const { numAffectedRows } = await sql`
+    update broker_dispatch d set state = 'done', result = ${JSON.stringify(p.result)}::jsonb, error = null,
+        claimed_by = ${p.claim.instanceId}, claim_session = ${p.claim.sessionId}, updated_at = now()
+     where d.id = ${p.id} and ${stillOurs(p.claim)}`.execute(db);
+  return numAffectedRows === 1n;
+};
+
+/** Marks an intent failed for good, with what the caller is told. False when the claim has moved on. */
+export const failDispatch = async (
+  db: Db,
+  p: {
+    readonly id: Uuid;
+    readonly claim: Claim;
+    readonly error: string;
+    readonly result: Readonly<Record<string, unknown>>;
+  },
+): Promise<boolean> => {
+  const { numAffectedRows } = await sql`
+    update broker_dispatch d set state = 'failed', result = ${JSON.stringify(p.result)}::jsonb, error = ${p.error},
+        claimed_by = ${p.claim.instanceId}, claim_session = ${p.claim.sessionId}, updated_at = now()
+     where d.id = ${p.id} and ${stillOurs(p.claim)}`.execute(db);
+  return numAffectedRows === 1n;
+};
+
+/**
+ * Gives an intent back after its socket was lost: pending again while attempts are left, else failed. `sent: false`
+ * takes the attempt back too, because nothing of it left this replica.
+ */
+export const releaseDispatch = async (
+  db: Db,
+  p: { readonly id: Uuid; readonly claim: Claim; readonly sent: boolean; readonly reason: string },
+): Promise<void> => {
+  await sql`
+    update broker_dispatch d set
+        state = case when ${p.sent} and d.attempts >= d.max_attempts then 'failed' else 'pending' end,
+        attempts = d.attempts - case when ${p.sent} then 0 else 1 end,
+        error = ${p.reason}, claimed_by = null, claim_session = null, updated_at = now()
+     where d.id = ${p.id} and d.state = 'in_progress'
+       and d.claimed_by = ${p.claim.instanceId} and d.claim_session = ${p.claim.sessionId}`.execute(db);
+};
+
+/** Withdraws an intent that nobody has claimed yet: what is answered as failed never runs later. */
+export const withdrawDispatch = async (db: Db, id: Uuid, reason: string): Promise<boolean> => {
+  const result = await db
+    .updateTable("broker_dispatch")
+    .set({ state: "expired", error: reason, updated_at: sql<Date>`now()` })
+    .where("id", "=", id)
+    .where("state", "=", "pending")
+    .executeTakeFirst();
+  return result.numUpdatedRows === 1n;
+};
+
+/** The intents with these ids, in no order; missing ones are left out. */
+export const getDispatches = (db: Db, ids: readonly Uuid[]): Promise<DispatchRow[]> =>
+  db.selectFrom("broker_dispatch").selectAll().where("id", "in", ids).execute();
+
+/** Whether an intent of the agent is pending or under way. */
+export const hasUnfinishedDispatch = async (db: Db, agentId: Uuid): Promise<boolean> => {
+  const row = await db
+    .selectFrom("broker_dispatch")
+    .select("id")
+    .where("agent_id", "=", agentId)
+    .where("state", "in", ["pending", "in_progress"])
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+};
+
+/**
+ * Runtime brokers whose socket this replica holds and for which something waits: the fallback of every lost signal.
+ * Driven from the held rows by index, so that the pending work of absent runtime brokers costs nothing.
+ */
+export const runtimeBrokersWithWork = async (db: Db, instanceId: Uuid): Promise<Uuid[]> => {
+  const { rows } = await sql<{ id: Uuid }>`
+    select rb.id from runtime_brokers rb
+     where rb.connected_hub_id = ${instanceId}
+       and (exists (select from broker_dispatch d where d.runtime_broker_id = rb.id and d.state = 'pending')
+         or exists (select from messages m where m.runtime_broker_id = rb.id and m.state in ('pending', 'delivering')))
+  `.execute(db);
+  return rows.map((r) => r.id);
+};
+
+const uuids = (ids: readonly Uuid[]) => sql`${[...ids]}::uuid[]`;
+const ints = (values: readonly number[]) => sql`${[...values]}::int[]`;

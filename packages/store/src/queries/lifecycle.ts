@@ -1,0 +1,240 @@
+import { type Phase, TERMINAL_ACTIVITIES, type Uuid } from "@rootstock/protocol";
+import { type Selectable, sql } from "kysely";
+import type { Db } from "../database.ts";
+import type { AgentsTable, AppliedConfig } from "../tables.ts";
+
+/** What operations do to an agent's row. Each raises `state_version`; the caller holds the claim that fences it. */
+
+export type AgentRow = Selectable<AgentsTable>;
+
+export interface NewAgent {
+  readonly id: Uuid;
+  readonly projectId: Uuid;
+  readonly slug: string;
+  readonly template: string;
+  readonly runtimeBrokerId: Uuid;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly appliedConfig: AppliedConfig;
+  readonly image: string | null;
+  readonly createdBy: Uuid;
+  readonly ownerId: Uuid;
+  readonly ancestry: readonly Uuid[];
+}
+
+/** A new agent in phase `created`. Its name is its slug: the CLI's sync relies on that (spec/02 1.5). */
+export const insertAgent = (db: Db, a: NewAgent): Promise<AgentRow> =>
+  db
+    .insertInto("agents")
+    .values({
+      id: a.id,
+      project_id: a.projectId,
+      slug: a.slug,
+      name: a.slug,
+      template: a.template,
+      runtime_broker_id: a.runtimeBrokerId,
+      labels: JSON.stringify(a.labels),
+      annotations: JSON.stringify(a.annotations),
+      applied_config: JSON.stringify(a.appliedConfig),
+      image: a.image,
+      created_by: a.createdBy,
+      owner_id: a.ownerId,
+      ancestry: [...a.ancestry],
+    })
+    .returningAll()
+    .executeTakeFirstOrThrow();
+
+/** The agent's row, deleted or not; undefined when there is none. */
+export const findAgent = (db: Db, id: Uuid): Promise<AgentRow | undefined> =>
+  db.selectFrom("agents").selectAll().where("id", "=", id).executeTakeFirst();
+
+/** Replaces what the agent was created with, for a start in place with another task. */
+export const setAppliedConfig = async (db: Db, id: Uuid, config: AppliedConfig): Promise<void> => {
+  await db
+    .updateTable("agents")
+    .set({
+      applied_config: JSON.stringify(config),
+      state_version: sql<number>`state_version + 1`,
+      updated: sql<Date>`now()`,
+    })
+    .where("id", "=", id)
+    .execute();
+};
+
+/**
+ * Opens a new run before the runtime broker is asked, so that a report of the container that overtakes the answer
+ * belongs to it. What the run before left is cleared: a kept activity would look like readiness.
+ */
+export const beginRun = async (
+  db: Db,
+  p: { readonly agentId: Uuid; readonly runId: Uuid; readonly phase: "provisioning" | "starting" },
+): Promise<AgentRow | undefined> =>
+  db
+    .updateTable("agents")
+    .set({
+      run_id: p.runId,
+      phase: p.phase,
+      activity: null,
+      tool_name: null,
+      message: null,
+      stalled_from_activity: null,
+      exit_code: null,
+      running_since: null,
+      ready_at: null,
+      started_at: null,
+      state_version: sql<number>`state_version + 1`,
+      updated: sql<Date>`now()`,
+    })
+    .where("id", "=", p.agentId)
+    .where("deleted_at", "is", null)
+    .returningAll()
+    .executeTakeFirst();
+
+/** What a runtime broker says of an agent in its answers, already narrowed to what the hub keeps (spec/01 4.1). */
+export interface LaunchFacts {
+  readonly phase: Phase;
+  readonly activity?: string;
+  readonly containerStatus: string | null;
+  readonly runtimeState?: string;
+  readonly template?: string;
+  readonly image?: string;
+  readonly runtime?: string;
+  readonly harnessConfig?: string;
+  readonly harnessAuth?: string;
+  readonly profile?: string;
+}
+
+/**
+ * Records that the run was launched. A stop or crash that the container reported meanwhile stands, and a phase never
+ * goes back: the answer may be older than the report.
+ */
+export const recordLaunched = (
+  db: Db,
+  p: { readonly agentId: Uuid; readonly runId: Uuid | null; readonly facts: LaunchFacts },
+): Promise<AgentRow | undefined> => {
+  const f = p.facts;
+  const config = JSON.stringify({
+    ...(f.harnessConfig && { harnessConfig: f.harnessConfig }),
+    ...(f.harnessAuth && { harnessAuth: f.harnessAuth }),
+    ...(f.profile && { profile: f.profile }),
+    ...(f.image && { image: f.image }),
+  });
+  const rank = (phase: ReturnType<typeof sql>) =>
+    sql`array_position(array['created','provisioning','cloning','starting','running'], ${phase})`;
+  const goesUp = sql`(phase in ('created','provisioning','cloning','starting','running')
+    and ${rank(sql`${f.phase}::text`)} > ${rank(sql`phase`)})`;
+  const becomesRunning = sql<boolean>`(${goesUp} and ${f.phase}::text = 'running')`;
+  return db
+    .updateTable("agents")
+    .set({
+      phase: sql<Phase>`case when ${goesUp} or phase = 'suspended' then ${f.phase}::text else phase end`,
+      running_since: sql<Date | null>`case when ${becomesRunning} then coalesce(running_since, now()) else running_since end`,
+      activity: sql<string | null>`coalesce(activity, ${f.activity ?? null}::text)`,
+      container_status: sql<
+        string | null
+      >`case when phase in ('stopped','error') then container_status else ${f.containerStatus}::text end`,
+      runtime_state: sql<string | null>`coalesce(${f.runtimeState ?? null}::text, runtime_state)`,
+      template: sql<string>`coalesce(${f.template ?? null}::text, template)`,
+      image: sql<string | null>`coalesce(${f.image ?? null}::text, image)`,
+      runtime: sql<string | null>`coalesce(${f.runtime ?? null}::text, runtime)`,
+      applied_config: sql<string>`applied_config || ${config}::jsonb`,
+      state_version: sql<number>`state_version + 1`,
+      updated: sql<Date>`now()`,
+    })
+    .where("id", "=", p.agentId)
+    .where((eb) => (p.runId === null ? eb.val(true) : eb("run_id", "=", p.runId)))
+    .returningAll()
+    .executeTakeFirst();
+};
+
+/** Records that a run could not be launched: the agent is where it was before, with the reason. */
+export const recordLaunchFailed = (
+  db: Db,
+  p: { readonly agentId: Uuid; readonly runId: Uuid; readonly phase: Phase; readonly message: string },
+): Promise<AgentRow | undefined> =>
+  db
+    .updateTable("agents")
+    .set({
+      phase: p.phase,
+      message: p.message,
+      state_version: sql<number>`state_version + 1`,
+      updated: sql<Date>`now()`,
+    })
+    .where("id", "=", p.agentId)
+    .where("run_id", "=", p.runId)
+    .where("phase", "in", ["created", "provisioning", "starting"])
+    .returningAll()
+    .executeTakeFirst();
+
+/** Records that the container is down on purpose. A crash or an exhausted limit stays visible. */
+export const recordHalted = (
+  db: Db,
+  p: { readonly agentId: Uuid; readonly phase: "stopped" | "suspended" },
+): Promise<AgentRow | undefined> =>
+  db
+    .updateTable("agents")
+    .set({
+      phase: p.phase,
+      activity: sql<string | null>`case when activity = any(${[...TERMINAL_ACTIVITIES]}::text[]) then activity end`,
+      tool_name: null,
+      stalled_from_activity: null,
+      container_status: "stopped",
+      running_since: null,
+      ready_at: null,
+      state_version: sql<number>`state_version + 1`,
+      updated: sql<Date>`now()`,
+    })
+    .where("id", "=", p.agentId)
+    .returningAll()
+    .executeTakeFirst();
+
+/** Hides the agent until it is restored or its retention is over. */
+export const softDeleteAgent = (db: Db, p: { readonly agentId: Uuid; readonly deletedAt: Date }) =>
+  db
+    .updateTable("agents")
+    .set({
+      phase: "stopped",
+      activity: null,
+      tool_name: null,
+      container_status: "stopped",
+      running_since: null,
+      ready_at: null,
+      deleted_at: p.deletedAt,
+      token_version: sql<number>`token_version + 1`,
+      state_version: sql<number>`state_version + 1`,
+      updated: sql<Date>`now()`,
+    })
+    .where("id", "=", p.agentId)
+    .returningAll()
+    .executeTakeFirst();
+
+/** Makes a soft-deleted agent visible again. Its name may be taken: then the unique index `agents_slug` refuses. */
+export const restoreAgent = (db: Db, agentId: Uuid): Promise<AgentRow | undefined> =>
+  db
+    .updateTable("agents")
+    .set({
+      deleted_at: null,
+      phase: "stopped",
+      state_version: sql<number>`state_version + 1`,
+      updated: sql<Date>`now()`,
+    })
+    .where("id", "=", agentId)
+    .where("deleted_at", "is not", null)
+    .returningAll()
+    .executeTakeFirst();
+
+/** Removes the agent's row and, by cascade, its kept values and subscriptions. */
+export const deleteAgentRow = async (db: Db, agentId: Uuid): Promise<void> => {
+  await db.deleteFrom("agents").where("id", "=", agentId).execute();
+};
+
+/** Makes every token of the agent issued so far worthless, and returns the version of the next. */
+export const raiseTokenVersion = async (db: Db, agentId: Uuid): Promise<number | undefined> => {
+  const row = await db
+    .updateTable("agents")
+    .set({ token_version: sql<number>`token_version + 1` })
+    .where("id", "=", agentId)
+    .returning("token_version")
+    .executeTakeFirst();
+  return row?.token_version;
+};
