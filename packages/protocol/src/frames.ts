@@ -37,6 +37,13 @@ export const connectedFrame = z.object({
   brokerId: z.string(),
   sessionId: z.string(),
   pingIntervalMs: z.number().int(),
+  /** What our own hub says of itself; the original says nothing and reads at most `LEGACY_MAX_FRAME_BYTES`. */
+  rootstock: z
+    .object({
+      /** The largest frame that the hub reads, in bytes. */
+      maxFrameBytes: z.number().int().min(LEGACY_MAX_FRAME_BYTES).max(16_777_216),
+    })
+    .nullish(),
 });
 export type ConnectedFrame = z.infer<typeof connectedFrame>;
 
