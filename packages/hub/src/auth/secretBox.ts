@@ -1,0 +1,64 @@
+import { createCipheriv, createDecipheriv } from "node:crypto";
+import type { Random } from "@rootstock/service";
+import { deriveKey, type KeyPurpose } from "./keys.ts";
+
+const VERSION = 1;
+const NONCE_BYTES = 12;
+const TAG_BYTES = 16;
+const HEAD_BYTES = 1 + NONCE_BYTES + TAG_BYTES;
+const CIPHER = "aes-256-gcm";
+
+/** A sealed value that cannot be opened: changed, cut, moved to another row, or sealed under another shared secret. */
+export class SecretBoxError extends Error {
+  override readonly name = "SecretBoxError";
+}
+
+/**
+ * Encrypts what is secret at rest (AES-256-GCM, a key per purpose). Purpose and row are authenticated along with the
+ * value: a sealed value copied into another row does not open there. Layout: version, nonce, tag, ciphertext.
+ */
+export class SecretBox {
+  readonly #rootSecret: string;
+  readonly #random: Random;
+  readonly #keys = new Map<KeyPurpose, Buffer>();
+
+  constructor(rootSecret: string, random: Random) {
+    this.#rootSecret = rootSecret;
+    this.#random = random;
+  }
+
+  /** The sealed form of `plain` for the row `rowId`; different at every call. */
+  seal(purpose: KeyPurpose, rowId: string, plain: Uint8Array): Buffer {
+    const nonce = this.#random.bytes(NONCE_BYTES);
+    const cipher = createCipheriv(CIPHER, this.#key(purpose), nonce, { authTagLength: TAG_BYTES });
+    cipher.setAAD(associatedData(purpose, rowId));
+    const text = Buffer.concat([cipher.update(plain), cipher.final()]);
+    return Buffer.concat([Buffer.of(VERSION), nonce, cipher.getAuthTag(), text]);
+  }
+
+  /** What was sealed for this purpose and row. Throws `SecretBoxError`. */
+  open(purpose: KeyPurpose, rowId: string, sealed: Uint8Array): Buffer {
+    if (sealed.byteLength < HEAD_BYTES) throw new SecretBoxError("sealed value too short");
+    if (sealed[0] !== VERSION) throw new SecretBoxError("sealed value of an unknown version");
+    const nonce = sealed.subarray(1, 1 + NONCE_BYTES);
+    const decipher = createDecipheriv(CIPHER, this.#key(purpose), nonce, { authTagLength: TAG_BYTES });
+    decipher.setAAD(associatedData(purpose, rowId));
+    decipher.setAuthTag(sealed.subarray(1 + NONCE_BYTES, HEAD_BYTES));
+    try {
+      return Buffer.concat([decipher.update(sealed.subarray(HEAD_BYTES)), decipher.final()]);
+    } catch (cause) {
+      throw new SecretBoxError("sealed value does not belong to this key and row", { cause });
+    }
+  }
+
+  #key(purpose: KeyPurpose): Buffer {
+    const known = this.#keys.get(purpose);
+    if (known) return known;
+    const key = deriveKey(this.#rootSecret, purpose);
+    this.#keys.set(purpose, key);
+    return key;
+  }
+}
+
+const associatedData = (purpose: KeyPurpose, rowId: string): Buffer =>
+  Buffer.from(`${VERSION}\u0000${purpose}\u0000${rowId}`);

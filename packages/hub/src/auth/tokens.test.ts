@@ -1,0 +1,94 @@
+import { expect, test } from "@jest/globals";
+import { type Clock, systemClock, systemRandom } from "@rootstock/service";
+import { SignJWT } from "jose";
+import { agentSigningKey } from "./keys.ts";
+import { AgentTokens, FixedToken, ReplicaTokens, TokenError } from "./tokens.ts";
+
+const secret = "0123456789abcdef0123456789abcdef";
+const at = (now: number): Clock => ({ ...systemClock, now: () => now });
+const NOW = 1_795_227_448_500;
+const tokens = (now = NOW) => new AgentTokens(secret, { clock: at(now), random: systemRandom });
+const claims = {
+  agentId: "64ba541e-6d8b-48eb-8e84-265231b5f4b5",
+  projectId: "f8ff6467-eeb0-4168-895e-3e16732f561a",
+  scopes: ["agent:status:update"],
+  ancestry: ["be67fbc9-c869-5d43-b15d-c28ca3e8d355"],
+  tokenVersion: 3,
+};
+const payloadOf = (token: string): Record<string, unknown> =>
+  JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString());
+
+test("an agent's token carries the claims that its tools read, whole seconds, and lasts ten hours", async () => {
+  const { token, expiresAt } = await tokens().issue(claims);
+  const payload = payloadOf(token);
+  expect(payload).toMatchObject({
+    iss: "scion-hub",
+    sub: claims.agentId,
+    aud: "scion-hub-api",
+    iat: 1_795_227_448,
+    nbf: 1_795_227_448,
+    exp: 1_795_227_448 + 36_000,
+    project_id: claims.projectId,
+    scopes: claims.scopes,
+    ancestry: claims.ancestry,
+  });
+  expect(Buffer.from(String(payload.jti), "base64url")).toHaveLength(16);
+  expect(expiresAt.getTime()).toBe((1_795_227_448 + 36_000) * 1000);
+  expect(await tokens().verify(token)).toEqual(claims);
+});
+
+test("a token of the original, without version, counts as version 1", async () => {
+  const original = await new SignJWT({ project_id: claims.projectId, scopes: claims.scopes })
+    .setProtectedHeader({ alg: "HS256", typ: "JWT" })
+    .setIssuer("scion-hub")
+    .setSubject(claims.agentId)
+    .setAudience(["scion-hub-api"])
+    .setExpirationTime(NOW / 1000 + 10)
+    .sign(agentSigningKey(secret));
+  expect(await tokens().verify(original)).toMatchObject({ agentId: claims.agentId, tokenVersion: 1 });
+});
+
+test("a token is refused after its time and a minute of leeway, and before it", async () => {
+  const { token } = await tokens().issue(claims);
+  await expect(tokens(NOW + 36_059_000).verify(token)).resolves.toBeDefined();
+  await expect(tokens(NOW + 36_062_000).verify(token)).rejects.toThrow("token expired");
+  await expect(tokens(NOW - 62_000).verify(token)).rejects.toThrow(TokenError);
+});
+
+test.each([
+  ["another key", () => new SignJWT().setProtectedHeader({ alg: "HS256" }), "x".repeat(32)],
+  ["another algorithm", () => new SignJWT().setProtectedHeader({ alg: "HS512" }), undefined],
+])("a token with %s is refused", async (_, make, key) => {
+  const token = await make()
+    .setIssuer("scion-hub")
+    .setSubject(claims.agentId)
+    .setAudience("scion-hub-api")
+    .setExpirationTime(NOW / 1000 + 10)
+    .sign(key ? Buffer.from(key) : Buffer.concat([agentSigningKey(secret), agentSigningKey(secret)]));
+  await expect(tokens().verify(token)).rejects.toThrow(TokenError);
+});
+
+test.each(["", "a.b.c", "not a token", `${Buffer.from('{"alg":"none"}').toString("base64url")}.e30.`])(
+  "%j is no token",
+  async (text) => {
+    await expect(tokens().verify(text)).rejects.toThrow(TokenError);
+  },
+);
+
+test("a replica's token is good at the replica that it names, for seconds", async () => {
+  const [a, b, c] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
+  const replica = (id: string, now = NOW) => new ReplicaTokens(secret, id, { clock: at(now), random: systemRandom });
+  const token = await replica(a).issue(b);
+  expect(await replica(b).verify(token)).toBe(a);
+  await expect(replica(c).verify(token)).rejects.toThrow(TokenError);
+  await expect(replica(b, NOW + 100_000).verify(token)).rejects.toThrow("token expired");
+  const { token: agents } = await tokens().issue(claims);
+  await expect(replica(b).verify(agents)).rejects.toThrow(TokenError);
+});
+
+test("a fixed token matches itself only", () => {
+  const token = new FixedToken("scion_dev_abc");
+  expect(token.matches("scion_dev_abc")).toBe(true);
+  expect(token.matches("scion_dev_abd")).toBe(false);
+  expect(token.matches("")).toBe(false);
+});
