@@ -1,13 +1,27 @@
 /** PostgreSQL: connections, schema, and every statement of the hub. The only package that knows SQL. */
 export * from "./database.ts";
 export * from "./databaseErrors.ts";
+export * from "./listener.ts";
 export * from "./locks.ts";
 export * from "./migrate.ts";
 export * from "./migrations.ts";
+export * from "./queries/agents.ts";
 export * from "./queries/deliveries.ts";
 export * from "./queries/dispatches.ts";
 export * from "./queries/dispatchTargets.ts";
 export * from "./queries/idempotency.ts";
+export * from "./queries/keptValues.ts";
+export type { Page, Position } from "./queries/keyset.ts";
 export * from "./queries/lifecycle.ts";
+export * from "./queries/messagesRead.ts";
+export * from "./queries/projects.ts";
+export * from "./queries/providers.ts";
+export type { ReadScope } from "./queries/readScope.ts";
+export * from "./queries/signals.ts";
+export * from "./queries/statistics.ts";
+export * from "./queries/subscriptions.ts";
+export * from "./queries/users.ts";
+export * from "./signaller.ts";
+export * from "./signals.ts";
 export * from "./tables.ts";
 export * from "./tx.ts";

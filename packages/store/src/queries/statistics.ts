@@ -1,0 +1,20 @@
+import { sql } from "kysely";
+import type { Db } from "../database.ts";
+
+/** What the health answer counts (spec/02 section 8). */
+export interface HubStatistics {
+  readonly connectedRuntimeBrokers: number;
+  readonly runningAgents: number;
+  readonly projects: number;
+}
+
+/** Counts what lives now; an answer also shows that the database works. */
+export const hubStatistics = async (db: Db): Promise<HubStatistics> => {
+  const result = await sql<HubStatistics>`select
+    (select count(*)::int from runtime_brokers where connected_hub_id is not null) as "connectedRuntimeBrokers",
+    (select count(*)::int from agents where phase = 'running' and deleted_at is null) as "runningAgents",
+    (select count(*)::int from projects) as "projects"`.execute(db);
+  const row = result.rows[0];
+  if (!row) throw new Error("the statistics query returned no row");
+  return row;
+};
