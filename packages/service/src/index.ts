@@ -1,6 +1,8 @@
 /** Building blocks of long-lived parts: life cycle, time, randomness, logs. Imports nothing of ours. */
 export * from "./backoff.ts";
 export * from "./clock.ts";
+export * from "./hook.ts";
+export * from "./lifecycle.ts";
 export * from "./log.ts";
 export * from "./loop.ts";
 export * from "./probe.ts";

@@ -1,3 +1,5 @@
 /** Support for tests: databases, replicas, simulated runtime brokers, faults. Imported by tests only. */
 export * from "./embeddedPostgres.ts";
+export * from "./eventually.ts";
 export * from "./testDatabase.ts";
+export * from "./transactionPooler.ts";

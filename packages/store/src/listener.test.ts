@@ -1,0 +1,140 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase } from "@rootstock/testkit";
+import { Database } from "./database.ts";
+import { Listener } from "./listener.ts";
+import { Signaller } from "./signaller.ts";
+import type { Commands } from "./signals.ts";
+
+const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+let db: TestDatabase;
+let stops: (() => Promise<void>)[] = [];
+
+beforeEach(async () => {
+  db = await createTestDatabase();
+});
+afterEach(async () => {
+  for (const stop of stops.reverse()) await stop();
+  stops = [];
+  await db.drop();
+});
+
+const build = (options: { url?: string; directUrl?: string; probeTimeoutMs?: number; probeEveryMs?: number } = {}) => {
+  const database = new Database({
+    url: options.url ?? db.url,
+    pooled: false,
+    poolSize: 4,
+    applicationName: "listener-test",
+    log: silentLog(),
+  });
+  const signaller = new Signaller({ database, log: silentLog() });
+  const listener = new Listener(base, {
+    directUrl: db.url,
+    database,
+    applicationName: "the-listener",
+    probeEveryMs: 200,
+    ...options,
+  });
+  const heard: Commands[] = [];
+  let changes = 0;
+  listener.onCommands((c) => heard.push(c));
+  listener.onChanges(() => {
+    changes += 1;
+  });
+  stops.push(
+    () => database.stop(),
+    () => listener.stop(),
+    () => signaller.stop(),
+  );
+  return { database, signaller, listener, heard, changes: () => changes };
+};
+
+const healthy = (listener: Listener) =>
+  listener.state().healthy ? Promise.resolve(listener.state()) : listener.changes.next((s) => s.healthy);
+
+test("signals arrive, merged, and the probe tells how long they take", async () => {
+  const { signaller, listener, heard, changes } = build();
+  await listener.start();
+  expect(listener.fallbackPollMs()).toBe(250);
+  const state = await healthy(listener);
+  expect(state.roundTripMs).toBeGreaterThan(0);
+  expect(listener.fallbackPollMs()).toBe(1000);
+
+  const ids = Array.from({ length: 500 }, () => systemRandom.uuid());
+  const before = changes();
+  for (const id of ids) {
+    signaller.wake([id]);
+    signaller.changed();
+  }
+  signaller.done(ids.slice(0, 1));
+  await eventually(() => heard.flatMap((c) => c.wake).length >= ids.length && heard.some((c) => c.done.length > 0));
+  expect(new Set(heard.flatMap((c) => c.wake))).toEqual(new Set(ids));
+  expect(heard.flatMap((c) => c.done)).toEqual(ids.slice(0, 1));
+  expect(changes()).toBeGreaterThan(before);
+  // One in flight while the rest merges: two statements for 1,001 signals.
+  expect(signaller.stats()).toEqual({ sent: 2, lost: 0 });
+});
+
+test("the listen connection is cut: degraded, then reconnected, then told to look at everything", async () => {
+  const { signaller, listener, heard, changes } = build();
+  await listener.start();
+  await healthy(listener);
+  heard.length = 0;
+  const before = changes();
+  let connects = 0;
+  listener.onConnected(() => {
+    connects += 1;
+  });
+  const degraded = listener.changes.next((s) => !s.healthy);
+  await db.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'the-listener'");
+  await degraded;
+  await healthy(listener);
+  expect(heard.some((c) => c.everything)).toBe(true);
+  expect(changes()).toBeGreaterThan(before);
+  expect(connects).toBe(1);
+  const id = systemRandom.uuid();
+  signaller.wake([id]);
+  await eventually(() => heard.some((c) => c.wake.includes(id)));
+});
+
+test("a listener that fails to handle a signal harms neither the others nor the connection", async () => {
+  const { signaller, listener, heard } = build();
+  listener.onCommands(() => {
+    throw new Error("broken");
+  });
+  const late: Commands[] = [];
+  listener.onCommands((c) => late.push(c));
+  await listener.start();
+  signaller.wake([systemRandom.uuid()]);
+  await eventually(() => late.some((c) => c.wake.length === 1));
+  expect(heard.length).toBe(late.length);
+});
+
+test("behind a transaction pooler LISTEN succeeds and delivers nothing: signals are degraded and say so", async () => {
+  const pooler = await startTransactionPooler(db.url);
+  stops.push(() => pooler.stop());
+  const { listener, heard } = build({ directUrl: pooler.url, probeTimeoutMs: 100 });
+  await listener.start();
+  // It redials because it hears nothing, and asks to look at everything each time.
+  await eventually(() => heard.filter((c) => c.everything).length >= 2);
+  expect(listener.state().healthy).toBe(false);
+  expect(listener.fallbackPollMs()).toBe(250);
+});
+
+test("a listener that cannot connect at first says so, and may be started and stopped in any order", async () => {
+  const { listener } = build({ directUrl: "postgres://nobody@127.0.0.1:1/none" });
+  await expect(listener.start()).rejects.toThrow();
+  const good = build().listener;
+  await Promise.all([good.start(), good.stop(), good.start(), good.start(), good.stop(), good.stop()]);
+  const open = () => db.query("select 1 from pg_stat_activity where application_name = 'the-listener'");
+  await eventually(async () => (await open()).length === 0);
+});
+
+test("a failing NOTIFY is lost, not thrown and not repeated", async () => {
+  const { signaller } = build({ url: "postgres://nobody@127.0.0.1:1/none" });
+  signaller.wake([systemRandom.uuid()]);
+  signaller.changed();
+  await signaller.stop();
+  expect(signaller.stats().sent).toBe(0);
+  expect(signaller.stats().lost).toBeGreaterThan(0);
+});

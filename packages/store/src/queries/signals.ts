@@ -1,0 +1,18 @@
+import { sql } from "kysely";
+import type { Db } from "../database.ts";
+
+/** One NOTIFY to send. */
+export interface Notification {
+  readonly channel: string;
+  readonly payload: string;
+}
+
+/**
+ * Sends notifications in one statement and one commit. Never inside a transaction that writes data: a transaction that
+ * notifies takes a database-wide lock at commit (design section 6).
+ */
+export const notify = async (db: Db, notifications: readonly Notification[]): Promise<void> => {
+  await sql`select pg_notify(n.channel, n.payload)
+    from unnest(${notifications.map((n) => n.channel)}::text[], ${notifications.map((n) => n.payload)}::text[])
+      as n(channel, payload)`.execute(db);
+};

@@ -1,0 +1,88 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type Log, type Service, SingleFlight } from "@rootstock/service";
+import type { Database } from "./database.ts";
+import { type Notification, notify } from "./queries/signals.ts";
+import { COMMANDS_CHANNEL, EVENTS_CHANNEL, encodeCommands } from "./signals.ts";
+
+export interface SignallerOptions {
+  readonly database: Database;
+  readonly log: Log;
+}
+
+/**
+ * Sends a replica's signals: one NOTIFY in flight at a time; what is signalled meanwhile is merged and goes with the
+ * next one. To be told after the commit of what the signal is about. Nothing here throws or is repeated: a signal that
+ * is lost costs latency only, because whoever it was for polls as well.
+ */
+export class Signaller implements Service {
+  readonly #options: SignallerOptions;
+  readonly #sending: SingleFlight;
+  #wake = new Set<Uuid>();
+  #done = new Set<Uuid>();
+  #changed = false;
+  #stopped = false;
+  #sent = 0;
+  #lost = 0;
+
+  constructor(options: SignallerOptions) {
+    this.#options = options;
+    this.#sending = new SingleFlight(
+      () => this.#send(),
+      (err) => {
+        this.#lost += 1;
+        options.log.debug({ err }, "signal lost");
+      },
+    );
+  }
+
+  /** Runtime brokers that have new intents. */
+  wake(runtimeBrokerIds: Iterable<Uuid>): void {
+    for (const id of runtimeBrokerIds) this.#wake.add(id);
+    if (this.#wake.size > 0) this.#poke();
+  }
+
+  /** Dispatches, or messages, that somebody may wait for and that have ended. */
+  done(ids: Iterable<Uuid>): void {
+    for (const id of ids) this.#done.add(id);
+    if (this.#done.size > 0) this.#poke();
+  }
+
+  /** Something was committed that the change log tells of. */
+  changed(): void {
+    this.#changed = true;
+    this.#poke();
+  }
+
+  /** How many NOTIFY statements went out, and how many failed, since the process began. */
+  stats(): { readonly sent: number; readonly lost: number } {
+    return { sent: this.#sent, lost: this.#lost };
+  }
+
+  async start(): Promise<void> {
+    this.#stopped = false;
+  }
+
+  /** Sends what is left; later signals are dropped. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await this.#sending.idle();
+  }
+
+  #poke(): void {
+    if (!this.#stopped) void this.#sending.poke();
+  }
+
+  async #send(): Promise<void> {
+    const notifications: Notification[] = encodeCommands(this.#wake, this.#done).map((payload) => ({
+      channel: COMMANDS_CHANNEL,
+      payload,
+    }));
+    if (this.#changed) notifications.push({ channel: EVENTS_CHANNEL, payload: "" });
+    this.#wake = new Set();
+    this.#done = new Set();
+    this.#changed = false;
+    if (notifications.length === 0) return;
+    await notify(this.#options.database.db, notifications);
+    this.#sent += 1;
+  }
+}
