@@ -1,0 +1,67 @@
+import type { Uuid } from "@rootstock/protocol";
+import type { Page, Position } from "@rootstock/store";
+import { z } from "zod";
+import { decodeCursor, encodeCursor, invalidCursor } from "../wire/index.ts";
+
+/** `limit` and `cursor` of every list's query. A limit that is no positive number is ignored (spec/02 1.3). */
+export const pageQuery = {
+  limit: z.string().optional(),
+  cursor: z.string().optional(),
+};
+
+export interface PageSizes {
+  /** Rows when the caller names no limit but follows a cursor. */
+  readonly usual: number;
+  /** The most that a caller may ask for. */
+  readonly max: number;
+  /** Rows when the caller names neither: the CLI never follows a cursor and takes what it does not see for gone. */
+  readonly first: number;
+}
+
+export interface PageRequest<Row extends Position> {
+  /** Names the list, so that a cursor of another one is refused. */
+  readonly list: string;
+  /** The filters, as far as they decide which rows there are. */
+  readonly filters: Readonly<Record<string, unknown>>;
+  readonly given: { readonly limit?: string | undefined; readonly cursor?: string | undefined };
+  readonly sizes: PageSizes;
+  readonly rows: (page: Page) => Promise<readonly Row[]>;
+  /** Where a row with this id stands; undefined when there is none that the caller may see. */
+  readonly position: (id: Uuid) => Promise<Position | undefined>;
+}
+
+export interface PageOf<Row> {
+  readonly rows: readonly Row[];
+  readonly nextCursor: string | undefined;
+  /** Whether these are all rows there are: nothing needs counting then. */
+  readonly complete: boolean;
+}
+
+/** Reads one page. Throws 400 `invalid_cursor`. */
+export const readPage = async <Row extends Position>(request: PageRequest<Row>): Promise<PageOf<Row>> => {
+  const { list, filters, given, sizes } = request;
+  const asked = given.limit === undefined ? 0 : Math.trunc(Number(given.limit));
+  const fallback = given.cursor ? sizes.usual : sizes.first;
+  const limit = asked > 0 ? Math.min(asked, sizes.max) : fallback;
+  const after = given.cursor ? await positionOf(request, given.cursor) : undefined;
+  const found = await request.rows({ limit: limit + 1, after });
+  const rows = found.slice(0, limit);
+  const last = found.length > limit ? rows.at(-1) : undefined;
+  return {
+    rows,
+    nextCursor: last && encodeCursor(list, filters, last),
+    complete: after === undefined && last === undefined,
+  };
+};
+
+const positionOf = async <Row extends Position>(request: PageRequest<Row>, text: string): Promise<Position> => {
+  const cursor = decodeCursor(request.list, request.filters, text);
+  if ("position" in cursor) return cursor.position;
+  const position = await request.position(cursor.lastId);
+  if (position === undefined) throw invalidCursor("the cursor names no row of this list");
+  return position;
+};
+
+/** How many rows there are in all: those of the page when it holds them all, else counted. */
+export const totalOf = async <Row>(page: PageOf<Row>, count: () => Promise<number>): Promise<number> =>
+  page.complete ? page.rows.length : count();

@@ -1,0 +1,8 @@
+/** Rows as the JSON that clients know: pure mappings, and the types of what goes over the wire. */
+export * from "./agent.ts";
+export * from "./capabilities.ts";
+export * from "./cursor.ts";
+export * from "./fields.ts";
+export * from "./message.ts";
+export * from "./project.ts";
+export * from "./subscription.ts";
