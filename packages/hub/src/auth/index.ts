@@ -1,2 +1,10 @@
 /** Who calls, and what they may do. */
+export * from "./authenticator.ts";
+export type { Credentials } from "./credentials.ts";
+export * from "./developmentUser.ts";
+export * from "./policy.ts";
 export * from "./principal.ts";
+export * from "./runtimeBrokerSecrets.ts";
+export * from "./runtimeBrokerSignature.ts";
+export * from "./secretBox.ts";
+export * from "./tokens.ts";

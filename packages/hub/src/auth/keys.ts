@@ -1,11 +1,7 @@
 import { createHash, hkdfSync } from "node:crypto";
 
 /** What a key derived from `ROOTSTOCK_SECRET` is for. Each purpose has a key of its own, so that none opens another's. */
-export type KeyPurpose =
-  | "runtime-broker-secret"
-  | "agent-kept-value"
-  | "idempotency-answer"
-  | "replica-to-replica";
+export type KeyPurpose = "runtime-broker-secret" | "agent-kept-value" | "idempotency-answer" | "replica-to-replica";
 
 const KEY_BYTES = 32;
 

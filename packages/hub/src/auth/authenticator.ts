@@ -1,0 +1,116 @@
+import { HubError, SIGNATURE_HEADERS } from "@rootstock/protocol";
+import type { Service } from "@rootstock/service";
+import { type Db, ensureUser, findAgentStanding } from "@rootstock/store";
+import type { Credentials } from "./credentials.ts";
+import { DEVELOPMENT_USER } from "./developmentUser.ts";
+import { type AgentPrincipal, NOBODY, type Principal } from "./principal.ts";
+import type { RuntimeBrokerSignatures } from "./runtimeBrokerSignature.ts";
+import { type AgentTokens, FixedToken, type ReplicaTokens, TokenError } from "./tokens.ts";
+
+/** Carries an agent's token; its tools send an `Authorization` for somebody else beside it (spec/03 1.6). */
+export const AGENT_TOKEN_HEADER = "X-Scion-Agent-Token";
+/** Carries what one replica shows another. Not `Authorization`: that is the client's, and may be passed on. */
+export const REPLICA_TOKEN_HEADER = "X-Rootstock-Replica-Token";
+
+const DEVELOPMENT_PREFIX = "scion_dev_";
+const ACCESS_TOKEN_PREFIX = "scion_pat_";
+
+export interface AuthenticatorOptions {
+  readonly db: Db;
+  readonly agentTokens: AgentTokens;
+  readonly replicaTokens: ReplicaTokens;
+  readonly signatures: RuntimeBrokerSignatures;
+  /** Undefined: development login is off. */
+  readonly developmentToken: string | undefined;
+  /** Undefined: only admins read the metrics. */
+  readonly scrapeToken: string | undefined;
+}
+
+/** Tells who makes a request, from its credentials alone (spec/03 section 2). */
+export class Authenticator implements Service {
+  readonly #options: AuthenticatorOptions;
+  readonly #developmentToken: FixedToken | undefined;
+  readonly #scrapeToken: FixedToken | undefined;
+
+  constructor(options: AuthenticatorOptions) {
+    this.#options = options;
+    this.#developmentToken = options.developmentToken ? new FixedToken(options.developmentToken) : undefined;
+    this.#scrapeToken = options.scrapeToken ? new FixedToken(options.scrapeToken) : undefined;
+  }
+
+  /** Makes sure that the development user has a row for what it creates to point at. */
+  async start(): Promise<void> {
+    if (this.#developmentToken) await ensureUser(this.#options.db, DEVELOPMENT_USER);
+  }
+
+  async stop(): Promise<void> {}
+
+  /**
+   * The caller. Nobody when there is no credential at all; throws 401 for one that proves nothing. An agent's token in
+   * its own header comes first, then a runtime broker's signature, then a bearer: an `Authorization` beside the first
+   * two is somebody else's and is not looked at.
+   */
+  async authenticate(request: Credentials): Promise<Principal> {
+    const { headers } = request;
+    const replicaToken = headers.get(REPLICA_TOKEN_HEADER);
+    if (replicaToken !== null) return this.#replica(replicaToken);
+    const agentToken = headers.get(AGENT_TOKEN_HEADER);
+    if (agentToken !== null) {
+      return this.#agent(agentToken).catch((err: unknown) => {
+        throw unauthorized(err, "invalid agent token");
+      });
+    }
+    if (headers.get(SIGNATURE_HEADERS.brokerId) !== null) {
+      const { runtimeBrokerId } = await this.#options.signatures.verify(request);
+      return { kind: "runtimeBroker", id: runtimeBrokerId };
+    }
+    const authorization = headers.get("authorization");
+    const bearer = authorization === null ? undefined : /^bearer +(.*)$/i.exec(authorization)?.[1]?.trim();
+    return bearer ? this.#bearer(bearer) : NOBODY;
+  }
+
+  async #replica(token: string): Promise<Principal> {
+    try {
+      return { kind: "replica", instanceId: await this.#options.replicaTokens.verify(token) };
+    } catch (err) {
+      throw unauthorized(err, "invalid replica token");
+    }
+  }
+
+  async #bearer(token: string): Promise<Principal> {
+    if (this.#scrapeToken?.matches(token)) return { kind: "scraper" };
+    if (token.startsWith(DEVELOPMENT_PREFIX)) return this.#development(token);
+    if (token.startsWith(ACCESS_TOKEN_PREFIX)) throw new HubError("unauthorized", "invalid access token");
+    if (token.split(".").length !== 3) throw new HubError("unauthorized", "unrecognized token format");
+    return this.#agent(token).catch((err: unknown) => {
+      throw unauthorized(err, "invalid access token");
+    });
+  }
+
+  #development(token: string): Principal {
+    if (!this.#developmentToken) throw new HubError("unauthorized", "development authentication is not enabled");
+    if (!this.#developmentToken.matches(token)) throw new HubError("unauthorized", "invalid development token");
+    return DEVELOPMENT_USER;
+  }
+
+  /** The agent that a token names, if the agent is still there and has not been given newer tokens only. */
+  async #agent(token: string): Promise<AgentPrincipal> {
+    const claims = await this.#options.agentTokens.verify(token);
+    const standing = await findAgentStanding(this.#options.db, claims.agentId);
+    if (!standing || standing.deleted) throw new TokenError("agent deleted");
+    if (claims.projectId !== undefined && claims.projectId !== standing.projectId)
+      throw new TokenError("agent belongs to another project");
+    if (claims.tokenVersion !== standing.tokenVersion) throw new TokenError("token revoked");
+    return {
+      kind: "agent",
+      id: claims.agentId,
+      projectId: standing.projectId,
+      scopes: claims.scopes,
+      ancestry: claims.ancestry,
+    };
+  }
+}
+
+/** 401 for a token that proves nothing; anything else that went wrong (the database) stays what it is. */
+const unauthorized = (err: unknown, what: string): unknown =>
+  err instanceof TokenError ? new HubError("unauthorized", `${what}: ${err.message}`, { cause: err }) : err;

@@ -1,0 +1,11 @@
+/** What proves a caller's identity: everything of a request that a signature or a token may be checked against. */
+export interface Credentials {
+  readonly method: string;
+  /** Percent-decoded. */
+  readonly path: string;
+  /** Raw query without `?`. */
+  readonly query: string;
+  readonly headers: Headers;
+  /** Reads the body; only signed requests need it before they are known. */
+  readonly body: () => Promise<Uint8Array>;
+}

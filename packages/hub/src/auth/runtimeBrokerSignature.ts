@@ -1,0 +1,92 @@
+import {
+  HubError,
+  parseUuid,
+  SIGNATURE_HEADERS,
+  SIGNATURE_MAX_SKEW_SECONDS,
+  type SignedRequest,
+  type Uuid,
+  verifySignature,
+} from "@rootstock/protocol";
+import type { Clock } from "@rootstock/service";
+import { type Db, recordNonce } from "@rootstock/store";
+import type { Credentials } from "./credentials.ts";
+import type { RuntimeBrokerSecrets } from "./runtimeBrokerSecrets.ts";
+
+/** A caller that proved to be a runtime broker, and the key that it holds. */
+export interface ProvenRuntimeBroker {
+  readonly runtimeBrokerId: Uuid;
+  readonly key: Buffer;
+}
+
+/** More than any sender uses (24 characters); a nonce is stored for ten minutes. */
+const MAX_NONCE_CHARACTERS = 128;
+const MAX_SIGNED_HEADERS = 32;
+
+const refuse = (reason: string): HubError => new HubError("broker_auth_failed", reason);
+
+/** Verifies the signatures of runtime brokers (spec/01 2.3). */
+export class RuntimeBrokerSignatures {
+  readonly #db: Db;
+  readonly #secrets: RuntimeBrokerSecrets;
+  readonly #clock: Clock;
+
+  constructor(db: Db, secrets: RuntimeBrokerSecrets, clock: Clock) {
+    this.#db = db;
+    this.#secrets = secrets;
+    this.#clock = clock;
+  }
+
+  /**
+   * The runtime broker that signed this request, with a key that still proves something. Throws 401
+   * `broker_auth_failed`. The nonce is recorded last and in the database: nobody without a key can fill the table, and a
+   * request replayed at another replica is refused there too.
+   */
+  async verify(request: Credentials): Promise<ProvenRuntimeBroker> {
+    const header = (name: string) => request.headers.get(name)?.trim() ?? "";
+    const runtimeBrokerId = parseUuid(header(SIGNATURE_HEADERS.brokerId));
+    const timestamp = header(SIGNATURE_HEADERS.timestamp);
+    const nonce = header(SIGNATURE_HEADERS.nonce);
+    const signature = header(SIGNATURE_HEADERS.signature);
+    if (!runtimeBrokerId) throw refuse(`invalid ${SIGNATURE_HEADERS.brokerId} header`);
+    if (!timestamp) throw refuse(`missing ${SIGNATURE_HEADERS.timestamp} header`);
+    if (!signature) throw refuse(`missing ${SIGNATURE_HEADERS.signature} header`);
+    if (!nonce) throw refuse(`missing ${SIGNATURE_HEADERS.nonce} header`);
+    if (nonce.length > MAX_NONCE_CHARACTERS) throw refuse("nonce too long");
+    if (!/^\d{1,12}$/.test(timestamp)) throw refuse("invalid timestamp");
+    if (Math.abs(this.#clock.now() / 1000 - Number(timestamp)) > SIGNATURE_MAX_SKEW_SECONDS)
+      throw refuse("timestamp outside of the allowed clock skew");
+    const signed: SignedRequest = {
+      method: request.method,
+      path: request.path,
+      query: request.query,
+      timestamp,
+      nonce,
+      headers: signedHeaders(request),
+      body: await request.body(),
+    };
+    const secrets = await this.#secrets.unexpired(this.#db, runtimeBrokerId);
+    const proving = secrets.filter((s) => s.proves);
+    if (proving.length === 0) throw refuse("unknown runtime broker");
+    const match = proving.find((s) => verifySignature(s.key, signed, signature));
+    if (!match) throw refuse("invalid signature");
+    if (!(await recordNonce(this.#db, runtimeBrokerId, nonce))) throw refuse("nonce already used");
+    return { runtimeBrokerId, key: match.key };
+  }
+}
+
+const signedHeaders = (request: Credentials): readonly (readonly [string, string])[] => {
+  const listed = request.headers.get(SIGNATURE_HEADERS.signedHeaders);
+  if (!listed) return [];
+  const names = listed
+    .split(";")
+    .map((name) => name.trim())
+    .filter((name) => name !== "");
+  if (names.length > MAX_SIGNED_HEADERS) throw refuse("too many signed headers");
+  return names.map((name) => {
+    try {
+      return [name, request.headers.get(name) ?? ""] as const;
+    } catch {
+      throw refuse(`invalid header name in ${SIGNATURE_HEADERS.signedHeaders}`);
+    }
+  });
+};

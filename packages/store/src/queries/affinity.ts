@@ -1,0 +1,171 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type RawBuilder, sql } from "kysely";
+import type { Db } from "../database.ts";
+
+/** Which replica and which socket hold a runtime broker (design section 4). Every change of affinity is here. */
+
+/** One socket of one runtime broker. */
+export interface SocketOwnership {
+  readonly runtimeBrokerId: Uuid;
+  readonly sessionId: Uuid;
+}
+
+export interface ClaimedRuntimeBroker {
+  /** The replica and socket that held it until now, when that socket had not been released. */
+  readonly displaced: { readonly hubId: Uuid; readonly sessionId: Uuid } | undefined;
+}
+
+interface Before {
+  readonly connected_hub_id: Uuid | null;
+  readonly connected_session_id: Uuid | null;
+}
+
+const claim = async (
+  db: Db,
+  hubId: Uuid,
+  held: SocketOwnership,
+  condition: RawBuilder<unknown>,
+): Promise<Before | undefined> => {
+  const { rows } = await sql<Before>`
+    with before as (
+      select id, connected_hub_id, connected_session_id from runtime_brokers
+      where id = ${held.runtimeBrokerId} and ${condition} for no key update),
+    claimed as (
+      update runtime_brokers r set connected_hub_id = ${hubId}, connected_session_id = ${held.sessionId},
+        connected_at = now(), disconnected_at = null, status = 'online', updated = now()
+      from before where r.id = before.id),
+    beat as (
+      insert into runtime_broker_heartbeats (runtime_broker_id, last_heartbeat) select id, now() from before
+      on conflict (runtime_broker_id) do update set last_heartbeat = excluded.last_heartbeat)
+    select connected_hub_id, connected_session_id from before`.execute(db);
+  return rows[0];
+};
+
+/**
+ * Makes `hubId` and the session the owner, whoever was before: the newest socket wins. Affinity, status and heartbeat in
+ * one write. Undefined when there is no such runtime broker. To be followed by `voidOlderClaims` in the same transaction.
+ */
+export const claimRuntimeBroker = async (
+  db: Db,
+  hubId: Uuid,
+  held: SocketOwnership,
+): Promise<ClaimedRuntimeBroker | undefined> => {
+  const before = await claim(db, hubId, held, sql`true`);
+  if (!before) return undefined;
+  const { connected_hub_id, connected_session_id } = before;
+  return {
+    displaced:
+      connected_hub_id && connected_session_id
+        ? { hubId: connected_hub_id, sessionId: connected_session_id }
+        : undefined,
+  };
+};
+
+/** As `claimRuntimeBroker`, only while nobody holds it: false when somebody does, or when it is gone. */
+export const claimRuntimeBrokerIfFree = async (db: Db, hubId: Uuid, held: SocketOwnership): Promise<boolean> =>
+  (await claim(db, hubId, held, sql`connected_hub_id is null`)) !== undefined;
+
+export interface VoidedClaims {
+  /** Intents that are pending again. */
+  readonly returned: readonly Uuid[];
+  /** Intents that had no attempts left. */
+  readonly failed: readonly Uuid[];
+  /** How many messages are pending again. */
+  readonly messages: number;
+}
+
+/**
+ * Voids what older sessions of this runtime broker had claimed: pending again, or failed when it has no attempts left.
+ * A statement of its own after the claim: only now does it see what an old owner claimed before it lost the row
+ * (design section 5). Rows are locked in id order, after the runtime broker's.
+ */
+export const voidOlderClaims = async (db: Db, held: SocketOwnership): Promise<VoidedClaims> => {
+  const { rows } = await sql<{ readonly id: Uuid | null; readonly state: string; readonly n: number }>`
+    with d as (
+      select id from broker_dispatch where runtime_broker_id = ${held.runtimeBrokerId} and state = 'in_progress'
+        and claim_session <> ${held.sessionId} order by id for update),
+    m as (
+      select id from messages where runtime_broker_id = ${held.runtimeBrokerId} and state = 'delivering'
+        and claim_session <> ${held.sessionId} order by id for update),
+    dispatches as (
+      update broker_dispatch b set updated_at = now(), claimed_by = null, claim_session = null,
+        state = case when b.attempts >= b.max_attempts then 'failed' else 'pending' end,
+        error = case when b.attempts >= b.max_attempts then 'runtime broker lost its connection on every attempt'
+          else b.error end
+      from d where b.id = d.id returning b.id, b.state),
+    returned as (
+      update messages g set state = 'pending', claimed_by = null, claim_session = null
+      from m where g.id = m.id returning g.id)
+    select id, state, 1 as n from dispatches
+    union all select null, 'message', count(*)::int from returned`.execute(db);
+  const ids = (state: string) => rows.flatMap((r) => (r.id && r.state === state ? [r.id] : []));
+  return {
+    returned: ids("pending"),
+    failed: ids("failed"),
+    messages: rows.find((r) => r.state === "message")?.n ?? 0,
+  };
+};
+
+const columns = (held: readonly SocketOwnership[]) =>
+  sql`unnest(${held.map((h) => h.runtimeBrokerId)}::uuid[], ${held.map((h) => h.sessionId)}::uuid[]) as t(id, session)`;
+
+/**
+ * Gives up sockets that have ended, each only where replica and session are still the ones named. Status is left alone:
+ * a runtime broker redials within milliseconds. Returns those that were given up.
+ */
+export const releaseRuntimeBrokers = async (
+  db: Db,
+  hubId: Uuid,
+  held: readonly SocketOwnership[],
+): Promise<readonly Uuid[]> => {
+  const { rows } = await sql<{ readonly id: Uuid }>`
+    with mine as (
+      select r.id from runtime_brokers r join ${columns(held)} on r.id = t.id
+      where r.connected_hub_id = ${hubId} and r.connected_session_id = t.session
+      order by r.id for no key update of r)
+    update runtime_brokers r set connected_hub_id = null, connected_session_id = null, connected_at = null,
+      disconnected_at = now(), updated = now()
+    from mine where r.id = mine.id returning r.id`.execute(db);
+  return rows.map((r) => r.id);
+};
+
+/** A held socket that the database does not name: the row is gone, names nobody, or names another session. */
+export interface AffinityMismatch extends SocketOwnership {
+  readonly found: "gone" | "nobody" | "another";
+}
+
+/** Of the sockets held, those that the database does not name as held by `hubId`. One query for all. */
+export const findMismatches = async (
+  db: Db,
+  hubId: Uuid,
+  held: readonly SocketOwnership[],
+): Promise<readonly AffinityMismatch[]> => {
+  const { rows } = await sql<AffinityMismatch>`
+    select t.id as "runtimeBrokerId", t.session as "sessionId",
+      case when r.id is null then 'gone' when r.connected_hub_id is null then 'nobody' else 'another' end as found
+    from ${columns(held)} left join runtime_brokers r on r.id = t.id
+    where r.id is null or r.connected_hub_id is distinct from ${hubId}
+      or r.connected_session_id is distinct from t.session`.execute(db);
+  return rows;
+};
+
+/**
+ * Marks runtime brokers offline whose last socket ended more than `redialGraceMs` ago. One that has sent a heartbeat
+ * since lives, and is given `heartbeatGraceMs` (counted from the socket's end as well) to come back. Returns their ids.
+ */
+export const markSilentRuntimeBrokersOffline = async (
+  db: Db,
+  grace: { readonly redialGraceMs: number; readonly heartbeatGraceMs: number; readonly limit: number },
+): Promise<readonly Uuid[]> => {
+  const { rows } = await sql<{ readonly id: Uuid }>`
+    with silent as (
+      select r.id from runtime_brokers r left join runtime_broker_heartbeats h on h.runtime_broker_id = r.id
+      where r.connected_hub_id is null and r.status <> 'offline'
+        and (r.disconnected_at is null or r.disconnected_at < now() - ${grace.redialGraceMs} * interval '1 millisecond')
+        and not coalesce(h.last_heartbeat >= r.disconnected_at
+          and r.disconnected_at > now() - ${grace.heartbeatGraceMs} * interval '1 millisecond', false)
+      order by r.id limit ${grace.limit} for no key update of r skip locked)
+    update runtime_brokers r set status = 'offline', updated = now()
+    from silent where r.id = silent.id and r.connected_hub_id is null returning r.id`.execute(db);
+  return rows.map((r) => r.id);
+};
