@@ -16,3 +16,12 @@ export const LOCK_KEYS = {
 } as const;
 
 export type LockName = keyof typeof LOCK_KEYS;
+
+/**
+ * First halves of two-part keys, whose second half is a hash of what is locked. They share no space with the keys above
+ * and are held until a transaction ends.
+ */
+export const LOCK_CLASSES = {
+  /** Registering a project: two callers with one git remote make one project. */
+  projectRegistration: 0x5c21_0001,
+} as const;

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import type { Db } from "../database.ts";
+import { LOCK_CLASSES } from "../locks.ts";
 import type { ProjectsTable } from "../tables.ts";
 import { after, all, type Condition, type Page, type Position } from "./keyset.ts";
 import { type ReadScope, readableProject } from "./readScope.ts";
@@ -127,6 +128,11 @@ export const projectsByGitRemote = (db: Db, scope: ReadScope, gitRemote: string)
 /** The project with this slug, if the caller may read it. */
 export const projectBySlug = (db: Db, scope: ReadScope, slug: string): Promise<ProjectRow | undefined> =>
   db.selectFrom("projects").selectAll().where("slug", "=", slug).where(readableProject(scope)).executeTakeFirst();
+
+/** Waits for whoever registers a project under the same key, until this transaction ends. */
+export const lockRegistration = async (tx: Db, key: string): Promise<void> => {
+  await sql`select pg_advisory_xact_lock(${LOCK_CLASSES.projectRegistration}::int, hashtext(${key}))`.execute(tx);
+};
 
 /** The slugs that are `base` itself or `base` with a number behind it. */
 export const slugsLike = async (db: Db, base: string): Promise<string[]> => {

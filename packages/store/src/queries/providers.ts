@@ -113,6 +113,16 @@ export const chooseDefaultRuntimeBroker = async (tx: Db, projectId: Uuid): Promi
     .execute();
 };
 
+/** Makes this runtime broker the project's default when it has none. */
+export const defaultRuntimeBrokerIfNone = async (tx: Db, projectId: Uuid, runtimeBrokerId: Uuid): Promise<void> => {
+  await tx
+    .updateTable("projects")
+    .set({ default_runtime_broker_id: runtimeBrokerId, updated: sql`now()` })
+    .where("id", "=", projectId)
+    .where("default_runtime_broker_id", "is", null)
+    .execute();
+};
+
 /**
  * Ends the link, and takes the runtime broker away as the project's default. False when there was no link.
  */

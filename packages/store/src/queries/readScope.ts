@@ -9,7 +9,7 @@ import type { Condition } from "./keyset.ts";
 export type ReadScope =
   | { readonly kind: "everything" }
   | { readonly kind: "nothing" }
-  /** A person who is no admin: what is theirs, what descends from them, and projects that are not private. */
+  /** A person who is no admin: own projects and all in them, own agents and what descends, projects that are not private. */
   | { readonly kind: "user"; readonly userId: Uuid }
   /** An agent: its own project and everything in it. */
   | { readonly kind: "project"; readonly projectId: Uuid }
@@ -38,7 +38,7 @@ export const readableAgent = (scope: ReadScope): Condition => {
   switch (scope.kind) {
     case "user":
       return sql<boolean>`(agents.owner_id = ${scope.userId} or agents.ancestry @> array[${scope.userId}::uuid]
-        or ${readableProject(scope)})`;
+        or projects.owner_id = ${scope.userId})`;
     case "runtimeBroker":
       return sql<boolean>`agents.runtime_broker_id = ${scope.runtimeBrokerId}`;
     default:
