@@ -11,6 +11,11 @@ import type { Claim, HeldSocket } from "./dispatches.ts";
 
 export type MessageRow = Selectable<MessagesTable>;
 
+/** A claimed message with what its way to the agent needs. */
+export interface ClaimedMessage extends MessageRow {
+  readonly agent_slug: string;
+}
+
 /** How long after `running` an agent that has reported nothing is taken to listen. */
 const LISTENS_AFTER_SECONDS = 15;
 
@@ -81,9 +86,9 @@ export const insertInboxMessage = async (db: Db, m: NewMessage): Promise<Accepte
 export const insertClaimedMessage = async (
   db: Db,
   p: { readonly message: NewMessage; readonly claim: Claim },
-): Promise<AcceptedMessage | undefined> => {
+): Promise<MessageRow | undefined> => {
   const m = p.message;
-  const { rows } = await sql<AcceptedMessage>`
+  const { rows } = await sql<MessageRow>`
     with fence as materialized (
       select 1 from runtime_brokers where id = ${m.runtimeBrokerId} and connected_hub_id = ${p.claim.instanceId}
         and connected_session_id = ${p.claim.sessionId} for share
@@ -94,7 +99,7 @@ export const insertClaimedMessage = async (
      where a.id = ${m.agentId} and ${listens}
        and not exists (select from messages o where o.agent_id = a.id and o.state in ('pending', 'delivering'))
     on conflict (agent_id) where state = 'delivering' do nothing
-    returning id, seq, state`.execute(db);
+    returning *`.execute(db);
   return rows[0];
 };
 
@@ -105,8 +110,8 @@ export const insertClaimedMessage = async (
 export const claimMessages = async (
   db: Db,
   p: { readonly instanceId: Uuid; readonly sockets: readonly HeldSocket[]; readonly busyAgents: readonly Uuid[] },
-): Promise<MessageRow[]> => {
-  const { rows } = await sql<MessageRow>`
+): Promise<ClaimedMessage[]> => {
+  const { rows } = await sql<ClaimedMessage>`
     with held as materialized (
       select rb.id, h.session, h.slots
         from unnest(${uuids(p.sockets.map((s) => s.runtimeBrokerId))}, ${uuids(p.sockets.map((s) => s.sessionId))},
@@ -132,7 +137,7 @@ export const claimMessages = async (
     update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
         attempts = m.attempts + 1, hold_reason = null
       from next where m.id = next.id
-    returning m.*`.execute(db);
+    returning m.*, (select a.slug from agents a where a.id = m.agent_id) as agent_slug`.execute(db);
   return rows;
 };
 
@@ -152,18 +157,27 @@ const stillOurs = (instanceId: Uuid) => sql`(
     or (m.state = 'pending' and exists (select from runtime_brokers rb where rb.id = m.runtime_broker_id
         and rb.connected_hub_id = ${instanceId} and rb.connected_session_id = e.session for share)))`;
 
-/** Marks acknowledged messages delivered. Those whose claim has moved on are left alone. Returns the ids that counted. */
+/** A message that counts as delivered, and whether its agent has more that waits. */
+export interface SettledDelivery {
+  readonly id: Uuid;
+  readonly more: boolean;
+}
+
+/** Marks acknowledged messages delivered. Those whose claim has moved on are left alone, and missing in the result. */
 export const settleDelivered = async (
   db: Db,
   p: { readonly instanceId: Uuid; readonly deliveries: readonly EndedDelivery[] },
-): Promise<Uuid[]> => {
-  const { rows } = await sql<{ id: Uuid }>`
+): Promise<SettledDelivery[]> => {
+  const { rows } = await sql<SettledDelivery>`
     with locked as materialized (
       select m.id from messages m join ${ended(p.deliveries)} e on e.id = m.id
        where ${stillOurs(p.instanceId)} order by m.id for update of m)
     update messages m set state = 'delivered', dispatched_at = now(), claimed_by = null, claim_session = null, error = null
-      from locked where m.id = locked.id returning m.id`.execute(db);
-  return rows.map((r) => r.id);
+      from locked where m.id = locked.id
+    returning m.id, exists (select from messages o where o.agent_id = m.agent_id and o.state = 'pending') as more`.execute(
+    db,
+  );
+  return rows;
 };
 
 /** Marks a message failed for good. False when the claim has moved on. */

@@ -155,6 +155,20 @@ export const releaseDispatch = async (
        and d.claimed_by = ${p.claim.instanceId} and d.claim_session = ${p.claim.sessionId}`.execute(db);
 };
 
+/**
+ * Whether the socket is still the runtime broker's own; holds it so until the transaction ends. The fence of what a
+ * direct call, which has no row of its own, writes.
+ */
+export const holdsSocket = async (
+  db: Db,
+  p: { readonly runtimeBrokerId: Uuid; readonly claim: Claim },
+): Promise<boolean> => {
+  const { rows } = await sql`
+    select 1 from runtime_brokers where id = ${p.runtimeBrokerId} and connected_hub_id = ${p.claim.instanceId}
+       and connected_session_id = ${p.claim.sessionId} for share`.execute(db);
+  return rows.length === 1;
+};
+
 /** Withdraws an intent that nobody has claimed yet: what is answered as failed never runs later. */
 export const withdrawDispatch = async (db: Db, id: Uuid, reason: string): Promise<boolean> => {
   const result = await db

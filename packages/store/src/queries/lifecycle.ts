@@ -150,7 +150,7 @@ export const recordLaunched = (
 /** Records that a run could not be launched: the agent is where it was before, with the reason. */
 export const recordLaunchFailed = (
   db: Db,
-  p: { readonly agentId: Uuid; readonly runId: Uuid; readonly phase: Phase; readonly message: string },
+  p: { readonly agentId: Uuid; readonly runId: Uuid; readonly phase: Phase; readonly message: string | null },
 ): Promise<AgentRow | undefined> =>
   db
     .updateTable("agents")

@@ -1,0 +1,54 @@
+import type { Uuid } from "@rootstock/protocol";
+
+/**
+ * What happens to one agent on this replica now: lifecycle operations one at a time, and at most one message, never
+ * beside an operation that halts the agent. Only the replica that holds the socket acts, so this memory is enough; what
+ * must hold across replicas is in the statements.
+ */
+export class AgentLocks {
+  readonly #lifecycle = new Map<Uuid, Promise<void>>();
+  readonly #inFlight = new Map<Uuid, Promise<void>>();
+
+  /** Agents that must not be claimed for now: an operation is under way, or a message is on the wire. */
+  busy(): Uuid[] {
+    return [...this.#lifecycle.keys(), ...this.#inFlight.keys()];
+  }
+
+  isBusy(agentId: Uuid): boolean {
+    return this.#lifecycle.has(agentId) || this.#inFlight.has(agentId);
+  }
+
+  /** Runs a lifecycle operation after those before it, and after the message that is on the wire. */
+  async lifecycle<T>(agentId: Uuid, work: () => Promise<T>): Promise<T> {
+    const before = this.#lifecycle.get(agentId) ?? Promise.resolve();
+    const run = before.then(async () => {
+      await this.#inFlight.get(agentId);
+      return work();
+    });
+    const ended = run.then(
+      () => {},
+      () => {},
+    );
+    this.#lifecycle.set(agentId, ended);
+    try {
+      return await run;
+    } finally {
+      if (this.#lifecycle.get(agentId) === ended) this.#lifecycle.delete(agentId);
+    }
+  }
+
+  /** Puts a message on the wire. The claim saw to it that nothing else of the agent is. */
+  async message<T>(agentId: Uuid, work: () => Promise<T>): Promise<T> {
+    const run = work();
+    const ended = run.then(
+      () => {},
+      () => {},
+    );
+    this.#inFlight.set(agentId, ended);
+    try {
+      return await run;
+    } finally {
+      if (this.#inFlight.get(agentId) === ended) this.#inFlight.delete(agentId);
+    }
+  }
+}

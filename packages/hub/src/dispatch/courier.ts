@@ -1,0 +1,142 @@
+import type { Uuid } from "@rootstock/protocol";
+import type { Base, Service } from "@rootstock/service";
+import {
+  type Database,
+  type Db,
+  type DispatchTarget,
+  insertClaimedMessage,
+  insertPendingMessage,
+  type MessageOutcome,
+  messageOutcomes,
+  type NewMessage,
+} from "@rootstock/store";
+import type { CommandBus } from "../commands/index.ts";
+import type { Registry } from "../control/index.ts";
+import type { Membership } from "../replicas/index.ts";
+import type { AgentLocks } from "./agentLocks.ts";
+import { Outcomes, type OutcomeWait } from "./outcomes.ts";
+import type { Reconciler } from "./reconciler.ts";
+
+export interface CourierDeps {
+  readonly database: Database;
+  readonly registry: Registry;
+  readonly membership: Membership;
+  readonly commandBus: CommandBus;
+  readonly locks: AgentLocks;
+  readonly reconciler: () => Reconciler;
+  readonly changed: () => void;
+}
+
+/** How long a sender waits for the runtime broker's acknowledgement before it hears "accepted". */
+const ACKNOWLEDGED_WITHIN_MS = 2_000;
+
+const FINAL: readonly (string | null)[] = ["delivered", "failed"];
+
+/** A message that is committed or about to be, and the wait for its end. */
+export interface Posted {
+  readonly id: Uuid;
+  readonly outcome: Promise<MessageOutcome>;
+}
+
+/**
+ * Accepts messages to agents. All take one path, whoever accepts them: the row first, then the owner. On the owner
+ * itself the row may be inserted already claimed, and the wake-up is in memory.
+ */
+export class Courier implements Service {
+  readonly #base: Base;
+  readonly #deps: CourierDeps;
+  readonly #outcomes: Outcomes<MessageOutcome>;
+  #unsubscribe: (() => void)[] = [];
+
+  constructor(base: Base, deps: CourierDeps) {
+    this.#base = base;
+    this.#deps = deps;
+    this.#outcomes = new Outcomes(base.clock, base.log, (ids) => messageOutcomes(deps.database.db, ids));
+  }
+
+  async start(): Promise<void> {
+    if (this.#unsubscribe.length > 0) return;
+    this.#unsubscribe = [
+      this.#deps.commandBus.onDone((ids) => this.#outcomes.look(ids)),
+      this.#deps.commandBus.onLookAtEverything(() => this.#outcomes.lookAtEverything()),
+    ];
+  }
+
+  async stop(): Promise<void> {
+    for (const off of this.#unsubscribe) off();
+    this.#unsubscribe = [];
+  }
+
+  /** Told by the reconciler of this replica, so that a local sender need not wait for a signal. */
+  announce(outcome: MessageOutcome): void {
+    this.#outcomes.announce(outcome);
+  }
+
+  /** Stores a message and sees it on its way. Resolves once it is committed; `outcome` within 2 s after that. */
+  async post(message: NewMessage, target: DispatchTarget): Promise<Posted> {
+    const wait = this.#open(message.id);
+    try {
+      if (!(await this.#postHere(message, target))) {
+        await insertPendingMessage(this.#deps.database.db, message);
+        this.posted([message]);
+      }
+    } catch (err) {
+      wait.close();
+      throw err;
+    }
+    return { id: message.id, outcome: this.#outcome(message.id, wait) };
+  }
+
+  /** Stores a message in the caller's transaction, with what else belongs to it. Call {@link posted} after the commit. */
+  async store(tx: Db, message: NewMessage): Promise<void> {
+    await insertPendingMessage(tx, message);
+  }
+
+  /** Tells whoever holds the sockets. */
+  posted(messages: readonly Pick<NewMessage, "runtimeBrokerId">[]): void {
+    const ids = new Set<Uuid>();
+    for (const m of messages) if (m.runtimeBrokerId) ids.add(m.runtimeBrokerId);
+    this.#deps.reconciler().wake(ids);
+    const elsewhere = [...ids].filter((id) => !this.#deps.registry.get(id));
+    if (elsewhere.length > 0) this.#deps.commandBus.wake(elsewhere);
+    this.#deps.changed();
+  }
+
+  /** Where a committed message stands within 2 s: also for who repeats a call. */
+  outcome(id: Uuid): Promise<MessageOutcome> {
+    const wait = this.#open(id);
+    this.#outcomes.look([id]);
+    return this.#outcome(id, wait);
+  }
+
+  #open(id: Uuid): OutcomeWait<MessageOutcome> {
+    return this.#outcomes.open(id, (row) => FINAL.includes(row.state));
+  }
+
+  async #outcome(id: Uuid, wait: OutcomeWait<MessageOutcome>): Promise<MessageOutcome> {
+    const ended = await wait.wait(ACKNOWLEDGED_WITHIN_MS);
+    if (ended) return ended;
+    const [row] = await messageOutcomes(this.#deps.database.db, [id]).catch((err: unknown) => {
+      this.#base.log.warn({ err, messageId: id }, "reading a message's outcome failed");
+      return [];
+    });
+    return row ?? { id, state: "pending", holdReason: null, error: null };
+  }
+
+  /** The short way: true when the message is stored and on the wire of a socket that this replica holds. */
+  async #postHere(message: NewMessage, target: DispatchTarget): Promise<boolean> {
+    const { registry, membership, locks, database, reconciler, changed } = this.#deps;
+    const connection = message.runtimeBrokerId ? registry.get(message.runtimeBrokerId) : undefined;
+    if (!connection?.isOpen || !membership.mayClaim() || message.holdReason !== null) return false;
+    if (message.agentId === null || locks.isBusy(message.agentId)) return false;
+    if (connection.inFlight() >= connection.limits.concurrentRequests) return false;
+    const row = await insertClaimedMessage(database.db, {
+      message,
+      claim: { instanceId: membership.instanceId, sessionId: connection.sessionId },
+    });
+    if (!row) return false;
+    reconciler().deliverClaimed({ ...row, agent_slug: target.agent.slug }, connection);
+    changed();
+    return true;
+  }
+}

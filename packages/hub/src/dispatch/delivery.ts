@@ -1,0 +1,53 @@
+import type { ClaimedMessage } from "@rootstock/store";
+import { type Connection, TunnelError } from "../control/index.ts";
+
+/**
+ * What became of one message on the wire:
+ *
+ *   acknowledged  the runtime broker has taken it
+ *   refused       it can never pass; the next one may
+ *   held          not now: the agent does not run there, or the runtime broker is in trouble
+ *   lost          the socket went; the same id is sent again over the next one
+ */
+export type DeliveryResult =
+  | { readonly kind: "acknowledged" }
+  | { readonly kind: "refused"; readonly reason: string }
+  | { readonly kind: "held"; readonly reason: string }
+  | { readonly kind: "lost"; readonly reason: string };
+
+/** After so many attempts that the runtime broker answered with an error of its own, a message is given up. */
+const MAX_ATTEMPTS = 8;
+
+/** Sends a claimed message through the socket (spec/01 4.6; `message_id` as in spec/08 2.4) and reads the answer. */
+export const deliver = async (message: ClaimedMessage, connection: Connection): Promise<DeliveryResult> => {
+  try {
+    const response = await connection.call({
+      method: "POST",
+      path: `/api/v1/agents/${message.agent_slug}/message`,
+      query: new URLSearchParams({ projectId: message.project_id }).toString(),
+      priority: "message",
+      body: {
+        message_id: message.id,
+        interrupt: message.interrupt,
+        project_id: message.project_id,
+        projectId: message.project_id,
+        structured_message: { ...message.envelope, msg: message.msg },
+      },
+    });
+    return readAnswer(message, response.status, response.body.toString("utf8").slice(0, 500));
+  } catch (err) {
+    if (!(err instanceof TunnelError)) throw err;
+    if (err.kind === "too_large") return { kind: "refused", reason: err.message };
+    return { kind: "lost", reason: err.message };
+  }
+};
+
+const readAnswer = (message: ClaimedMessage, status: number, text: string): DeliveryResult => {
+  if (status >= 200 && status < 300) return { kind: "acknowledged" };
+  const said = `the runtime broker answered ${status}: ${text}`;
+  if (status === 409 || status === 401 || status === 429) return { kind: "held", reason: said };
+  if (status >= 400 && status < 500) return { kind: "refused", reason: said };
+  return message.attempts >= MAX_ATTEMPTS
+    ? { kind: "refused", reason: `${said} (given up after ${message.attempts} attempts)` }
+    : { kind: "held", reason: said };
+};

@@ -1,0 +1,250 @@
+import { HubError, type Uuid } from "@rootstock/protocol";
+import type { Base, Service } from "@rootstock/service";
+import {
+  type Database,
+  type Db,
+  type DispatchOp,
+  type DispatchRow,
+  type DispatchTarget,
+  deleteAgentRow,
+  getDispatches,
+  hasUnfinishedDispatch,
+  insertDispatch,
+  transaction,
+  withdrawDispatch,
+} from "@rootstock/store";
+import { z } from "zod";
+import type { EventBus } from "../bus/index.ts";
+import type { CommandBus } from "../commands/index.ts";
+import type { Registry } from "../control/index.ts";
+import type { Metrics } from "../metrics/index.ts";
+import type { Membership } from "../replicas/index.ts";
+import type { AgentLocks } from "./agentLocks.ts";
+import type { Executor, JobOutcome } from "./executor.ts";
+import type { OperationFailure } from "./operations/index.ts";
+import { Outcomes, type OutcomeWait } from "./outcomes.ts";
+import { RECONNECT_GRACE_SECONDS, reachability } from "./reachability.ts";
+
+/** A lifecycle operation that somebody asked for. */
+export interface Intent {
+  readonly id: Uuid;
+  readonly op: DispatchOp;
+  readonly agentId: Uuid;
+  readonly agentSlug: string;
+  readonly projectId: Uuid;
+  readonly runtimeBrokerId: Uuid;
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly createdBy?: Uuid;
+  readonly traceparent?: string;
+}
+
+/**
+ * How an operation ended as far as its caller is concerned:
+ *
+ *   done, failed  as the runtime broker answered
+ *   expired       withdrawn before anybody began; it never runs
+ *   unfinished    begun, and still under way when the caller's time was over
+ */
+export type Outcome =
+  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>> }
+  | { readonly kind: "failed"; readonly failure: OperationFailure }
+  | { readonly kind: "expired"; readonly reason: string }
+  | { readonly kind: "unfinished" };
+
+/** Clients give up at 30 s (spec/01 rule 10): every answer comes well before. */
+const ANSWER_WITHIN_MS = 25_000;
+/** Without any sign of progress a caller is not kept waiting until then. */
+const QUIET_MS = 20_000;
+
+export interface DispatcherDeps {
+  readonly database: Database;
+  readonly registry: Registry;
+  readonly membership: Membership;
+  readonly commandBus: CommandBus;
+  readonly eventBus: EventBus;
+  readonly locks: AgentLocks;
+  readonly executor: Executor;
+  readonly metrics: Metrics;
+  readonly changed: () => void;
+}
+
+/**
+ * Brings lifecycle operations to the runtime broker, whichever replica holds its socket. Held here, an operation runs at
+ * once and leaves no row; else it is committed as an intent, signalled, and waited for. The row is the authority: a
+ * caller who gives up withdraws it first, and only then hears an error.
+ */
+export class Dispatcher implements Service {
+  readonly #base: Base;
+  readonly #deps: DispatcherDeps;
+  readonly #outcomes: Outcomes<DispatchRow>;
+  readonly #waits = new Map<Uuid, Set<OutcomeWait<DispatchRow>>>();
+  #unsubscribe: (() => void)[] = [];
+
+  constructor(base: Base, deps: DispatcherDeps) {
+    this.#base = base;
+    this.#deps = deps;
+    this.#outcomes = new Outcomes(base.clock, base.log, (ids) => getDispatches(deps.database.db, ids));
+  }
+
+  async start(): Promise<void> {
+    if (this.#unsubscribe.length > 0) return;
+    const { commandBus, eventBus } = this.#deps;
+    this.#unsubscribe = [
+      commandBus.onDone((ids) => this.#outcomes.look(ids)),
+      commandBus.onLookAtEverything(() => this.#outcomes.lookAtEverything()),
+      eventBus.subscribe(["agent.*.status"], (event) => {
+        for (const wait of this.#waits.get(event.entityId) ?? []) wait.progressed();
+      }),
+    ];
+  }
+
+  async stop(): Promise<void> {
+    for (const off of this.#unsubscribe) off();
+    this.#unsubscribe = [];
+  }
+
+  /**
+   * Refuses an operation that nobody would carry out within the grace. Throws 503 `runtime_broker_unavailable`, or
+   * `unavailable` for an agent without a runtime broker.
+   */
+  requireReachable(target: DispatchTarget): NonNullable<DispatchTarget["runtimeBroker"]> {
+    const { runtimeBroker, agent } = target;
+    if (!runtimeBroker)
+      throw new HubError("unavailable", `agent ${agent.slug} has no runtime broker`, { retryAfter: 5 });
+    if (reachability(runtimeBroker) === "away" && !this.#deps.registry.get(runtimeBroker.id))
+      throw new HubError("runtime_broker_unavailable", `runtime broker ${runtimeBroker.name} is not connected`, {
+        details: { requestedBrokerId: runtimeBroker.id, availableBrokers: null },
+        retryAfter: 30,
+      });
+    return runtimeBroker;
+  }
+
+  /** Runs an operation to its end, or as far as the caller's time goes. Takes the short way when the socket is here. */
+  async run(intent: Intent): Promise<Outcome> {
+    const started = this.#base.clock.elapsed();
+    const direct = await this.#direct(intent);
+    if (direct?.kind === "unfinished") return direct;
+    if (direct && direct.kind !== "lost") return this.#count(intent, "local", started, direct);
+    // The socket went in the middle: from here on it is an intent, with that attempt counted.
+    const attempts = direct?.sent ? 1 : 0;
+    await this.begin(this.#deps.database.db, intent, attempts);
+    this.begun(intent);
+    return this.#count(intent, "forward", started, await this.finish(intent, started));
+  }
+
+  /** Commits the intent in the caller's transaction. Call {@link begun} after it has committed. */
+  begin(db: Db, intent: Intent, attempts = 0): Promise<void> {
+    return insertDispatch(db, { ...intent, attempts, deadlineSeconds: RECONNECT_GRACE_SECONDS });
+  }
+
+  /** Tells whoever holds the socket. */
+  begun(intent: Intent): void {
+    this.#base.log.info({ dispatchId: intent.id, op: intent.op, agentId: intent.agentId }, "dispatch committed");
+    this.#deps.changed();
+    this.#deps.commandBus.wake([intent.runtimeBrokerId]);
+  }
+
+  /**
+   * Waits for a committed intent. May be called for the same intent by several callers, on several replicas: whoever
+   * repeats a call after a crash gets the same end.
+   */
+  async finish(
+    intent: Pick<Intent, "id" | "agentId" | "op" | "args">,
+    started: number = this.#base.clock.elapsed(),
+  ): Promise<Outcome> {
+    const left = Math.max(0, ANSWER_WITHIN_MS - (this.#base.clock.elapsed() - started));
+    const wait = this.#outcomes.open(intent.id, (row) => !["pending", "in_progress"].includes(row.state));
+    this.#outcomes.look([intent.id]);
+    const waits = this.#waits.get(intent.agentId) ?? new Set();
+    waits.add(wait);
+    this.#waits.set(intent.agentId, waits);
+    try {
+      const row = await wait.wait(Math.min(QUIET_MS, left), left);
+      return row ? readRow(row) : await this.#giveUp(intent);
+    } finally {
+      waits.delete(wait);
+      if (waits.size === 0) this.#waits.delete(intent.agentId);
+    }
+  }
+
+  /** Withdraws an intent that nobody has begun, together with the record that only it was for. */
+  async #giveUp(intent: Pick<Intent, "id" | "agentId" | "op" | "args">): Promise<Outcome> {
+    const reason = "the runtime broker did not take it up in time";
+    const { database, changed } = this.#deps;
+    const withdrawn = await transaction(database.db, async (tx) => {
+      if (!(await withdrawDispatch(tx, intent.id, reason))) return false;
+      if (intent.op === "create" && intent.args.fresh === true) await deleteAgentRow(tx, intent.agentId);
+      return true;
+    });
+    if (withdrawn) {
+      changed();
+      return { kind: "expired", reason };
+    }
+    const [row] = await getDispatches(database.db, [intent.id]);
+    return row ? readRow(row) : { kind: "expired", reason };
+  }
+
+  /** The short way: undefined when it is not open. */
+  async #direct(intent: Intent): Promise<JobOutcome | { readonly kind: "unfinished" } | undefined> {
+    const { registry, membership, database, locks, executor } = this.#deps;
+    if (!registry.get(intent.runtimeBrokerId) || !membership.mayClaim()) return undefined;
+    const run = locks.lifecycle(intent.agentId, async (): Promise<JobOutcome | undefined> => {
+      if (await hasUnfinishedDispatch(database.db, intent.agentId)) return undefined;
+      const connection = registry.get(intent.runtimeBrokerId);
+      if (!connection?.isOpen) return undefined;
+      return executor.run({ ...intent, attempt: 1, intent: false }, connection);
+    });
+    return this.#within(run);
+  }
+
+  /** The work goes on when the caller's time is over; only the answer comes. */
+  async #within<T>(run: Promise<T>): Promise<T | { readonly kind: "unfinished" }> {
+    const timer = { cancel: () => {} };
+    const over = new Promise<{ readonly kind: "unfinished" }>((resolve) => {
+      timer.cancel = this.#base.clock.after(ANSWER_WITHIN_MS, () => resolve({ kind: "unfinished" })).cancel;
+    });
+    run.catch((err: unknown) => this.#base.log.error({ err }, "dispatch failed after its answer"));
+    try {
+      return await Promise.race([run, over]);
+    } finally {
+      timer.cancel();
+    }
+  }
+
+  #count(intent: Intent, way: string, started: number, outcome: Outcome): Outcome {
+    const { metrics } = this.#deps;
+    if (way === "local") metrics.dispatches.inc({ op: intent.op, way, outcome: outcome.kind });
+    metrics.dispatchSeconds.observe(
+      { op: intent.op, way: `${way} call` },
+      (this.#base.clock.elapsed() - started) / 1000,
+    );
+    return outcome;
+  }
+}
+
+const storedFailure = z.object({
+  failure: z.object({
+    code: z.enum(["runtime_error", "missing_env_vars", "not_found"]),
+    message: z.string(),
+    details: z.record(z.string(), z.unknown()).optional(),
+  }),
+});
+
+/** What a row says. A failure without particulars is one that a sweep wrote. */
+export const readRow = (row: DispatchRow): Outcome => {
+  switch (row.state) {
+    case "done":
+      return { kind: "done", result: row.result ?? {} };
+    case "failed": {
+      const stored = storedFailure.safeParse(row.result);
+      if (!stored.success)
+        return { kind: "failed", failure: { code: "runtime_error", message: row.error ?? "the operation failed" } };
+      const { code, message, details } = stored.data.failure;
+      return { kind: "failed", failure: { code, message, ...(details && { details }) } };
+    }
+    case "expired":
+      return { kind: "expired", reason: row.error ?? "the runtime broker did not take it up in time" };
+    default:
+      return { kind: "unfinished" };
+  }
+};

@@ -1,0 +1,166 @@
+import type { Uuid } from "@rootstock/protocol";
+import { Backoff, type Base } from "@rootstock/service";
+import {
+  type Claim,
+  completeDispatch,
+  type Database,
+  type Db,
+  type DispatchOp,
+  failDispatch,
+  holdsSocket,
+  isDatabaseUnavailable,
+  releaseDispatch,
+  targetById,
+  transaction,
+} from "@rootstock/store";
+import { type Connection, TunnelError } from "../control/index.ts";
+import type { Metrics } from "../metrics/index.ts";
+import { OPERATIONS, type OperationDeps, type OperationFailure, type OperationResult } from "./operations/index.ts";
+
+/** One operation to run over a socket that this replica holds. */
+export interface Job {
+  readonly id: Uuid;
+  readonly op: DispatchOp;
+  readonly agentId: Uuid;
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly attempt: number;
+  /** Whether a row of `broker_dispatch` stands for it; a direct call has none. */
+  readonly intent: boolean;
+}
+
+/** How a job ended here. `lost`: the socket went, or another replica owns it now; whoever claims it next goes on. */
+export type JobOutcome =
+  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>> }
+  | { readonly kind: "failed"; readonly failure: OperationFailure }
+  | { readonly kind: "lost"; readonly sent: boolean; readonly reason: string };
+
+export interface ExecutorDeps extends OperationDeps {
+  readonly database: Database;
+  readonly instanceId: Uuid;
+  readonly metrics: Metrics;
+  /** After a commit that changed what others may see. */
+  readonly changed: () => void;
+}
+
+/** Runs operations and writes down how they ended, fenced by the socket over which they went. */
+export class Executor {
+  readonly #base: Base;
+  readonly #deps: ExecutorDeps;
+  readonly #stopping = new AbortController();
+
+  constructor(base: Base, deps: ExecutorDeps) {
+    this.#base = base;
+    this.#deps = deps;
+  }
+
+  /** Ends the retries of what could not be written. */
+  stop(): void {
+    this.#stopping.abort();
+  }
+
+  async run(job: Job, connection: Connection): Promise<JobOutcome> {
+    const claim: Claim = { instanceId: this.#deps.instanceId, sessionId: connection.sessionId };
+    const log = this.#base.log.child({ dispatchId: job.id, op: job.op, agentId: job.agentId, attempt: job.attempt });
+    const started = this.#base.clock.elapsed();
+    let result: OperationResult;
+    try {
+      result = await this.#attempt(job, connection);
+    } catch (err) {
+      const sent = !(err instanceof TunnelError && err.kind === "not_sent");
+      if (err instanceof TunnelError && err.kind !== "too_large") {
+        log.warn({ err, kind: err.kind }, "dispatch lost its socket");
+        await this.#release(job, claim, sent, err.message);
+        return { kind: "lost", sent, reason: err.message };
+      }
+      if (isDatabaseUnavailable(err)) {
+        await this.#release(job, claim, sent, "the database was not available");
+        return { kind: "lost", sent, reason: "the database was not available" };
+      }
+      if (!(err instanceof TunnelError)) log.error({ err }, "dispatch failed unexpectedly");
+      result = {
+        ok: false,
+        failure: {
+          code: "runtime_error",
+          message: err instanceof TunnelError ? err.message : "internal error while talking to the runtime broker",
+        },
+        settle: async () => {},
+      };
+    }
+    const counted = await this.#settle(job, claim, connection.runtimeBrokerId, result);
+    const ms = Math.round(this.#base.clock.elapsed() - started);
+    if (!counted) {
+      log.warn({ ms }, "dispatch ended, but its claim has moved on");
+      return { kind: "lost", sent: true, reason: "the runtime broker is connected elsewhere" };
+    }
+    this.#deps.changed();
+    log.info({ ok: result.ok, ms, ...(!result.ok && { failure: result.failure.message }) }, "dispatch ended");
+    return result.ok ? { kind: "done", result: result.result } : { kind: "failed", failure: result.failure };
+  }
+
+  async #attempt(job: Job, connection: Connection): Promise<OperationResult> {
+    const target = await targetById(this.#deps.db, job.agentId);
+    if (!target?.runtimeBroker || (target.agent.deleted_at && job.op !== "delete")) {
+      if (job.op === "delete") return { ok: true, result: {}, settle: async () => {} };
+      return {
+        ok: false,
+        failure: { code: "not_found", message: "agent not found: it was deleted meanwhile" },
+        settle: async () => {},
+      };
+    }
+    return OPERATIONS[job.op]({
+      ...this.#deps,
+      id: job.id,
+      op: job.op,
+      target,
+      runtimeBroker: target.runtimeBroker,
+      args: job.args,
+      attempt: job.attempt,
+      connection,
+    });
+  }
+
+  /** Writes the end of the job, again and again while the database is away: what a runtime broker did is not forgotten. */
+  #settle(job: Job, claim: Claim, runtimeBrokerId: Uuid, result: OperationResult): Promise<boolean> {
+    return this.persist(() =>
+      transaction(this.#deps.db, async (tx) => {
+        if (!(await this.#fence(tx, job, claim, runtimeBrokerId, result))) return false;
+        await result.settle(tx);
+        return true;
+      }),
+    );
+  }
+
+  #fence(tx: Db, job: Job, claim: Claim, runtimeBrokerId: Uuid, result: OperationResult): Promise<boolean> {
+    if (!job.intent) return holdsSocket(tx, { runtimeBrokerId, claim });
+    if (result.ok) return completeDispatch(tx, { id: job.id, claim, result: result.result });
+    const { code, message, details } = result.failure;
+    return failDispatch(tx, {
+      id: job.id,
+      claim,
+      error: message,
+      result: { failure: { code, message, ...(details && { details }) } },
+    });
+  }
+
+  async #release(job: Job, claim: Claim, sent: boolean, reason: string): Promise<void> {
+    if (!job.intent) return;
+    await this.persist(async () => {
+      await releaseDispatch(this.#deps.db, { id: job.id, claim, sent, reason });
+      return true;
+    });
+  }
+
+  /** Runs a write until the database takes it. False when this replica stops first. */
+  async persist(write: () => Promise<boolean>): Promise<boolean> {
+    const backoff = new Backoff({ firstMs: 50, maxMs: 2_000 }, this.#base.random);
+    while (!this.#stopping.signal.aborted) {
+      try {
+        return await this.#deps.database.background(write);
+      } catch (err) {
+        if (!isDatabaseUnavailable(err)) throw err;
+        await this.#base.clock.sleep(backoff.next(), this.#stopping.signal);
+      }
+    }
+    return false;
+  }
+}

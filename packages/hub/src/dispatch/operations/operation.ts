@@ -1,0 +1,55 @@
+import type { ErrorCode, Uuid } from "@rootstock/protocol";
+import type { Clock, Random } from "@rootstock/service";
+import type { Db, DispatchOp, DispatchTarget } from "@rootstock/store";
+import type { Connection } from "../../control/index.ts";
+
+/** What a caller is told of an operation that failed at the runtime broker. Travels in the intent's row. */
+export interface OperationFailure {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly details?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * How an operation ended at the runtime broker, and what that does to the agent's row. `settle` runs in the transaction
+ * that completes the intent, and only if the claim still stands.
+ */
+export type OperationResult =
+  | {
+      readonly ok: true;
+      readonly result: Readonly<Record<string, unknown>>;
+      readonly settle: (tx: Db) => Promise<void>;
+    }
+  | { readonly ok: false; readonly failure: OperationFailure; readonly settle: (tx: Db) => Promise<void> };
+
+/** Issues an agent's token for a container run. */
+export type MintAgentToken = (target: DispatchTarget) => Promise<string>;
+
+/** The values kept for an agent, decrypted. */
+export type KeptValues = (agentId: Uuid) => Promise<Readonly<Record<string, string>>>;
+
+/** What every operation works with. */
+export interface OperationDeps {
+  readonly db: Db;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly mintAgentToken: MintAgentToken;
+  readonly keptValues: KeptValues;
+}
+
+/** One attempt at one operation, on the replica that holds the socket. */
+export interface OperationContext extends OperationDeps {
+  /** The intent's id, or that of the direct call. A create repeats it as its `requestId`. */
+  readonly id: Uuid;
+  readonly op: DispatchOp;
+  readonly target: DispatchTarget;
+  readonly runtimeBroker: RuntimeBrokerOf;
+  readonly args: Readonly<Record<string, unknown>>;
+  /** 1 for the first; a later one asks before it repeats what must not happen twice. */
+  readonly attempt: number;
+  readonly connection: Connection;
+}
+
+type RuntimeBrokerOf = NonNullable<DispatchTarget["runtimeBroker"]>;
+
+export type Operation = (context: OperationContext) => Promise<OperationResult>;

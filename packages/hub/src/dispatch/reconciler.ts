@@ -1,0 +1,276 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type Base, type Service, SingleFlight } from "@rootstock/service";
+import {
+  type ClaimedMessage,
+  claimDispatches,
+  claimMessages,
+  type Database,
+  type DispatchRow,
+  type EndedDelivery,
+  failMessage,
+  type HeldSocket,
+  isUniqueViolation,
+  type MessageOutcome,
+  releaseMessages,
+  runtimeBrokersWithWork,
+  settleDelivered,
+} from "@rootstock/store";
+import type { CommandBus } from "../commands/index.ts";
+import type { Connection, Registry } from "../control/index.ts";
+import type { Metrics } from "../metrics/index.ts";
+import type { Membership } from "../replicas/index.ts";
+import type { AgentLocks } from "./agentLocks.ts";
+import { deliver } from "./delivery.ts";
+import type { Executor } from "./executor.ts";
+
+/**
+ * Carries out what is pending for the runtime brokers whose sockets this replica holds (design section 5).
+ *
+ * One round at a time, over every runtime broker that was woken since the last: acknowledged messages are settled in
+ * one statement, then intents and messages are claimed, as many as the sockets take now, and put on the wire. What ends
+ * wakes the next round. A round is started by a signal, by a (re)connect, by something that ended, and by the fallback
+ * poll; so that with every signal lost the work is only later.
+ */
+export interface ReconcilerDeps {
+  readonly database: Database;
+  readonly registry: Registry;
+  readonly membership: Membership;
+  readonly commandBus: CommandBus;
+  readonly locks: AgentLocks;
+  readonly executor: Executor;
+  readonly metrics: Metrics;
+  /** Tells the waits of this replica without a signal. */
+  readonly announceMessage: (outcome: MessageOutcome) => void;
+  /** After a commit that changed what others may see. */
+  readonly changed: () => void;
+}
+
+interface Acknowledged extends EndedDelivery {
+  readonly runtimeBrokerId: Uuid;
+}
+
+/** How long an agent that would not take its message is left alone: doubling from the first to the last, in ms. */
+const FIRST_PAUSE_MS = 500;
+const LAST_PAUSE_MS = 15_000;
+
+export class Reconciler implements Service {
+  readonly #base: Base;
+  readonly #deps: ReconcilerDeps;
+  readonly #rounds: SingleFlight;
+  readonly #poll: SingleFlight;
+  #woken = new Set<Uuid>();
+  #acknowledged: Acknowledged[] = [];
+  /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
+  readonly #onWire = new Map<Uuid, Uuid>();
+  readonly #running = new Map<Uuid, Promise<void>>();
+  readonly #paused = new Set<Uuid>();
+  #unsubscribe: (() => void)[] = [];
+  #started = false;
+
+  constructor(base: Base, deps: ReconcilerDeps) {
+    this.#base = base;
+    this.#deps = deps;
+    const failed = (err: unknown) => {
+      base.log.warn({ err }, "reconciling failed; the poll tries again");
+    };
+    this.#rounds = new SingleFlight(() => this.#round(), failed);
+    this.#poll = new SingleFlight(async () => this.wake(await this.#findWork()), failed);
+  }
+
+  async start(): Promise<void> {
+    if (this.#started) return;
+    this.#started = true;
+    const { commandBus, registry } = this.#deps;
+    this.#unsubscribe = [
+      commandBus.onWake((ids) => this.wake(ids)),
+      commandBus.onLookAtEverything(() => void this.#poll.poke()),
+      registry.onConnected((connection) => this.wake([connection.runtimeBrokerId])),
+    ];
+  }
+
+  /** Claims nothing more, and waits for what is on the wire to end and be written. */
+  async stop(): Promise<void> {
+    this.#started = false;
+    for (const off of this.#unsubscribe) off();
+    this.#unsubscribe = [];
+    await Promise.allSettled([...this.#running.values()]);
+    await this.#rounds.poke();
+    await this.#poll.idle();
+  }
+
+  /** Something may be pending for these runtime brokers. Those whose socket is elsewhere are ignored. */
+  wake(runtimeBrokerIds: Iterable<Uuid>): void {
+    for (const id of runtimeBrokerIds) if (this.#deps.registry.get(id)) this.#woken.add(id);
+    if (this.#woken.size > 0 || this.#acknowledged.length > 0) void this.#rounds.poke();
+  }
+
+  /** Puts a message on the wire that was stored already claimed for `connection`. */
+  deliverClaimed(message: ClaimedMessage, connection: Connection): void {
+    this.#track(message.id, this.#deliver(message, connection));
+  }
+
+  #findWork(): Promise<Uuid[]> {
+    const { database, membership } = this.#deps;
+    return database.background(() => runtimeBrokersWithWork(database.db, membership.instanceId));
+  }
+
+  async #round(): Promise<void> {
+    await this.#settle();
+    if (!this.#started || !this.#deps.membership.mayClaim()) return;
+    const sockets = this.#takeSockets();
+    if (sockets.length === 0) return;
+    const { database, membership, locks } = this.#deps;
+    const p = { instanceId: membership.instanceId, sockets, busyAgents: [...locks.busy(), ...this.#paused] };
+    const [dispatches, messages] = await Promise.all([
+      database.background(() => claimDispatches(database.db, p)),
+      database
+        .background(() => claimMessages(database.db, p))
+        .catch((err: unknown) => {
+          // Somebody put a message of the agent on the wire between our look and our claim: look again.
+          if (!isUniqueViolation(err, "messages_one_in_flight")) throw err;
+          this.wake(sockets.map((s) => s.runtimeBrokerId));
+          return [];
+        }),
+    ]);
+    for (const row of dispatches) this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
+    for (const row of messages)
+      if (row.runtime_broker_id)
+        this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#deliver(row, c), row.id);
+  }
+
+  /** The woken runtime brokers with room on their sockets; the others are woken again by what ends there. */
+  #takeSockets(): HeldSocket[] {
+    const sockets: HeldSocket[] = [];
+    for (const id of this.#woken) {
+      const connection = this.#deps.registry.get(id);
+      const slots = connection?.isOpen ? connection.limits.concurrentRequests - connection.inFlight() : 0;
+      if (connection && slots > 0) sockets.push({ runtimeBrokerId: id, sessionId: connection.sessionId, slots });
+    }
+    this.#woken = new Set();
+    return sockets;
+  }
+
+  #begin(
+    runtimeBrokerId: Uuid,
+    sessionId: Uuid | null,
+    work: (connection: Connection) => Promise<void>,
+    key: Uuid = this.#base.random.uuid(),
+  ): void {
+    const connection = this.#deps.registry.get(runtimeBrokerId);
+    // The socket went between claim and here: its successor voids the claim, or the reaper does.
+    if (!connection || connection.sessionId !== sessionId) return;
+    if (this.#running.has(key)) return;
+    this.#track(key, work(connection));
+  }
+
+  #track(key: Uuid, work: Promise<void>): void {
+    const tracked = work
+      .catch((err: unknown) => this.#base.log.error({ err }, "reconciling one item failed"))
+      .finally(() => this.#running.delete(key));
+    this.#running.set(key, tracked);
+  }
+
+  async #run(row: DispatchRow, connection: Connection): Promise<void> {
+    const { agent_id: agentId } = row;
+    if (!agentId) return;
+    const { locks, executor, commandBus, metrics } = this.#deps;
+    const started = this.#base.clock.elapsed();
+    const outcome = await locks.lifecycle(agentId, () =>
+      executor.run(
+        { id: row.id, op: row.op, agentId, args: row.args, attempt: row.attempts, intent: true },
+        connection,
+      ),
+    );
+    metrics.dispatches.inc({ op: row.op, way: "forward", outcome: outcome.kind });
+    metrics.dispatchSeconds.observe({ op: row.op, way: "forward" }, (this.#base.clock.elapsed() - started) / 1000);
+    if (outcome.kind === "lost") commandBus.wake([row.runtime_broker_id]);
+    else commandBus.done([row.id]);
+    this.wake([row.runtime_broker_id]);
+  }
+
+  async #deliver(message: ClaimedMessage, connection: Connection): Promise<void> {
+    const agentId = message.agent_id;
+    if (!agentId || this.#onWire.has(message.id)) return;
+    const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
+    this.#onWire.set(message.id, connection.sessionId);
+    const { locks, metrics, announceMessage } = this.#deps;
+    const started = this.#base.clock.elapsed();
+    const result = await locks.message(agentId, () => deliver(message, connection));
+    metrics.dispatches.inc({ op: "message", way: "socket", outcome: result.kind });
+    metrics.dispatchSeconds.observe({ op: "message", way: "socket" }, (this.#base.clock.elapsed() - started) / 1000);
+    const log = this.#base.log.child({ messageId: message.id, agentId, attempt: message.attempts });
+    if (result.kind === "acknowledged") {
+      log.debug({}, "message acknowledged");
+      announceMessage({ id: message.id, state: "delivered", holdReason: null, error: null });
+      this.#acknowledged.push({ ...delivery, runtimeBrokerId: connection.runtimeBrokerId });
+    } else {
+      log.warn({ outcome: result.kind, reason: result.reason }, "message not delivered");
+      await this.#giveBack(message, delivery, result);
+    }
+    this.#wakeFor(connection.runtimeBrokerId, result.kind);
+  }
+
+  async #giveBack(
+    message: ClaimedMessage,
+    delivery: EndedDelivery,
+    result: { readonly kind: "refused" | "held" | "lost"; readonly reason: string },
+  ): Promise<void> {
+    const { database, membership, executor, announceMessage, commandBus, changed } = this.#deps;
+    const instanceId = membership.instanceId;
+    if (result.kind === "refused") {
+      const p = { instanceId, delivery, error: result.reason };
+      if (await executor.persist(() => failMessage(database.db, p))) {
+        announceMessage({ id: message.id, state: "failed", holdReason: null, error: result.reason });
+        commandBus.done([message.id]);
+        changed();
+      }
+    } else {
+      if (result.kind === "held" && message.agent_id) this.#pause(message.agent_id, message);
+      await executor.persist(async () => {
+        await releaseMessages(database.db, { instanceId, deliveries: [delivery], reason: result.reason });
+        return true;
+      });
+      if (result.kind === "lost" && message.runtime_broker_id) commandBus.wake([message.runtime_broker_id]);
+    }
+    this.#onWire.delete(message.id);
+  }
+
+  /** Leaves the agent alone for a while, so that a runtime broker in trouble is not asked without a pause. */
+  #pause(agentId: Uuid, message: ClaimedMessage): void {
+    this.#paused.add(agentId);
+    const ms = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(message.attempts - 1, 10));
+    this.#base.clock.after(ms, () => {
+      this.#paused.delete(agentId);
+      if (message.runtime_broker_id) this.wake([message.runtime_broker_id]);
+    });
+  }
+
+  /** An acknowledgement only needs settling, which finds out whether more waits; anything else looks again itself. */
+  #wakeFor(runtimeBrokerId: Uuid, kind: string): void {
+    if (kind === "acknowledged") void this.#rounds.poke();
+    else this.wake([runtimeBrokerId]);
+  }
+
+  async #settle(): Promise<void> {
+    const deliveries = this.#acknowledged;
+    if (deliveries.length === 0) return;
+    this.#acknowledged = [];
+    const { database, membership, commandBus } = this.#deps;
+    try {
+      const settled = await database.background(() =>
+        settleDelivered(database.db, { instanceId: membership.instanceId, deliveries }),
+      );
+      const runtimeBrokers = new Map(deliveries.map((d) => [d.id, d.runtimeBrokerId]));
+      for (const { id, more } of settled) {
+        const runtimeBrokerId = runtimeBrokers.get(id);
+        if (more && runtimeBrokerId) this.#woken.add(runtimeBrokerId);
+      }
+      for (const { id } of deliveries) this.#onWire.delete(id);
+      commandBus.done(settled.map((s) => s.id));
+    } catch (err) {
+      // Kept for the next round: what was acknowledged must not be sent again over this socket.
+      this.#acknowledged.unshift(...deliveries);
+      throw err;
+    }
+  }
+}
