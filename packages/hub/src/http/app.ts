@@ -129,7 +129,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const call: Call = {
       principal,
       params: c.req.param() as Record<string, string>,
-      query: route.query ? validate(route.query, c.req.query(), "query") : c.req.query(),
+      query: route.query ? validate(route.query, queryOf(c, route), "query") : c.req.query(),
       body: route.body ? validate(route.body, parseJson(rawBody), "body") : undefined,
       rawBody,
       headers: c.req.raw.headers,
@@ -144,6 +144,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   };
 
   return app;
+};
+
+const queryOf = (c: Context, route: Route): Record<string, string | string[]> => {
+  const query: Record<string, string | string[]> = c.req.query();
+  for (const name of route.repeated ?? []) query[name] = c.req.queries(name) ?? [];
+  return query;
 };
 
 /** The twin below /groves of a path below /projects, where old clients repeat what got 404 (spec/02 1.6). */

@@ -34,6 +34,8 @@ interface RouteBase {
   readonly access: AccessRule;
   /** The most bytes of a body; 1 MiB unless said otherwise. */
   readonly maxBodyBytes?: number;
+  /** Query parameters that may be repeated: the schema gets a list of each, empty when absent. Of others the first counts. */
+  readonly repeated?: readonly string[];
   /** Answered directly from `headers`-less stores: skips the request log at info level (health checks, metrics). */
   readonly quiet?: boolean;
 }
@@ -46,7 +48,7 @@ export interface Route extends RouteBase {
 }
 
 interface RouteDeclaration<Q extends z.ZodType | undefined, B extends z.ZodType | undefined> extends RouteBase {
-  /** The query's parameters; every one is text or absent. */
+  /** The query's parameters; every one is text or absent, those in `repeated` a list. */
   readonly query?: Q;
   /**
    * The JSON body. A schema that accepts `{}` accepts an empty body, as the clients send none for actions without
