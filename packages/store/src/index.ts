@@ -1,4 +1,5 @@
 /** PostgreSQL: connections, schema, and every statement of the hub. The only package that knows SQL. */
+export * from "./coordination.ts";
 export * from "./database.ts";
 export * from "./databaseErrors.ts";
 export * from "./listener.ts";
@@ -23,6 +24,7 @@ export * from "./queries/principals.ts";
 export * from "./queries/projects.ts";
 export * from "./queries/providers.ts";
 export type { ReadScope } from "./queries/readScope.ts";
+export * from "./queries/replicas.ts";
 export * from "./queries/runtimeBrokers.ts";
 export * from "./queries/signals.ts";
 export * from "./queries/statistics.ts";

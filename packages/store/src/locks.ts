@@ -1,3 +1,5 @@
+import type { Random } from "@rootstock/service";
+
 /** Every advisory lock key of the hub, in one place so that no two jobs share one. Replicas' own keys lie above 2^32. */
 export const LOCK_KEYS = {
   migrate: 0x5c20_0001,
@@ -25,3 +27,7 @@ export const LOCK_CLASSES = {
   /** Registering a project: two callers with one git remote make one project. */
   projectRegistration: 0x5c21_0001,
 } as const;
+
+/** A key for a replica's own lock: random, positive, and above every key of {@link LOCK_KEYS}. */
+export const newReplicaLockKey = (random: Random): bigint =>
+  (random.bytes(8).readBigUInt64BE() & ((1n << 62n) - 1n)) | (1n << 62n);

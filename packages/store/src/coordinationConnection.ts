@@ -1,0 +1,145 @@
+import pg from "pg";
+
+/** What a look at the connection's own server process and lock shows. */
+export type Look = "ours" | "elsewhere" | "lock lost" | "no answer";
+
+const MINE = `exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid() and granted
+  and database = (select oid from pg_database where datname = current_database())
+  and classid::bigint = $1::bigint >> 32 and objid::bigint = $1::bigint & 4294967295 and objsubid = 1)`;
+
+const HOLDERS = `select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid()
+  and granted and database = (select oid from pg_database where datname = current_database())
+  and classid::bigint = $1::bigint >> 32 and objid::bigint = $1::bigint & 4294967295 and objsubid = 1`;
+
+const TAKE_OVER_ATTEMPTS = 20;
+
+/** One coordination connection, from dialling to its end. A statement that fails or is not answered in time ends it. */
+export class CoordinationConnection {
+  /** Aborts when the connection is lost, and with it every lock that it held. */
+  readonly lost: AbortSignal;
+  error: Error | undefined;
+  readonly #client: pg.Client;
+  readonly #ended = new AbortController();
+  #backend = 0;
+
+  constructor(client: pg.Client) {
+    this.#client = client;
+    this.lost = this.#ended.signal;
+    // After the end, too: a socket may fail more than once, and an error that nobody hears ends the process.
+    client.on("error", (err) => this.#lose(err));
+    client.on("end", () => this.#lose(undefined));
+  }
+
+  /** The server process that answered first. */
+  get backend(): number {
+    return this.#backend;
+  }
+
+  async open(): Promise<void> {
+    await this.#client.connect();
+    // A host that vanishes is noticed by the server within about ten seconds, and the locks are free again.
+    await this.#client.query(
+      "set tcp_keepalives_idle = 4; set tcp_keepalives_interval = 2; set tcp_keepalives_count = 3",
+    );
+    this.#backend = await this.backendNow();
+  }
+
+  async backendNow(): Promise<number> {
+    const { rows } = await this.#client.query<{ pid: number }>("select pg_backend_pid() as pid");
+    return rows[0]?.pid ?? 0;
+  }
+
+  /**
+   * Takes the replica's own lock. Only an earlier connection of this replica, which the server still believes in, can
+   * have it: that one is ended.
+   */
+  async takeOver(key: bigint): Promise<void> {
+    for (let attempt = 0; attempt < TAKE_OVER_ATTEMPTS; attempt += 1) {
+      if (await this.#tryLock(key)) return;
+      await this.#client.query(HOLDERS, [String(key)]);
+    }
+    throw new Error("the replica's lock is still held by an earlier connection");
+  }
+
+  /** Whether the lock was obtained. A call that fails may still be granted with nobody waiting: it ends the connection. */
+  async tryLock(key: number): Promise<boolean> {
+    return (await this.#orLose(this.#tryLock(key))) ?? false;
+  }
+
+  async unlock(key: number): Promise<void> {
+    const { unlocked } = (await this.#orLose(this.#unlock(key))) ?? { unlocked: true };
+    if (!unlocked) this.#lose(new Error("an advisory lock was not held where it was taken"));
+  }
+
+  /** Whether the connection lives, on the server process that it began with, and holds the replica's lock there. */
+  async look(key: bigint): Promise<Look> {
+    const looked = await this.#orLose(
+      this.#client.query<{ pid: number; mine: boolean }>(`select pg_backend_pid() as pid, ${MINE} as mine`, [
+        String(key),
+      ]),
+    );
+    const row = looked?.rows[0];
+    if (!row) return "no answer";
+    if (row.pid !== this.#backend) return "elsewhere";
+    return row.mine ? "ours" : "lock lost";
+  }
+
+  /** Ends the connection at once, whatever it is doing. */
+  destroy(): void {
+    this.#lose(undefined);
+  }
+
+  async #tryLock(key: number | bigint): Promise<boolean> {
+    const { rows } = await this.#client.query<{ got: boolean }>("select pg_try_advisory_lock($1::bigint) as got", [
+      String(key),
+    ]);
+    return rows[0]?.got === true;
+  }
+
+  async #unlock(key: number): Promise<{ unlocked: boolean }> {
+    const { rows } = await this.#client.query<{ unlocked: boolean }>(
+      "select pg_advisory_unlock($1::bigint) as unlocked",
+      [String(key)],
+    );
+    return { unlocked: rows[0]?.unlocked === true };
+  }
+
+  async #orLose<T>(statement: Promise<T>): Promise<T | undefined> {
+    try {
+      return await statement;
+    } catch (err) {
+      this.#lose(err instanceof Error ? err : new Error(String(err)));
+      return undefined;
+    }
+  }
+
+  #lose(err: Error | undefined): void {
+    this.error ??= err;
+    if (this.#ended.signal.aborted) return;
+    this.#ended.abort();
+    // end() alone would wait for a statement that is never answered.
+    void this.#client.end().catch(() => {});
+    this.#client.connection.stream.destroy();
+  }
+}
+
+/**
+ * Whether a second connection to `url` gets the very server process that the first one was answered by: then both are
+ * clients of a transaction pooler. Not all poolers are found so; a look that finds another process finds the rest.
+ */
+export const sharesServerConnections = async (first: CoordinationConnection, url: string): Promise<boolean> => {
+  const second = new pg.Client({ connectionString: url, connectionTimeoutMillis: 4_000, query_timeout: 2_000 });
+  second.on("error", () => {});
+  try {
+    await second.connect();
+    await second.query("begin");
+    const { rows } = await second.query<{ pid: number }>("select pg_backend_pid() as pid");
+    if (rows[0]?.pid === first.backend) return true;
+    return (await first.backendNow()) !== first.backend;
+  } catch {
+    // No second connection to be had: the periodic look will tell.
+    return false;
+  } finally {
+    await second.end().catch(() => {});
+  }
+};
