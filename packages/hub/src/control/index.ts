@@ -1,0 +1,9 @@
+/** The sockets of runtime brokers: who holds them, what goes through them. */
+export type { Connection } from "./connection.ts";
+export * from "./options.ts";
+export * from "./ownership.ts";
+export * from "./registry.ts";
+export type { StreamEnd, StreamHandle, StreamHandler, StreamRequest } from "./streams.ts";
+export type { TunnelRequest, TunnelResponse } from "./tunnel.ts";
+export * from "./tunnelError.ts";
+export * from "./upgrade.ts";

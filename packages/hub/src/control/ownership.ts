@@ -1,0 +1,128 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type Log, SingleFlight } from "@rootstock/service";
+import {
+  type AffinityMismatch,
+  claimRuntimeBroker,
+  claimRuntimeBrokerIfFree,
+  type Database,
+  findMismatches,
+  releaseRuntimeBrokers,
+  type SocketOwnership,
+  transaction,
+  type VoidedClaims,
+  voidOlderClaims,
+} from "@rootstock/store";
+
+/** This replica, as the database knows it. `Membership` is one. */
+export interface ThisReplica {
+  readonly instanceId: Uuid;
+  /** False while the replica cannot prove that it lives: it must not claim then. */
+  mayClaim(): boolean;
+}
+
+/** Tells other parts and replicas what has been committed. `Signaller` is one. */
+export interface Announcements {
+  changed(): void;
+  done(dispatchIds: Iterable<Uuid>): void;
+}
+
+export type PoolOfConnections = Pick<Database, "db" | "background">;
+
+/** What this replica writes about the sockets that it holds (design section 4). All of it is work nobody waits for. */
+export class Ownership {
+  readonly #database: PoolOfConnections;
+  readonly #replica: ThisReplica;
+  readonly #announce: Announcements;
+  readonly #log: Log;
+  #toRelease: SocketOwnership[] = [];
+  readonly #releasing: SingleFlight;
+
+  constructor(database: PoolOfConnections, replica: ThisReplica, announce: Announcements, log: Log) {
+    this.#database = database;
+    this.#replica = replica;
+    this.#announce = announce;
+    this.#log = log;
+    this.#releasing = new SingleFlight(
+      () => this.#release(),
+      (err) => log.warn({ err }, "releasing runtime brokers failed"),
+    );
+  }
+
+  get mayClaim(): boolean {
+    return this.#replica.mayClaim();
+  }
+
+  /** Makes the socket the owner: the newest wins. `displaced`: the one before had not been given up. */
+  async claim(socket: SocketOwnership): Promise<{ readonly displaced: boolean } | undefined> {
+    const claimed = await this.#database.background(() =>
+      transaction(this.#database.db, async (tx) => {
+        const before = await claimRuntimeBroker(tx, this.#replica.instanceId, socket);
+        return before && { before, voided: await voidOlderClaims(tx, socket) };
+      }),
+    );
+    if (!claimed) return undefined;
+    this.#tell(socket, claimed.voided);
+    return { displaced: claimed.before.displaced !== undefined };
+  }
+
+  /** Claims for a socket held all along, only while nobody else does. */
+  async claimIfFree(socket: SocketOwnership): Promise<boolean> {
+    const voided = await this.#database.background(() =>
+      transaction(this.#database.db, async (tx) =>
+        (await claimRuntimeBrokerIfFree(tx, this.#replica.instanceId, socket))
+          ? voidOlderClaims(tx, socket)
+          : undefined,
+      ),
+    );
+    if (voided) this.#tell(socket, voided);
+    return voided !== undefined;
+  }
+
+  /**
+   * Gives up a socket that has ended. Sockets that end together are given up together; what fails is tried again by the
+   * next call of `flush`: a row that names a dead socket of a living replica would mislead everybody.
+   */
+  release(socket: SocketOwnership): void {
+    this.#toRelease.push(socket);
+    void this.flush();
+  }
+
+  /** Resolves when an attempt to give up everything ended has been made. */
+  flush(): Promise<void> {
+    return this.#toRelease.length === 0 ? this.#releasing.idle() : this.#releasing.poke();
+  }
+
+  /** The held sockets that the database does not name as held by this replica. */
+  mismatches(held: readonly SocketOwnership[]): Promise<readonly AffinityMismatch[]> {
+    return this.#database.background(() => findMismatches(this.#database.db, this.#replica.instanceId, held));
+  }
+
+  async #release(): Promise<void> {
+    const sockets = this.#toRelease;
+    this.#toRelease = [];
+    if (sockets.length === 0) return;
+    try {
+      await this.#database.background(() =>
+        releaseRuntimeBrokers(this.#database.db, this.#replica.instanceId, sockets),
+      );
+    } catch (err) {
+      this.#toRelease.push(...sockets);
+      throw err;
+    }
+  }
+
+  #tell(socket: SocketOwnership, voided: VoidedClaims): void {
+    this.#announce.changed();
+    if (voided.failed.length > 0) this.#announce.done(voided.failed);
+    if (voided.returned.length + voided.failed.length + voided.messages > 0)
+      this.#log.info(
+        {
+          ...socket,
+          dispatches: voided.returned.length,
+          failedDispatches: voided.failed.length,
+          messages: voided.messages,
+        },
+        "claims of an older session are void",
+      );
+  }
+}
