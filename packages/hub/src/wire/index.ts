@@ -5,4 +5,5 @@ export * from "./cursor.ts";
 export * from "./fields.ts";
 export * from "./message.ts";
 export * from "./project.ts";
+export * from "./runtimeBroker.ts";
 export * from "./subscription.ts";

@@ -1,0 +1,35 @@
+import { z } from "zod";
+
+/** Pieces of request bodies. Absent, null and empty mean the same to the Go clients. */
+
+/** A text, or nothing. */
+export const text = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .nullish()
+    .transform((s) => s || undefined);
+
+/** A switch, or nothing. */
+export const flag = z
+  .boolean()
+  .nullish()
+  .transform((b) => b ?? undefined);
+
+const MAX_LABELS = 128;
+
+/** Labels or annotations, or nothing. */
+export const labels = z
+  .record(z.string().min(1).max(256), z.string().max(4096))
+  .refine((m) => Object.keys(m).length <= MAX_LABELS, `at most ${MAX_LABELS} entries`)
+  .nullish()
+  .transform((m) => m ?? undefined);
+
+export const visibility = z
+  .enum(["private", "team", "public"])
+  .or(z.literal(""))
+  .nullish()
+  .transform((v) => v || undefined);
+
+/** Longest name of anything, in characters. */
+export const MAX_NAME = 200;

@@ -1,0 +1,145 @@
+import { HubError, normalizeGitRemote, parseUuid, slugify } from "@rootstock/protocol";
+import {
+  type Db,
+  findRuntimeBroker,
+  findRuntimeBrokerByName,
+  lockRegistration,
+  type ProjectRow,
+  projectById,
+  projectBySlug,
+  projectRow,
+  projectsByGitRemote,
+  type RuntimeBrokerRow,
+  transaction,
+} from "@rootstock/store";
+import { z } from "zod";
+import type { Principal } from "../auth/index.ts";
+import { projectJson, runtimeBrokerJson } from "../wire/index.ts";
+import { users } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
+import { labels, MAX_NAME, text } from "./fields.ts";
+import { optionalUuid } from "./lookup.ts";
+import { createProject } from "./projectCreate.ts";
+import { demandLink, link, mayLink } from "./providerLinks.ts";
+import { may, projectResource, readScope } from "./rights.ts";
+import { json, type Route, route } from "./route.ts";
+
+const registerBody = z.object({
+  id: text(64),
+  name: z.string().trim().min(1).max(MAX_NAME),
+  gitRemote: text(2048),
+  path: text(4096),
+  brokerId: text(64),
+  broker: z.object({ id: text(64), name: text(MAX_NAME) }).nullish(),
+  labels,
+  // Older clients' words for `id`.
+  grove_id: text(64),
+  groveId: text(64),
+});
+type RegisterBody = z.output<typeof registerBody>;
+
+interface Registered {
+  readonly project: ProjectRow;
+  readonly created: boolean;
+  /** Several projects have this git remote: the client lets a person choose. */
+  readonly matches: readonly ProjectRow[];
+  readonly runtimeBroker: RuntimeBrokerRow | undefined;
+}
+
+/**
+ * Finds or creates the project that a checkout belongs to (spec/02 3.3). Registering makes nobody an owner of what was
+ * there, and no secret of a runtime broker is ever answered: a machine gets its own by joining.
+ */
+export const projectRegisterRoutes = (deps: ResourceDeps): Route[] => [
+  route({
+    method: "POST",
+    path: "/api/v1/projects/register",
+    access: users,
+    body: registerBody,
+    handler: async (call) => {
+      const done = await transaction(deps.db, (tx) => register(tx, deps, call.principal, call.body));
+      deps.changed();
+      const view = await projectById(deps.db, done.project.id);
+      if (!view) throw new HubError("conflict", "the project was deleted meanwhile");
+      const project = projectJson(view);
+      return json(200, {
+        project,
+        grove: project,
+        ...(done.runtimeBroker && { broker: runtimeBrokerJson(done.runtimeBroker) }),
+        created: done.created,
+        ...(done.matches.length > 0 && { matches: done.matches.map(({ id, name, slug }) => ({ id, name, slug })) }),
+      });
+    },
+  }),
+];
+
+const register = async (tx: Db, deps: ResourceDeps, principal: Principal, body: RegisterBody): Promise<Registered> => {
+  if (principal.kind !== "user") throw new HubError("forbidden", "only users register projects");
+  const gitRemote = normalizeGitRemote(body.gitRemote ?? "");
+  const id = optionalUuid("id", body.id ?? body.groveId ?? body.grove_id);
+  await lockRegistration(tx, gitRemote || slugify(body.name));
+  const known = await findKnown(tx, principal, id, gitRemote, body.name);
+  const { project, created } = known.project
+    ? { project: known.project, created: false }
+    : await createProject(tx, deps.random, {
+        id,
+        name: body.name,
+        slug: undefined,
+        gitRemote,
+        labels: body.labels ?? {},
+        visibility: "private",
+        ownerId: principal.id,
+      });
+  const resource = projectResource(project);
+  if (!may(principal, "read", resource)) throw new HubError("conflict", "this id belongs to another project");
+  const runtimeBroker = await runtimeBrokerToLink(tx, principal, body, project);
+  if (runtimeBroker) await link(tx, principal, project.id, runtimeBroker, { localPath: body.path, keepPath: !created });
+  return { project, created, matches: known.matches, runtimeBroker };
+};
+
+/** By id; else by git remote where that names one project; else, without a remote, by slug. Only what the caller may read. */
+const findKnown = async (
+  tx: Db,
+  principal: Principal,
+  id: string | undefined,
+  gitRemote: string,
+  name: string,
+): Promise<{ readonly project: ProjectRow | undefined; readonly matches: readonly ProjectRow[] }> => {
+  const byId = id && (await projectRow(tx, id));
+  if (byId) return { project: byId, matches: [] };
+  const scope = readScope(principal);
+  if (gitRemote === "") return { project: await projectBySlug(tx, scope, slugify(name)), matches: [] };
+  const same = await projectsByGitRemote(tx, scope, gitRemote);
+  return same.length === 1 ? { project: same[0], matches: [] } : { project: undefined, matches: same };
+};
+
+/**
+ * The runtime broker of the request. `brokerId` must exist and be the caller's to link. The older `broker` block comes
+ * with every automatic registration of the CLI, whether the machine is one or not: it is ignored where it names none
+ * that the caller may link.
+ */
+const runtimeBrokerToLink = async (
+  tx: Db,
+  principal: Principal,
+  body: RegisterBody,
+  project: ProjectRow,
+): Promise<RuntimeBrokerRow | undefined> => {
+  const resource = projectResource(project);
+  if (body.brokerId) {
+    const id = parseUuid(body.brokerId);
+    const runtimeBroker = id && (await findRuntimeBroker(tx, id));
+    if (!runtimeBroker) throw unknownRuntimeBroker(body.brokerId);
+    demandLink(principal, runtimeBroker, resource);
+    return runtimeBroker;
+  }
+  const id = parseUuid(body.broker?.id ?? "");
+  const name = body.broker?.name;
+  const runtimeBroker =
+    (id && (await findRuntimeBroker(tx, id))) || (name && (await findRuntimeBrokerByName(tx, name))) || undefined;
+  return runtimeBroker && mayLink(principal, runtimeBroker, resource) ? runtimeBroker : undefined;
+};
+
+const unknownRuntimeBroker = (brokerId: string): HubError =>
+  new HubError("validation_error", "brokerId names no runtime broker: register it first", {
+    details: { field: "brokerId", brokerId },
+  });

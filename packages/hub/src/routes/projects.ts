@@ -1,0 +1,240 @@
+import { HubError, invalidField, normalizeGitRemote, notFound, slugify, type Uuid } from "@rootstock/protocol";
+import {
+  changeProject,
+  countProjects,
+  type Db,
+  deleteProject,
+  findRuntimeBroker,
+  isForeignKeyViolation,
+  isUniqueViolation,
+  type Labels,
+  listProjects,
+  lockProject,
+  type ProjectFilter,
+  type ProjectView,
+  projectById,
+  projectPosition,
+  providerOf,
+  transaction,
+} from "@rootstock/store";
+import { z } from "zod";
+import type { Principal } from "../auth/index.ts";
+import { projectJson, some } from "../wire/index.ts";
+import { authenticated, users } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
+import { labels, MAX_NAME, text, visibility } from "./fields.ts";
+import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
+import { pageQuery, readPage, totalOf } from "./pages.ts";
+import { createProject, type NewProject } from "./projectCreate.ts";
+import { may, projectCapabilities, projectListCapabilities, projectResource, readScope } from "./rights.ts";
+import { empty, json, type Reply, type Route, route } from "./route.ts";
+
+/** Settings live among the annotations; a client that sends annotations without them does not mean to clear them. */
+export const SETTINGS_PREFIX = "scion.io/";
+
+const SIZES = { usual: 50, max: 500, first: 500 };
+
+const listQuery = z.object({
+  ...pageQuery,
+  ownerId: z.string().optional(),
+  visibility: z.string().optional(),
+  gitRemote: z.string().optional(),
+  brokerId: z.string().optional(),
+  name: z.string().optional(),
+  slug: z.string().optional(),
+  scope: z.enum(["mine", "shared", "all", ""]).catch("").optional(),
+  mine: z.string().optional(),
+});
+
+const createBody = z.object({
+  name: z.string().trim().min(1).max(MAX_NAME),
+  id: text(64),
+  slug: text(MAX_NAME),
+  gitRemote: text(2048),
+  workspaceMode: z.enum(["shared", "worktree-per-agent", "per-agent", ""]).nullish(),
+  visibility,
+  labels,
+  githubToken: text(500),
+});
+
+const patchBody = z.object({
+  name: text(MAX_NAME),
+  slug: text(MAX_NAME),
+  labels,
+  annotations: labels,
+  visibility,
+  defaultRuntimeBrokerId: text(64),
+});
+
+export interface ProjectDeps extends ResourceDeps {
+  /** Ends every agent of the project on its runtime broker, as far as they can be reached, before the rows go. */
+  readonly deleteAgents: (projectId: Uuid) => Promise<void>;
+}
+
+/** Projects (spec/02 3.2). */
+export const projectRoutes = (deps: ProjectDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/projects",
+    access: authenticated,
+    query: listQuery,
+    handler: (call) => list(deps.db, call.principal, call.query),
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/projects",
+    access: users,
+    body: createBody,
+    handler: async (call) => {
+      const input = newProject(call.principal, call.body);
+      const made = await transaction(deps.db, (tx) => createProject(tx, deps.random, input));
+      if (made.created) deps.changed();
+      else if (!may(call.principal, "read", projectResource(made.project)))
+        throw new HubError("conflict", "this id belongs to another project");
+      return shown(deps.db, made.project.id, made.created ? 201 : 200);
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/projects/:projectId",
+    access: authenticated,
+    handler: async (call) => {
+      const project = await projectOf(deps.db, call);
+      return json(200, projectJson(project, projectCapabilities(call.principal, project)));
+    },
+  }),
+  route({
+    method: "PATCH",
+    path: "/api/v1/projects/:projectId",
+    access: authenticated,
+    body: patchBody,
+    handler: async (call) => {
+      const { id } = await plainProjectOf(deps.db, call, "update");
+      await patch(deps.db, id, call.body);
+      deps.changed();
+      return shown(deps.db, id, 200);
+    },
+  }),
+  route({
+    method: "DELETE",
+    path: "/api/v1/projects/:projectId",
+    access: authenticated,
+    handler: async (call) => {
+      const { id } = await plainProjectOf(deps.db, call, "delete");
+      await deps.deleteAgents(id);
+      const gone = await transaction(deps.db, (tx) => deleteProject(tx, id));
+      if (!gone) throw notFound("Project");
+      deps.changed();
+      return empty();
+    },
+  }),
+];
+
+const shown = async (db: Db, id: Uuid, status: number): Promise<Reply> => {
+  const project = await projectById(db, id);
+  if (!project) throw notFound("Project");
+  return json(status, projectJson(project));
+};
+
+const list = async (db: Db, principal: Principal, query: z.output<typeof listQuery>): Promise<Reply> => {
+  const filters = {
+    ownerId: optionalUuid("ownerId", query.ownerId),
+    visibility: query.visibility || undefined,
+    gitRemote: query.gitRemote ? normalizeGitRemote(query.gitRemote) : undefined,
+    runtimeBrokerId: optionalUuid("brokerId", query.brokerId),
+    name: query.name || undefined,
+    slug: query.slug || undefined,
+    share: shareOf(principal, query.scope ?? "", query.mine === "true"),
+  };
+  const filter: ProjectFilter = { ...filters, scope: readScope(principal) };
+  const page = await readPage<ProjectView>({
+    list: "projects",
+    filters,
+    given: query,
+    sizes: SIZES,
+    rows: (p) => listProjects(db, filter, p),
+    position: (id) => projectPosition(db, filter.scope, id),
+  });
+  const totalCount = await totalOf(page, () => countProjects(db, filter));
+  const projects = page.rows.map((p) => projectJson(p, projectCapabilities(principal, p)));
+  return json(200, {
+    projects,
+    ...some("groves", projects),
+    ...some("nextCursor", page.nextCursor),
+    totalCount,
+    _capabilities: projectListCapabilities(principal),
+  });
+};
+
+const shareOf = (principal: Principal, scope: string, mine: boolean): ProjectFilter["share"] => {
+  if (principal.kind !== "user" && principal.kind !== "agent") return undefined;
+  if (scope === "shared") return { by: principal.id, which: "shared" };
+  return scope === "mine" || mine ? { by: principal.id, which: "mine" } : undefined;
+};
+
+/** A create's body as the project that it asks for. Throws for what needs parts that this hub does not have. */
+export const newProject = (principal: Principal, body: z.output<typeof createBody>): NewProject => {
+  if (principal.kind !== "user") throw new HubError("forbidden", "only users create projects");
+  if (body.githubToken)
+    throw new HubError("not_implemented", "secrets are not configured on this hub: githubToken cannot be kept", {
+      details: { field: "githubToken" },
+    });
+  const gitRemote = normalizeGitRemote(body.gitRemote ?? "");
+  if (gitRemote !== "" && body.workspaceMode === "shared")
+    throw new HubError("not_implemented", "workspaces on the hub are not configured: use another workspaceMode", {
+      details: { field: "workspaceMode" },
+    });
+  const mode: Labels =
+    gitRemote !== "" && body.workspaceMode === "worktree-per-agent"
+      ? { "scion.dev/workspace-mode": body.workspaceMode }
+      : {};
+  return {
+    id: optionalUuid("id", body.id),
+    name: body.name,
+    slug: body.slug,
+    gitRemote,
+    labels: { ...body.labels, ...mode },
+    visibility: body.visibility ?? "private",
+    ownerId: principal.id,
+  };
+};
+
+const patch = async (db: Db, id: Uuid, body: z.output<typeof patchBody>): Promise<void> => {
+  const slug = body.slug === undefined ? undefined : slugify(body.slug);
+  if (slug === "") throw invalidField("slug", "a slug needs at least one letter or digit");
+  const runtimeBrokerId = optionalUuid("defaultRuntimeBrokerId", body.defaultRuntimeBrokerId);
+  try {
+    await transaction(db, async (tx) => {
+      const project = await lockProject(tx, id);
+      if (!project) throw notFound("Project");
+      if (runtimeBrokerId !== undefined) await demandServes(tx, id, runtimeBrokerId);
+      const annotations = body.annotations && { ...settingsOf(project.annotations), ...body.annotations };
+      await changeProject(tx, id, {
+        ...some("name", body.name),
+        ...some("slug", slug),
+        ...(body.labels && { labels: JSON.stringify(body.labels) }),
+        ...(annotations && { annotations: JSON.stringify(annotations) }),
+        ...some("visibility", body.visibility),
+        ...some("default_runtime_broker_id", runtimeBrokerId),
+      });
+    });
+  } catch (err) {
+    if (isForeignKeyViolation(err)) throw invalidField("defaultRuntimeBrokerId", "there is no such runtime broker");
+    if (!isUniqueViolation(err)) throw err;
+    throw new HubError("conflict", "this slug is taken", { details: { field: "slug" }, cause: err });
+  }
+};
+
+const settingsOf = (annotations: Labels): Labels =>
+  Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith(SETTINGS_PREFIX)));
+
+/** Throws 400 unless the runtime broker exists and serves the project: agents would be sent to one that may not run them. */
+const demandServes = async (tx: Db, projectId: Uuid, runtimeBrokerId: Uuid): Promise<void> => {
+  const runtimeBroker = await findRuntimeBroker(tx, runtimeBrokerId);
+  if (runtimeBroker?.auto_provide) return;
+  if (runtimeBroker && (await providerOf(tx, projectId, runtimeBrokerId))) return;
+  throw invalidField(
+    "defaultRuntimeBrokerId",
+    runtimeBroker ? "this runtime broker does not serve the project" : "there is no such runtime broker",
+  );
+};

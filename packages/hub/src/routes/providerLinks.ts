@@ -1,0 +1,52 @@
+import { HubError } from "@rootstock/protocol";
+import { type Db, defaultRuntimeBrokerIfNone, linkProvider, providerOf, type RuntimeBrokerRow } from "@rootstock/store";
+import { type Principal, principalName, type Resource } from "../auth/index.ts";
+import { may } from "./rights.ts";
+
+/** Which runtime brokers serve a project, and who decides that. */
+
+const runtimeBrokerResource = (r: RuntimeBrokerRow): Resource => ({
+  kind: "runtimeBroker",
+  id: r.id,
+  createdBy: r.created_by,
+  autoProvide: r.auto_provide,
+});
+
+/**
+ * Whether the principal may let the runtime broker serve the project. Its own machine: for every project that it may
+ * read. Another one: if it may run agents there and change the project.
+ */
+export const mayLink = (principal: Principal, runtimeBroker: RuntimeBrokerRow, project: Resource): boolean => {
+  const resource = runtimeBrokerResource(runtimeBroker);
+  if (may(principal, "update", resource)) return may(principal, "read", project);
+  return may(principal, "dispatch", resource) && may(principal, "update", project);
+};
+
+/** Throws 403 when the principal may not link or unlink. */
+export const demandLink = (principal: Principal, runtimeBroker: RuntimeBrokerRow, project: Resource): void => {
+  if (mayLink(principal, runtimeBroker, project)) return;
+  throw new HubError("forbidden", "only the runtime broker's owner or an owner of the project may do this");
+};
+
+/**
+ * Links the runtime broker in the caller's transaction and makes it the project's default when there is none.
+ * `keepPath`: a link that exists stays untouched, so that a project with its folder on the hub does not become one of
+ * a person's machine (spec/01 1.7).
+ */
+export const link = async (
+  tx: Db,
+  principal: Principal,
+  projectId: string,
+  runtimeBroker: RuntimeBrokerRow,
+  options: { readonly localPath: string | undefined; readonly keepPath: boolean },
+): Promise<void> => {
+  const kept = options.keepPath && (await providerOf(tx, projectId, runtimeBroker.id)) !== undefined;
+  if (!kept)
+    await linkProvider(tx, {
+      projectId,
+      runtimeBrokerId: runtimeBroker.id,
+      localPath: options.localPath ?? null,
+      linkedBy: principal.kind === "user" ? principal.id : principalName(principal),
+    });
+  await defaultRuntimeBrokerIfNone(tx, projectId, runtimeBroker.id);
+};

@@ -1,0 +1,75 @@
+import { HubError, invalidField, notFound, parseUuid } from "@rootstock/protocol";
+import {
+  findRuntimeBroker,
+  isForeignKeyViolation,
+  listProviders,
+  providerOf,
+  transaction,
+  unlinkProvider,
+} from "@rootstock/store";
+import { z } from "zod";
+import { providerJson } from "../wire/index.ts";
+import { authenticated } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
+import { text } from "./fields.ts";
+import { plainProjectOf } from "./lookup.ts";
+import { demandLink, link } from "./providerLinks.ts";
+import { may } from "./rights.ts";
+import { empty, json, type Route, route } from "./route.ts";
+
+const linkBody = z.object({ brokerId: z.string().min(1).max(64), localPath: text(4096) });
+
+/** The runtime brokers that serve a project (spec/02 3.4). */
+export const providerRoutes = (deps: ResourceDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/projects/:projectId/providers",
+    access: authenticated,
+    handler: async (call) => {
+      const { id } = await plainProjectOf(deps.db, call);
+      const providers = await listProviders(deps.db, id);
+      return json(200, { providers: providers.map(providerJson) });
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/projects/:projectId/providers",
+    access: authenticated,
+    body: linkBody,
+    handler: async (call) => {
+      const { id, resource } = await plainProjectOf(deps.db, call);
+      const runtimeBrokerId = parseUuid(call.body.brokerId);
+      const runtimeBroker = runtimeBrokerId && (await findRuntimeBroker(deps.db, runtimeBrokerId));
+      if (!runtimeBroker) throw invalidField("brokerId", "there is no such runtime broker");
+      demandLink(call.principal, runtimeBroker, resource);
+      const { localPath } = call.body;
+      try {
+        await transaction(deps.db, (tx) => link(tx, call.principal, id, runtimeBroker, { localPath, keepPath: false }));
+      } catch (err) {
+        if (!isForeignKeyViolation(err)) throw err;
+        throw new HubError("conflict", "the project or the runtime broker was deleted meanwhile", { cause: err });
+      }
+      deps.changed();
+      const provider = await providerOf(deps.db, id, runtimeBroker.id);
+      if (!provider) throw notFound("Provider");
+      return json(201, { provider: providerJson(provider) });
+    },
+  }),
+  route({
+    method: "DELETE",
+    path: "/api/v1/projects/:projectId/providers/:brokerId",
+    access: authenticated,
+    handler: async (call) => {
+      const { id, resource } = await plainProjectOf(deps.db, call);
+      const runtimeBrokerId = parseUuid(call.params.brokerId ?? "");
+      const runtimeBroker = runtimeBrokerId && (await findRuntimeBroker(deps.db, runtimeBrokerId));
+      if (!runtimeBroker) throw notFound("Provider");
+      // Who owns the project may always send a runtime broker away, whoever owns that.
+      if (!may(call.principal, "update", resource)) demandLink(call.principal, runtimeBroker, resource);
+      const removed = await transaction(deps.db, (tx) => unlinkProvider(tx, id, runtimeBroker.id));
+      if (!removed) throw notFound("Provider");
+      deps.changed();
+      return empty();
+    },
+  }),
+];

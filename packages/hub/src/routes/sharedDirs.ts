@@ -1,0 +1,70 @@
+import { invalidField, notFound } from "@rootstock/protocol";
+import { changeProject, lockProject, type SharedDir, transaction } from "@rootstock/store";
+import { z } from "zod";
+import { authenticated, users } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
+import { flag } from "./fields.ts";
+import { plainProjectOf, projectOf } from "./lookup.ts";
+import { empty, json, type Route, route } from "./route.ts";
+
+const sharedDirBody = z.object({
+  name: z
+    .string()
+    .max(63)
+    .regex(/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, "lower-case letters, digits and inner hyphens only"),
+  read_only: flag,
+  in_workspace: flag,
+});
+
+/** Folders that the agents of a project share (spec/02 3.7). Their files are the runtime brokers'. */
+export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/projects/:projectId/shared-dirs",
+    access: authenticated,
+    handler: async (call) => json(200, { sharedDirs: (await projectOf(deps.db, call)).shared_dirs }),
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/projects/:projectId/shared-dirs",
+    access: users,
+    body: sharedDirBody,
+    handler: async (call) => {
+      const { id } = await plainProjectOf(deps.db, call, "update");
+      const { name, read_only, in_workspace } = call.body;
+      const added: SharedDir = { name, ...(read_only && { read_only }), ...(in_workspace && { in_workspace }) };
+      await change(deps, id, (dirs) => {
+        if (dirs.some((d) => d.name === name)) throw invalidField("name", `shared directory ${name} already exists`);
+        return [...dirs, added];
+      });
+      return json(201, added);
+    },
+  }),
+  route({
+    method: "DELETE",
+    path: "/api/v1/projects/:projectId/shared-dirs/:name",
+    access: users,
+    handler: async (call) => {
+      const { id } = await plainProjectOf(deps.db, call, "update");
+      await change(deps, id, (dirs) => {
+        const kept = dirs.filter((d) => d.name !== call.params.name);
+        if (kept.length === dirs.length) throw notFound("Shared directory");
+        return kept;
+      });
+      return empty();
+    },
+  }),
+];
+
+const change = async (
+  deps: ResourceDeps,
+  projectId: string,
+  next: (dirs: readonly SharedDir[]) => readonly SharedDir[],
+): Promise<void> => {
+  await transaction(deps.db, async (tx) => {
+    const project = await lockProject(tx, projectId);
+    if (!project) throw notFound("Project");
+    await changeProject(tx, projectId, { shared_dirs: JSON.stringify(next(project.shared_dirs)) });
+  });
+  deps.changed();
+};
