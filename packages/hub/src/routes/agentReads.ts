@@ -1,0 +1,137 @@
+import { invalidField, parseUuid, type Uuid } from "@rootstock/protocol";
+import { type AgentFilter, type AgentView, agentPosition, countAgents, type Db, listAgents } from "@rootstock/store";
+import { z } from "zod";
+import type { Principal, Resource } from "../auth/index.ts";
+import { agentJson, some, time } from "../wire/index.ts";
+import { authenticated } from "./access.ts";
+import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
+import { pageQuery, readPage } from "./pages.ts";
+import { agentCapabilities, agentListCapabilities, readScope } from "./rights.ts";
+import { json, type Reply, type Route, route } from "./route.ts";
+
+/**
+ * The first page is large: the CLI never follows a cursor, and its sync takes an agent that is not on the page for
+ * deleted and removes it on the person's machine.
+ */
+const SIZES = { usual: 50, max: 500, first: 1000 };
+
+const REPEATED = ["label", "id"];
+
+const listQuery = z.object({
+  ...pageQuery,
+  projectId: z.string().optional(),
+  groveId: z.string().optional(),
+  runtimeBrokerId: z.string().optional(),
+  phase: z.string().optional(),
+  harnessConfig: z.string().optional(),
+  ownerId: z.string().optional(),
+  ancestorId: z.string().optional(),
+  includeDeleted: z.string().optional(),
+  scope: z.string().optional(),
+  mine: z.string().optional(),
+  label: z.array(z.string()),
+  id: z.array(z.string()),
+});
+type ListQuery = z.output<typeof listQuery>;
+
+/** Reading agents (spec/02 2.6, spec/08 1.3). */
+export const agentReadRoutes = (deps: { readonly db: Db }): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/agents",
+    access: authenticated,
+    query: listQuery,
+    repeated: REPEATED,
+    handler: (call) => {
+      const projectId = optionalUuid("projectId", call.query.projectId || call.query.groveId);
+      return list(deps.db, call.principal, call.query, projectId, undefined);
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/projects/:projectId/agents",
+    access: authenticated,
+    query: listQuery,
+    repeated: REPEATED,
+    handler: async (call) => {
+      const { id, resource } = await plainProjectOf(deps.db, call);
+      return list(deps.db, call.principal, call.query, id, resource);
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/agents/:agentId",
+    access: authenticated,
+    handler: async (call) => {
+      const agent = await agentOf(deps.db, call);
+      return json(200, agentJson(agent, agentCapabilities(call.principal, agent)));
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/projects/:projectId/agents/:agentId",
+    access: authenticated,
+    handler: async (call) => json(200, agentJson(await agentOf(deps.db, call))),
+  }),
+];
+
+const list = async (
+  db: Db,
+  principal: Principal,
+  query: ListQuery,
+  projectId: Uuid | undefined,
+  project: Resource | undefined,
+): Promise<Reply> => {
+  const filters = {
+    projectId,
+    runtimeBrokerId: optionalUuid("runtimeBrokerId", query.runtimeBrokerId),
+    phase: query.phase || undefined,
+    harnessConfig: query.harnessConfig || undefined,
+    ownerId: optionalUuid("ownerId", query.ownerId),
+    ancestorId: optionalUuid("ancestorId", query.ancestorId),
+    ids: idsOf(query.id),
+    labels: labelsOf(query.label),
+    share: shareOf(principal, query),
+    includeDeleted: query.includeDeleted === "true",
+  };
+  const filter: AgentFilter = { ...filters, scope: readScope(principal) };
+  const counted = await countAgents(db, filter);
+  const page = await readPage<AgentView>({
+    list: "agents",
+    filters,
+    given: query,
+    sizes: SIZES,
+    rows: (p) => listAgents(db, filter, p),
+    position: (id) => agentPosition(db, filter.scope, id),
+  });
+  return json(200, {
+    agents: page.rows.map((a) => agentJson(a, agentCapabilities(principal, a))),
+    ...some("nextCursor", page.nextCursor),
+    totalCount: counted.total,
+    serverTime: time(counted.now),
+    _capabilities: agentListCapabilities(principal, project),
+  });
+};
+
+/** Ids that are none are skipped, as the original does; a list of nothing else matches nothing. */
+const idsOf = (texts: readonly string[]): readonly Uuid[] | undefined => {
+  if (texts.length === 0) return undefined;
+  return texts.map(parseUuid).filter((id) => id !== undefined);
+};
+
+const labelsOf = (texts: readonly string[]): Readonly<Record<string, string>> | undefined => {
+  if (texts.length === 0) return undefined;
+  return Object.fromEntries(
+    texts.map((text) => {
+      const at = text.indexOf("=");
+      if (at < 1) throw invalidField("label", "a label filter is key=value");
+      return [text.slice(0, at), text.slice(at + 1)];
+    }),
+  );
+};
+
+const shareOf = (principal: Principal, query: ListQuery): AgentFilter["share"] => {
+  if (principal.kind !== "user" && principal.kind !== "agent") return undefined;
+  if (query.scope === "mine" || query.scope === "shared") return { by: principal.id, which: query.scope };
+  return query.mine === "true" ? { by: principal.id, which: "any" } : undefined;
+};

@@ -1,0 +1,60 @@
+import { HubError } from "@rootstock/protocol";
+import type { Clock } from "@rootstock/service";
+import { type Db, findAgent } from "@rootstock/store";
+import type { AgentTokens } from "../auth/index.ts";
+import { agents } from "./access.ts";
+import { agentOf } from "./lookup.ts";
+import { json, type Route, route } from "./route.ts";
+
+export interface AgentTokenDeps {
+  readonly db: Db;
+  readonly clock: Clock;
+  readonly tokens: Pick<AgentTokens, "issue">;
+}
+
+/** Tokens that an agent gets for itself (spec/02 2.11). Its tool wants exactly 200 and reads `token` and `expires_at`. */
+export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
+  route({
+    method: "POST",
+    path: "/api/v1/agents/:agentId/token/refresh",
+    access: agents,
+    handler: async (call) => {
+      const { id } = await agentOf(deps.db, call, "refresh");
+      const agent = await findAgent(deps.db, id);
+      if (call.principal.kind !== "agent" || !agent || agent.deleted_at !== null)
+        throw new HubError("unauthorized", "failed to refresh token: the agent is deleted");
+      const { scopes, ancestry, projectId } = call.principal;
+      const { token, expiresAt } = await deps.tokens.issue({
+        agentId: agent.id,
+        projectId,
+        scopes,
+        ancestry,
+        tokenVersion: agent.token_version,
+      });
+      return json(200, {
+        token,
+        expires_at: wholeSeconds(expiresAt),
+        tokens: [
+          {
+            layer: "app",
+            type: "scion_access",
+            value: token,
+            expiresIn: Math.max(0, Math.floor((expiresAt.getTime() - deps.clock.now()) / 1000)),
+          },
+        ],
+      });
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/agents/:agentId/refresh-token",
+    access: agents,
+    handler: async (call) => {
+      await agentOf(deps.db, call, "refresh");
+      throw new HubError("unavailable", "GitHub is not configured on this hub");
+    },
+  }),
+];
+
+/** The original sends no fractions here, and older tools parse what it sends. */
+const wholeSeconds = (at: Date): string => at.toISOString().replace(/\.\d+Z$/, "Z");

@@ -1,0 +1,124 @@
+import { HubError, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import {
+  countMessages,
+  type Db,
+  listMessages,
+  type MessageFilter,
+  type MessageRow,
+  markAllMessagesRead,
+  markMessageRead,
+  messageById,
+  messagePosition,
+} from "@rootstock/store";
+import { z } from "zod";
+import { messageJson, some } from "../wire/index.ts";
+import { users } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
+import { agentOf, optionalUuid } from "./lookup.ts";
+import { pageQuery, readPage, totalOf } from "./pages.ts";
+import { type Call, json, type Reply, type Route, route } from "./route.ts";
+
+const SIZES = { usual: 50, max: 200, first: 50 };
+
+const listQuery = z.object({
+  ...pageQuery,
+  unread: z.string().optional(),
+  project: z.string().optional(),
+  agent: z.string().optional(),
+  type: z.string().optional(),
+});
+
+/** A person's messages (spec/02 4.3): those to them, and both sides of what they say with one agent. */
+export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/messages",
+    access: users,
+    query: listQuery,
+    handler: (call) =>
+      list(deps.db, call, {
+        recipientId: userId(call),
+        projectId: optionalUuid("project", call.query.project),
+        agent: agentFilter(call.query.agent),
+        type: call.query.type || undefined,
+        onlyUnread: call.query.unread === "true",
+      }),
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/messages/read-all",
+    access: users,
+    handler: async (call) => {
+      await markAllMessagesRead(deps.db, userId(call));
+      deps.changed();
+      return json(200, { status: "ok" });
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/messages/:messageId",
+    access: users,
+    handler: async (call) => json(200, messageJson(await own(deps.db, call))),
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/messages/:messageId/read",
+    access: users,
+    handler: async (call) => {
+      const message = await own(deps.db, call);
+      await markMessageRead(deps.db, message.id);
+      deps.changed();
+      return json(200, { status: "ok" });
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/agents/:agentId/messages",
+    access: users,
+    query: listQuery,
+    handler: async (call) => {
+      const agent = await agentOf(deps.db, call);
+      return list(deps.db, call, { participantId: userId(call), agent: { id: agent.id } });
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/message-channels",
+    access: users,
+    handler: () => json(200, { channels: [] }),
+  }),
+];
+
+const userId = (call: Pick<Call, "principal">): Uuid => {
+  if (call.principal.kind !== "user") throw new HubError("forbidden", "only users have messages");
+  return call.principal.id;
+};
+
+/** The CLI passes names where the API speaks of ids; both are understood. */
+const agentFilter = (given: string | undefined): MessageFilter["agent"] => {
+  if (!given) return undefined;
+  const id = parseUuid(given);
+  return id === undefined ? { name: given } : { id };
+};
+
+/** The message of the path, if it is the caller's. Another's is 403, as the original answers. */
+const own = async (db: Db, call: Pick<Call, "principal" | "params">): Promise<MessageRow> => {
+  const id = parseUuid(call.params.messageId ?? "");
+  const message = id && (await messageById(db, id));
+  if (!message) throw notFound("Message");
+  if (message.recipient_id !== userId(call)) throw new HubError("forbidden", "this message is to somebody else");
+  return message;
+};
+
+const list = async (db: Db, call: Call<z.output<typeof listQuery>>, filter: MessageFilter): Promise<Reply> => {
+  const page = await readPage<MessageRow>({
+    list: "messages",
+    filters: { ...filter },
+    given: call.query,
+    sizes: SIZES,
+    rows: (p) => listMessages(db, filter, p),
+    position: (id) => messagePosition(db, userId(call), id),
+  });
+  const totalCount = await totalOf(page, () => countMessages(db, filter));
+  return json(200, { items: page.rows.map(messageJson), ...some("nextCursor", page.nextCursor), totalCount });
+};
