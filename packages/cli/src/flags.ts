@@ -28,11 +28,15 @@ const helpText = (setting: Setting): string => {
   return `${setting.description} (${notes.join("; ")})`;
 };
 
-/** Declares the flags of `settings`. Unknown flags are kept for {@link settingsEnv}, which lists all of them at once. */
+/** Declares the flags of `settings`. Commander refuses other flags, the first of them only. */
 export const addSettings = (command: Command, settings: readonly Setting[]): Command => {
   for (const setting of settings) command.addOption(new Option(setting.flag, helpText(setting)));
-  return command.allowUnknownOption().allowExcessArguments();
+  return command;
 };
+
+/** The same for a command that is all settings: unknown flags are kept for {@link settingsEnv}, which lists them all. */
+export const addConfiguration = (command: Command, settings: readonly Setting[]): Command =>
+  addSettings(command, settings).allowUnknownOption().allowExcessArguments();
 
 /** Arguments that no setting explains. The word after an unknown flag is taken for its value. */
 const unexplained = (args: readonly string[]): string[] => {
@@ -53,12 +57,16 @@ const unknownVariables = (env: Env, known: ReadonlySet<string>): string[] =>
     .filter((name) => name.startsWith("ROOTSTOCK_") && !known.has(name))
     .map((name) => `unknown variable ${name}`);
 
-/** The environment with the given flags laid over it, and what is wrong with the flags and names so far. */
+/**
+ * The environment with the given flags laid over it, and what is wrong with the flags and names so far. `args` is what
+ * commander could not explain.
+ */
 export const settingsEnv = (
   command: Command,
   settings: readonly Setting[],
   env: Env,
   known: ReadonlySet<string>,
+  args: readonly string[] = command.args,
 ): { readonly env: Record<string, string | undefined>; readonly problems: readonly string[] } => {
   const merged: Record<string, string | undefined> = { ...env };
   for (const setting of settings) {
@@ -68,15 +76,18 @@ export const settingsEnv = (
     const isNegated = setting.flag.startsWith("--no-");
     if (value === !isNegated) merged[setting.env] = setting.switchValue ?? "1";
   }
-  return { env: merged, problems: [...unexplained(command.args), ...unknownVariables(env, known)] };
+  return { env: merged, problems: [...unexplained(args), ...unknownVariables(env, known)] };
 };
 
-/** The lines of an error that lists problems, one a line. */
-const problemsOf = (err: unknown): string[] =>
-  (err instanceof Error ? err.message : String(err))
+/** The problems that an error lists, in a property or one a line below a heading. */
+const problemsOf = (err: unknown): string[] => {
+  const listed: unknown = typeof err === "object" && err !== null ? Reflect.get(err, "problems") : undefined;
+  if (Array.isArray(listed)) return listed.map(String);
+  return (err instanceof Error ? err.message : String(err))
     .split("\n")
     .map((line) => line.replace(/^\s*[-*]\s*/, "").trim())
     .filter((line) => line !== "");
+};
 
 /**
  * Runs `load` on the settings and reports its problems together with those of flags and names.

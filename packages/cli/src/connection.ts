@@ -1,0 +1,60 @@
+import { HubClient } from "@rootstock/client";
+import { Backoff, type Base } from "@rootstock/service";
+import { CliError, UsageError } from "./exitCodes.ts";
+import type { Env } from "./flags.ts";
+import { dataDirectory, defaultDataDirectory } from "./start/dataDirectory.ts";
+import { readJson, writePrivate } from "./start/files.ts";
+
+/** Where a hub is and how to log in. */
+export interface Connection {
+  readonly url: string;
+  readonly token: string;
+}
+
+/** What a running `rootstock start` leaves for the other commands of the same user. */
+export const writeConnection = (path: string, connection: Connection): void =>
+  writePrivate(path, `${JSON.stringify(connection, null, 2)}\n`);
+
+const readConnection = (path: string): Connection | undefined => {
+  const value = readJson(path);
+  if (typeof value !== "object" || value === null || !("url" in value) || !("token" in value)) return undefined;
+  const { url, token } = value;
+  return typeof url === "string" && typeof token === "string" ? { url, token } : undefined;
+};
+
+const isHttpUrl = (text: string): boolean => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
+
+/**
+ * The hub to talk to: the one named by a flag or variable, else the running `rootstock start` of this machine.
+ * @throws UsageError for an address that is none; CliError when nothing says where the hub is
+ */
+export const findConnection = (env: Env, isRoot: boolean): Connection => {
+  const url = env.ROOTSTOCK_HUB_URL || env.SCION_HUB_ENDPOINT;
+  const token = env.SCION_DEV_TOKEN;
+  if (url && !isHttpUrl(url)) throw new UsageError([`ROOTSTOCK_HUB_URL: want an http or https URL, got "${url}"`]);
+  const path = dataDirectory(env.ROOTSTOCK_DATA || defaultDataDirectory(env, isRoot)).connection;
+  const local = readConnection(path);
+  if (!url) {
+    if (local) return { url: local.url, token: token || local.token };
+    throw new CliError(
+      `no cluster runs here (there is no ${path}).\nStart one with "npm start", or name a hub with --hub or ROOTSTOCK_HUB_URL, and log in with SCION_DEV_TOKEN.`,
+    );
+  }
+  if (token) return { url, token };
+  if (local && new URL(local.url).origin === new URL(url).origin) return { url, token: local.token };
+  throw new CliError(`no token for ${url}: set SCION_DEV_TOKEN`);
+};
+
+/** How often a call that got no answer is sent, over about three seconds: as long as a load balancer may take to notice. */
+const ATTEMPTS = 6;
+
+/** A client that survives the death of the replica it talks to. */
+export const connect = (connection: Connection, base: Base): HubClient => {
+  const backoff = new Backoff({ firstMs: 100, maxMs: 2_000 }, base.random);
+  return new HubClient({
+    baseUrl: connection.url,
+    token: connection.token,
+    newKey: () => base.random.uuid(),
+    retry: { attempts: ATTEMPTS, wait: () => base.clock.sleep(backoff.next()) },
+  });
+};

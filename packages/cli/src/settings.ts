@@ -1,0 +1,270 @@
+import type { Setting } from "./flags.ts";
+
+/** Every setting of every command: its flag, its variable, its meaning. The parts that use them parse and check them. */
+
+const LOG_LEVEL: Setting = {
+  flag: "--log-level <level>",
+  env: "ROOTSTOCK_LOG_LEVEL",
+  description: "trace, debug, info, warn, error or silent",
+  defaultText: "info",
+};
+
+const DATABASE_DIRECT_URL: Setting = {
+  flag: "--database-direct-url <url>",
+  env: "DATABASE_DIRECT_URL",
+  description: "the same database without a pooling proxy, for signals, locks and migrations",
+  defaultText: "DATABASE_URL",
+  secret: true,
+};
+
+const DATABASE_URL: Setting = {
+  flag: "--database-url <url>",
+  env: "DATABASE_URL",
+  description: "PostgreSQL, as postgres://user:password@host:port/database",
+  secret: true,
+};
+
+const DEV_TOKEN: Setting = {
+  flag: "--token <token>",
+  env: "SCION_DEV_TOKEN",
+  description: "the token to log in with",
+  secret: true,
+};
+
+/** `rootstock start`. */
+export const START_SETTINGS: readonly Setting[] = [
+  {
+    flag: "--port <port>",
+    env: "ROOTSTOCK_PORT",
+    description: "port of the load balancer on 127.0.0.1; 0 takes any free one",
+    defaultText: "8787",
+  },
+  {
+    flag: "--data <directory>",
+    env: "ROOTSTOCK_DATA",
+    description: "where everything is kept between runs",
+    defaultText: "/var/lib/rootstock for root, else ~/.local/share/rootstock",
+  },
+  { flag: "--replicas <n>", env: "ROOTSTOCK_REPLICAS", description: "number of replicas, 1 to 16", defaultText: "3" },
+  {
+    flag: "--no-runtime-broker",
+    env: "ROOTSTOCK_LOCAL_RUNTIME_BROKER",
+    description: "do not start a runtime broker on this machine (the variable: 0)",
+    switchValue: "0",
+  },
+  {
+    flag: "--token <token>",
+    env: "SCION_DEV_TOKEN",
+    description: "the development token",
+    defaultText: "one that is made once and kept",
+    secret: true,
+  },
+  LOG_LEVEL,
+];
+
+/** `rootstock replica`. */
+export const REPLICA_SETTINGS: readonly Setting[] = [
+  { ...DATABASE_URL, description: `${DATABASE_URL.description}; may be a transaction-pooling proxy` },
+  DATABASE_DIRECT_URL,
+  { flag: "--host <address>", env: "HOST", description: "address to listen on", defaultText: "127.0.0.1" },
+  { flag: "--port <port>", env: "PORT", description: "port to listen on; 0 takes any free one", defaultText: "8080" },
+  {
+    flag: "--secret <text>",
+    env: "ROOTSTOCK_SECRET",
+    description: "at least 32 bytes, the same for every replica; keys of tokens and stored secrets come from it",
+    secret: true,
+  },
+  {
+    flag: "--internal-url <url>",
+    env: "ROOTSTOCK_INTERNAL_URL",
+    description: "where the other replicas reach this one",
+    defaultText: "made from the listening address",
+  },
+  {
+    flag: "--public-url <url>",
+    env: "ROOTSTOCK_PUBLIC_URL",
+    description: "where clients, runtime brokers and containers reach the hub",
+    defaultText: "the request's own origin",
+  },
+  {
+    flag: "--dev-token <token>",
+    env: "SCION_DEV_TOKEN",
+    description: "switches the development login on: whoever knows the token is an administrator",
+    defaultText: "off",
+    secret: true,
+  },
+  {
+    flag: "--allow-remote-dev-login",
+    env: "ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN",
+    description: "allows the development login on another address than loopback (the variable: 1)",
+  },
+  {
+    flag: "--trusted-proxies <list>",
+    env: "ROOTSTOCK_TRUSTED_PROXIES",
+    description: "addresses or networks whose X-Forwarded headers are believed, separated by commas",
+    defaultText: "none",
+  },
+  {
+    flag: "--soft-delete-retention <duration>",
+    env: "ROOTSTOCK_SOFT_DELETE_RETENTION",
+    description: "how long a deleted agent can be restored, for example 72h or 30m; 0 deletes at once",
+    defaultText: "72h",
+  },
+  {
+    flag: "--pool-size <n>",
+    env: "ROOTSTOCK_POOL_SIZE",
+    description: "database connections of the pool; a replica uses two more",
+    defaultText: "10",
+  },
+  {
+    flag: "--metrics-token <token>",
+    env: "ROOTSTOCK_METRICS_TOKEN",
+    description: "bearer token with which a scraper may read /metrics; without it only administrators may",
+    secret: true,
+  },
+  {
+    flag: "--no-migrate",
+    env: "ROOTSTOCK_MIGRATE",
+    description: "do not run pending migrations at start (the variable: 0)",
+    switchValue: "0",
+  },
+  {
+    flag: "--drain-seconds <n>",
+    env: "ROOTSTOCK_DRAIN_SECONDS",
+    description: "how long a stopping replica goes on answering, so that load balancers notice",
+    defaultText: "5",
+  },
+  LOG_LEVEL,
+];
+
+/** `rootstock migrate`. */
+export const MIGRATE_SETTINGS: readonly Setting[] = [DATABASE_URL, DATABASE_DIRECT_URL, LOG_LEVEL];
+
+const HUB_URL: Setting = {
+  flag: "--hub <url>",
+  env: "ROOTSTOCK_HUB_URL",
+  description: "the hub's address (SCION_HUB_ENDPOINT is read too)",
+};
+
+const RUNTIME_BROKER_NAME: Setting = {
+  flag: "--name <name>",
+  env: "ROOTSTOCK_RUNTIME_BROKER_NAME",
+  description: "the runtime broker's name",
+  defaultText: "the host's name",
+};
+
+/** `rootstock runtime-broker`. */
+export const RUNTIME_BROKER_SETTINGS: readonly Setting[] = [
+  { ...HUB_URL, defaultText: "the one that the stored credentials name" },
+  {
+    flag: "--join-token <token>",
+    env: "ROOTSTOCK_JOIN_TOKEN",
+    description: "from `rootstock runtime-broker join-token`; needed once (SCION_BROKER_JOIN_TOKEN is read too)",
+    secret: true,
+  },
+  {
+    flag: "--id <uuid>",
+    env: "ROOTSTOCK_RUNTIME_BROKER_ID",
+    description: "the id that came with the join token (SCION_BROKER_ID is read too)",
+  },
+  RUNTIME_BROKER_NAME,
+  {
+    flag: "--register",
+    env: "ROOTSTOCK_RUNTIME_BROKER_REGISTER",
+    description: "fetches its own join token with SCION_DEV_TOKEN and offers itself to every project (the variable: 1)",
+  },
+  {
+    flag: "--state <directory>",
+    env: "ROOTSTOCK_RUNTIME_BROKER_STATE",
+    description: "credentials, agents' files and sockets",
+    defaultText: "~/.rootstock/runtime-broker",
+  },
+  {
+    flag: "--runtime <kind>",
+    env: "ROOTSTOCK_RUNTIME",
+    description: "process: agents are terminal sessions on this machine; container: docker or podman",
+    defaultText: "process",
+  },
+  {
+    flag: "--container-command <name>",
+    env: "ROOTSTOCK_CONTAINER_COMMAND",
+    description: "docker or podman",
+    defaultText: "docker",
+  },
+  {
+    flag: "--container-image <image>",
+    env: "ROOTSTOCK_CONTAINER_IMAGE",
+    description: "image of agents that name none",
+  },
+  { flag: "--container-network <name>", env: "ROOTSTOCK_CONTAINER_NETWORK", description: "network of the containers" },
+  {
+    flag: "--container-hub <url>",
+    env: "ROOTSTOCK_CONTAINER_HUB_URL",
+    description: "the hub's address as containers see it",
+    defaultText: "the hub's address",
+  },
+  {
+    flag: "--harnesses <json>",
+    env: "ROOTSTOCK_HARNESSES",
+    description: "what agents run, by name; the harmless `shell` is always there",
+  },
+  { flag: "--harnesses-file <path>", env: "ROOTSTOCK_HARNESSES_FILE", description: "the same from a file" },
+  {
+    flag: "--default-harness <name>",
+    env: "ROOTSTOCK_DEFAULT_HARNESS",
+    description: "harness of agents that name none",
+    defaultText: "shell",
+  },
+  {
+    flag: "--concurrency <n>",
+    env: "ROOTSTOCK_RUNTIME_BROKER_CONCURRENCY",
+    description: "requests of the hub that run at once",
+    defaultText: "20",
+  },
+  {
+    flag: "--heartbeat-seconds <n>",
+    env: "ROOTSTOCK_RUNTIME_BROKER_HEARTBEAT_SECONDS",
+    description: "time between two reports about all agents",
+    defaultText: "30",
+  },
+  {
+    flag: "--stop-grace-seconds <n>",
+    env: "ROOTSTOCK_STOP_GRACE_SECONDS",
+    description: "how long an agent may take to end by itself",
+    defaultText: "10",
+  },
+  LOG_LEVEL,
+];
+
+/** `rootstock runtime-broker join-token`. */
+export const JOIN_TOKEN_SETTINGS: readonly Setting[] = [HUB_URL, DEV_TOKEN, RUNTIME_BROKER_NAME];
+
+/** `rootstock agent …`. */
+export const AGENT_SETTINGS: readonly Setting[] = [
+  { ...HUB_URL, defaultText: "the cluster of `rootstock start` on this machine" },
+  { ...DEV_TOKEN, defaultText: "the one of `rootstock start` on this machine" },
+  {
+    flag: "--project <project>",
+    env: "ROOTSTOCK_PROJECT",
+    description: "id, slug or name of the project",
+    defaultText: "default, made when it is missing",
+  },
+  {
+    flag: "--data <directory>",
+    env: "ROOTSTOCK_DATA",
+    description: "where `rootstock start` keeps its data",
+    defaultText: "as for `rootstock start`",
+  },
+];
+
+/** Every variable of ours that some command reads; others of that prefix are mistakes. */
+export const KNOWN_VARIABLES: ReadonlySet<string> = new Set(
+  [
+    START_SETTINGS,
+    REPLICA_SETTINGS,
+    MIGRATE_SETTINGS,
+    RUNTIME_BROKER_SETTINGS,
+    JOIN_TOKEN_SETTINGS,
+    AGENT_SETTINGS,
+  ].flatMap((settings) => settings.map((s) => s.env)),
+);
