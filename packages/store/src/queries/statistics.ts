@@ -18,3 +18,16 @@ export const hubStatistics = async (db: Db): Promise<HubStatistics> => {
   if (!row) throw new Error("the statistics query returned no row");
   return row;
 };
+
+/** What the database says of its own schema: its version, and the oldest code that may serve on it (design 9). */
+export interface SchemaVersion {
+  readonly version: number;
+  readonly minCompatible: number;
+}
+
+/** Reads the schema's version; undefined where no migration was ever applied. */
+export const schemaVersion = async (db: Db): Promise<SchemaVersion | undefined> => {
+  const result = await sql<SchemaVersion>`
+    select version, min_compatible as "minCompatible" from schema_version`.execute(db);
+  return result.rows[0];
+};

@@ -1,0 +1,15 @@
+import type { Metrics } from "../metrics/index.ts";
+import { adminsAndScrapers } from "./access.ts";
+import { type Route, route } from "./route.ts";
+
+/** What the replica counts, as Prometheus reads it. */
+export const metricsRoutes = (metrics: Pick<Metrics, "text" | "registry">): Route[] => [
+  route({
+    method: "GET",
+    path: "/metrics",
+    access: adminsAndScrapers,
+    quiet: true,
+    handler: async () =>
+      new Response(await metrics.text(), { headers: { "content-type": metrics.registry.contentType } }),
+  }),
+];

@@ -1,0 +1,106 @@
+import { HubError } from "@rootstock/protocol";
+import { capabilities, PROJECT_LIST_ACTIONS } from "../wire/index.ts";
+import { type AccessRule, anyone, authenticated } from "./access.ts";
+import { json, type Route, route } from "./route.ts";
+
+/**
+ * What this hub does not have. Lists that clients look through on the way to something else are empty; everything else
+ * says so with 501, because a plain 404 would make older clients repeat the call and blame the resource.
+ * These routes stand behind all others: a path that one of those serves never comes here.
+ */
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+const refused = (path: string, what: string, access: AccessRule = authenticated): Route[] =>
+  METHODS.map((method) =>
+    route({
+      method,
+      path,
+      access,
+      handler: () => {
+        throw new HubError("not_implemented", `${what} not configured on this hub`);
+      },
+    }),
+  );
+
+/** Everything at `path` and below it. */
+const refusedBelow = (path: string, what: string, access?: AccessRule): Route[] => [
+  ...refused(path, what, access),
+  ...refused(`${path}/*`, what, access),
+];
+
+/** A list that is always empty. */
+const emptyList = (path: string, name: string): Route =>
+  route({
+    method: "GET",
+    path,
+    access: authenticated,
+    handler: () =>
+      json(200, { [name]: [], totalCount: 0, _capabilities: capabilities(PROJECT_LIST_ACTIONS, (a) => a === "list") }),
+  });
+
+const AGENT = "/api/v1/agents/:agentId";
+const PROJECT = "/api/v1/projects/:projectId";
+const PROJECT_AGENT = `${PROJECT}/agents/:agentId`;
+
+/** Sub-paths of a project, and what they would need. */
+const PROJECT_PARTS = [
+  ["env", "stored environment values are"],
+  ["secrets", "secrets are"],
+  ["gcp-service-accounts", "GCP identity is"],
+  ["scheduled-events", "schedules are"],
+  ["schedules", "schedules are"],
+  ["workspace", "files on the hub are"],
+  ["sync", "workspace transfer is"],
+  ["dav", "files on the hub are"],
+  ["import-templates", "templates are"],
+  ["import-harness-configs", "harness configs are"],
+  ["message-logs", "cloud logging is"],
+  ["git-identity", "GitHub is"],
+  ["github-installation", "GitHub is"],
+  ["github-permissions", "GitHub is"],
+  ["github-status", "GitHub is"],
+] as const;
+
+/** The routes of parts that this hub does not have. They come last. */
+export const notConfiguredRoutes = (): Route[] => [
+  emptyList("/api/v1/templates", "templates"),
+  emptyList("/api/v1/harness-configs", "harnessConfigs"),
+  emptyList("/api/v1/skills", "skills"),
+  route({
+    method: "GET",
+    path: "/api/v1/notifications/templates",
+    access: authenticated,
+    handler: () => json(200, []),
+  }),
+  ...refusedBelow("/api/v1/notifications/templates", "subscription templates are"),
+  ...refusedBelow("/api/v1/templates", "templates are"),
+  ...refusedBelow("/api/v1/harness-configs", "harness configs are"),
+  ...refusedBelow("/api/v1/skills", "skills are"),
+  ...refusedBelow("/api/v1/env", "stored environment values are"),
+  ...refusedBelow("/api/v1/secrets", "secrets are"),
+  ...refusedBelow("/api/v1/groups", "groups are"),
+  ...refusedBelow("/api/v1/policies", "policies are"),
+  ...refusedBelow("/api/v1/principals", "groups and policies are"),
+  ...refusedBelow("/api/v1/users", "user management is"),
+  ...refusedBelow("/api/v1/admin", "administration is"),
+  ...refusedBelow("/api/v1/auth/tokens", "access tokens are"),
+  ...refusedBelow("/api/v1/auth/invite", "invites are"),
+  ...refusedBelow("/api/v1/agent/gcp-token", "GCP identity is"),
+  ...refusedBelow("/api/v1/agent/gcp-identity-token", "GCP identity is"),
+  ...refusedBelow("/api/v1/github-app", "GitHub is"),
+  ...refusedBelow("/api/v1/auth/cli", "OAuth is", anyone),
+  ...refused("/api/v1/auth/login", "OAuth is", anyone),
+  ...refused("/api/v1/auth/token", "OAuth is", anyone),
+  ...refused("/api/v1/auth/refresh", "OAuth is", anyone),
+  ...PROJECT_PARTS.flatMap(([name, what]) => refusedBelow(`${PROJECT}/${name}`, what)),
+  ...refusedBelow(`${PROJECT}/shared-dirs/:name/files`, "files on the hub are"),
+  ...refused(`${PROJECT}/shared-dirs/:name/archive`, "files on the hub are"),
+  ...[AGENT, PROJECT_AGENT].flatMap((agent) => [
+    ...refusedBelow(`${agent}/cloud-logs`, "cloud logging is"),
+    ...refusedBelow(`${agent}/message-logs`, "cloud logging is"),
+    ...refusedBelow(`${agent}/secrets`, "secrets are"),
+    ...refusedBelow(`${agent}/workspace`, "workspace transfer is"),
+    ...refused(`${agent}/groups`, "groups are"),
+  ]),
+];

@@ -1,0 +1,172 @@
+import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import {
+  agentById,
+  countSubscriptions,
+  createSubscription,
+  deleteSubscriptions,
+  isForeignKeyViolation,
+  listSubscriptions,
+  projectRow,
+  type SubscriptionRow,
+  setSubscriptionTriggers,
+  subscriptionById,
+} from "@rootstock/store";
+import { z } from "zod";
+import type { UserPrincipal } from "../auth/index.ts";
+import { subscriptionJson } from "../wire/index.ts";
+import { users } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
+import { text } from "./fields.ts";
+import { optionalUuid } from "./lookup.ts";
+import { agentResource, may, projectResource } from "./rights.ts";
+import { type Call, empty, json, type Route, route } from "./route.ts";
+
+/** More than anybody reads, and few enough that one person cannot fill the table. */
+const MAX_SUBSCRIPTIONS = 1000;
+
+const triggerActivities = z.array(z.string().trim().min(1).max(64)).min(1).max(32);
+
+const subscriptionBody = z.object({
+  scope: z.enum(["agent", "project"]),
+  agentId: text(64),
+  projectId: z.string().min(1).max(64),
+  triggerActivities,
+});
+type SubscriptionBody = z.output<typeof subscriptionBody>;
+
+/**
+ * Notifications (spec/02 section 5). Subscriptions are kept; nothing is sent yet, so that there are no notifications to
+ * list or to acknowledge. Lists are bare arrays.
+ */
+export const notificationRoutes = (deps: ResourceDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/notifications",
+    access: users,
+    query: z.object({ agentId: z.string().optional() }),
+    handler: (call) => json(200, call.query.agentId ? { userNotifications: [], agentNotifications: [] } : []),
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/notifications/ack-all",
+    access: users,
+    handler: () => json(200, { status: "ok" }),
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/notifications/:notificationId/ack",
+    access: users,
+    handler: () => {
+      throw notFound("Notification");
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/notifications/subscriptions",
+    access: users,
+    query: z.object({
+      projectId: z.string().optional(),
+      groveId: z.string().optional(),
+      agentId: z.string().optional(),
+      scope: z.enum(["agent", "project"]).optional().catch(undefined),
+    }),
+    handler: async (call) => {
+      const rows = await listSubscriptions(deps.db, {
+        subscriberId: user(call).id,
+        projectId: optionalUuid("projectId", call.query.projectId || call.query.groveId),
+        agentId: optionalUuid("agentId", call.query.agentId),
+        scope: call.query.scope,
+      });
+      return json(200, rows.map(subscriptionJson));
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/notifications/subscriptions",
+    access: users,
+    body: subscriptionBody,
+    handler: async (call) => {
+      const { row, created } = await subscribe(deps, user(call), call.body);
+      if (created) deps.changed();
+      return json(created ? 201 : 200, subscriptionJson(row));
+    },
+  }),
+  route({
+    method: "PATCH",
+    path: "/api/v1/notifications/subscriptions/:subscriptionId",
+    access: users,
+    body: z.object({ triggerActivities }),
+    handler: async (call) => {
+      const { id } = await own(deps, call);
+      const row = await setSubscriptionTriggers(deps.db, id, call.body.triggerActivities);
+      if (!row) throw notFound("Subscription");
+      deps.changed();
+      return json(200, subscriptionJson(row));
+    },
+  }),
+  route({
+    method: "DELETE",
+    path: "/api/v1/notifications/subscriptions/:subscriptionId",
+    access: users,
+    handler: async (call) => {
+      const { id } = await own(deps, call);
+      if ((await deleteSubscriptions(deps.db, user(call).id, [id])) === 0) throw notFound("Subscription");
+      deps.changed();
+      return empty();
+    },
+  }),
+];
+
+const user = (call: Pick<Call, "principal">): UserPrincipal => {
+  if (call.principal.kind !== "user") throw new HubError("forbidden", "only users have notifications");
+  return call.principal;
+};
+
+const own = async (deps: ResourceDeps, call: Pick<Call, "principal" | "params">): Promise<SubscriptionRow> => {
+  const id = parseUuid(call.params.subscriptionId ?? "");
+  const row = id && (await subscriptionById(deps.db, id));
+  if (!row) throw notFound("Subscription");
+  if (row.subscriber_type !== "user" || row.subscriber_id !== user(call).id)
+    throw new HubError("forbidden", "this subscription is somebody else's");
+  return row;
+};
+
+const subscribe = async (deps: ResourceDeps, subscriber: UserPrincipal, body: SubscriptionBody) => {
+  const projectId = optionalUuid("projectId", body.projectId);
+  const project = projectId && (await projectRow(deps.db, projectId));
+  if (!project || !may(subscriber, "read", projectResource(project)))
+    throw invalidField("projectId", "there is no such project");
+  const agentId = await agentOfBody(deps, subscriber, project.id, body);
+  if ((await countSubscriptions(deps.db, subscriber.id)) >= MAX_SUBSCRIPTIONS)
+    throw new HubError("limit_exceeded", `a user may have ${MAX_SUBSCRIPTIONS} subscriptions`);
+  try {
+    return await createSubscription(deps.db, {
+      id: deps.random.uuid(),
+      agentId,
+      projectId: project.id,
+      subscriber: { type: "user", id: subscriber.id },
+      triggerActivities: body.triggerActivities,
+    });
+  } catch (err) {
+    if (!isForeignKeyViolation(err)) throw err;
+    throw new HubError("bad_request", "the agent or the project was deleted meanwhile", { cause: err });
+  }
+};
+
+const agentOfBody = async (
+  deps: ResourceDeps,
+  subscriber: UserPrincipal,
+  projectId: Uuid,
+  body: SubscriptionBody,
+): Promise<Uuid | undefined> => {
+  const agentId = optionalUuid("agentId", body.agentId);
+  if (body.scope === "project") {
+    if (agentId === undefined) return undefined;
+    throw new HubError("bad_request", "agentId must be empty when scope is 'project'");
+  }
+  if (agentId === undefined) throw new HubError("bad_request", "agentId is required when scope is 'agent'");
+  const agent = await agentById(deps.db, agentId);
+  if (agent?.project_id !== projectId || !may(subscriber, "read", agentResource(agent)))
+    throw invalidField("agentId", "there is no such agent in this project");
+  return agentId;
+};

@@ -1,0 +1,12 @@
+import { authenticated } from "./access.ts";
+import { json, type Route, route } from "./route.ts";
+
+/** What every client may know of the hub's settings (spec/02 section 8). */
+export const settingsRoutes = (): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/settings/public",
+    access: authenticated,
+    handler: () => json(200, { telemetryEnabled: false }),
+  }),
+];
