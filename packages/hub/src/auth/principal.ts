@@ -43,3 +43,7 @@ export const principalName = (p: Principal): string => {
       return p.kind;
   }
 };
+
+/** The id of whoever acts, for columns that name a creator; undefined for those that act for nobody. */
+export const principalId = (p: Principal): Uuid | undefined =>
+  p.kind === "user" || p.kind === "agent" || p.kind === "runtimeBroker" ? p.id : undefined;

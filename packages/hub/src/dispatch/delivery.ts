@@ -25,7 +25,7 @@ export const deliver = async (message: ClaimedMessage, connection: Connection): 
       method: "POST",
       path: `/api/v1/agents/${message.agent_slug}/message`,
       query: new URLSearchParams({ projectId: message.project_id }).toString(),
-      priority: "message",
+      priority: "normal",
       body: {
         message_id: message.id,
         interrupt: message.interrupt,

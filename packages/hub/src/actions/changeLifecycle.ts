@@ -1,0 +1,98 @@
+import { HubError, notFound, type Phase } from "@rootstock/protocol";
+import { type DispatchOp, type DispatchTarget, isUniqueViolation, recordHalted, restoreAgent } from "@rootstock/store";
+import { principalId } from "../auth/index.ts";
+import { agentJson } from "../wire/index.ts";
+import { type ActionCall, type ActionDeps, agentNow, carryOut, throwUnlessDone } from "./deps.ts";
+import type { Answer } from "./idempotency.ts";
+
+/** The verbs on an existing agent (spec/02 2.8). */
+export type Verb = "start" | "stop" | "suspend" | "resume" | "restart";
+
+export interface VerbOptions {
+  /** Replaces the task that the agent was created with, for this start. */
+  readonly task?: string | undefined;
+}
+
+/** The operation behind a verb: starting a suspended agent takes its session up again. */
+const operationOf = (verb: Verb, phase: Phase): DispatchOp => {
+  if (verb === "start" || verb === "resume") return phase === "suspended" ? "resume" : "start";
+  return verb;
+};
+
+const refusals = (verb: Verb, { agent }: DispatchTarget): void => {
+  if (agent.deleted_at) throw notFound("agent");
+  if (verb === "suspend" && agent.phase !== "running" && agent.phase !== "suspended")
+    throw new HubError("validation_error", `only a running agent can be suspended; ${agent.slug} is ${agent.phase}`, {
+      details: { field: "phase", phase: agent.phase },
+    });
+};
+
+/** Starts, stops, suspends, resumes or restarts an agent. 200 with the agent; 202 while a halt is still under way. */
+export const changeLifecycle = async (
+  deps: ActionDeps,
+  call: ActionCall,
+  target: DispatchTarget,
+  verb: Verb,
+  options: VerbOptions = {},
+): Promise<Answer> => {
+  refusals(verb, target);
+  const { agent } = target;
+  const halts = verb === "stop" || verb === "suspend";
+  if (!target.runtimeBroker && halts) return haltRecord(deps, target, verb);
+  const runtimeBroker = deps.dispatcher.requireReachable(target);
+  const op = operationOf(verb, agent.phase);
+  const args = {
+    ...(options.task && { task: options.task }),
+    ...(op === "resume" && { resume: true }),
+    ...(!halts && { hubEndpoint: call.origin }),
+  };
+  const createdBy = principalId(call.principal);
+  return carryOut(deps, call, {
+    prepare: async () => ({
+      id: deps.base.random.uuid(),
+      op,
+      agentId: agent.id,
+      agentSlug: agent.slug,
+      projectId: agent.project_id,
+      runtimeBrokerId: runtimeBroker.id,
+      args,
+      ...(createdBy && { createdBy }),
+    }),
+    answer: async (_intent, outcome) => {
+      throwUnlessDone(outcome);
+      const now = agentJson(await agentNow(deps, agent.id));
+      if (outcome.kind !== "unfinished") return { status: 200, body: now };
+      const warnings = [`the ${verb} is still under way; it goes on without this call`];
+      return { status: halts ? 202 : 200, body: { ...now, warnings } };
+    },
+  });
+};
+
+/** An agent without a runtime broker has no container: only its record changes. */
+const haltRecord = async (deps: ActionDeps, { agent }: DispatchTarget, verb: "stop" | "suspend"): Promise<Answer> => {
+  await recordHalted(deps.database.db, { agentId: agent.id, phase: verb === "stop" ? "stopped" : "suspended" });
+  deps.changed();
+  return { status: 200, body: agentJson(await agentNow(deps, agent.id)) };
+};
+
+/** Makes a soft-deleted agent visible again; its container stays down. */
+export const restoreDeleted = async (deps: ActionDeps, call: ActionCall, target: DispatchTarget): Promise<Answer> => {
+  const { agent } = target;
+  try {
+    const answer = await deps.idempotency.once(call, async (tx) => {
+      const restored = await restoreAgent(tx, agent.id);
+      if (!restored) throw new HubError("validation_error", `agent ${agent.slug} is not deleted`);
+      return { status: 200, body: null };
+    });
+    deps.changed();
+    if (answer.status !== 200) return answer;
+  } catch (err) {
+    if (!isUniqueViolation(err, "agents_slug")) throw err;
+    throw new HubError(
+      "conflict",
+      `another agent of the project is named ${agent.slug} now; delete or rename it first`,
+    );
+  }
+  const { appliedConfig: _, ...json } = agentJson(await agentNow(deps, agent.id));
+  return { status: 200, body: json };
+};

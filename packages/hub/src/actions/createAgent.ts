@@ -1,0 +1,206 @@
+import { HubError, slugify, type Uuid } from "@rootstock/protocol";
+import {
+  createSubscription,
+  type Db,
+  type DispatchTarget,
+  defaultRuntimeBrokerIfNone,
+  insertAgent,
+  isUniqueViolation,
+  linkProvider,
+  type ProjectRow,
+  type RuntimeBrokerCandidate,
+  setAppliedConfig,
+  targetBySlug,
+} from "@rootstock/store";
+import { type AgentPrincipal, decide, type UserPrincipal } from "../auth/index.ts";
+import type { Intent, Outcome } from "../dispatch/index.ts";
+import { agentJson } from "../wire/index.ts";
+import { type CreateAgentRequest, configOf, templateOf } from "./agentConfig.ts";
+import { chooseRuntimeBroker } from "./chooseRuntimeBroker.ts";
+import { type ActionCall, type ActionDeps, agentNow, carryOut, targetResource, throwUnlessDone } from "./deps.ts";
+import type { Answer } from "./idempotency.ts";
+
+/** Users start agents, and agents start agents of their own project. */
+export type Creator = UserPrincipal | AgentPrincipal;
+
+/** What the CLI's `--notify` on start asks for (spec/02 2.6). */
+const NOTIFY_TRIGGERS = ["COMPLETED", "WAITING_FOR_INPUT", "LIMITS_EXCEEDED", "STALLED", "ERROR"];
+
+/** How a create goes on: a new record, or one of this name that is there already. */
+type Plan =
+  | { readonly kind: "new" }
+  /** Suspended: its session is taken up. Stopped and asked to resume, or never started: started in place. */
+  | { readonly kind: "inPlace"; readonly op: "start" | "resume"; readonly target: DispatchTarget }
+  /** Provisioned, waiting for values: the create is made again. */
+  | { readonly kind: "again"; readonly target: DispatchTarget };
+
+/**
+ * Creates an agent and starts it, or takes up the one of this name (spec/02 2.6). 201 with the agent, 200 for one taken
+ * up, 202 with `envGather` when values are missing and the caller wants to supply them.
+ */
+export const createAgent = async (
+  deps: ActionDeps,
+  call: ActionCall & { readonly principal: Creator },
+  project: ProjectRow,
+  request: CreateAgentRequest,
+): Promise<Answer> => {
+  const { db } = deps.database;
+  const slug = slugify(request.name);
+  if (!slug)
+    throw new HubError("invalid_name", "the name must contain a letter or a digit", { details: { field: "name" } });
+  const plan = planFor(call, slug, request, await targetBySlug(db, { projectId: project.id, slug }));
+  const runtimeBroker = await chooseRuntimeBroker(db, call.principal, {
+    projectId: project.id,
+    asked:
+      request.runtimeBrokerId || (plan.kind === "new" ? undefined : (plan.target.agent.runtime_broker_id ?? undefined)),
+  });
+  checkIdentity(call.principal, request, runtimeBroker);
+  if (request.workspaceFiles?.length && !runtimeBroker.localPath && !project.git_remote)
+    throw new HubError("storage_unavailable", "workspace upload needs object storage, which is not configured");
+
+  const prepare = async (tx: Db): Promise<Intent> => {
+    const agentId =
+      plan.kind === "new" ? await insert(deps, tx, call, project, slug, request, runtimeBroker) : plan.target.agent.id;
+    if (plan.kind !== "new") await updateTask(tx, plan.target, request);
+    if (!runtimeBroker.isProvider)
+      await linkProvider(tx, {
+        projectId: project.id,
+        runtimeBrokerId: runtimeBroker.id,
+        localPath: null,
+        linkedBy: "agent-create",
+      });
+    await defaultRuntimeBrokerIfNone(tx, project.id, runtimeBroker.id);
+    if (request.notify) await subscribe(deps, tx, call.principal, agentId, project.id);
+    return {
+      id: deps.base.random.uuid(),
+      op: plan.kind === "inPlace" ? plan.op : "create",
+      agentId,
+      agentSlug: slug,
+      projectId: project.id,
+      runtimeBrokerId: runtimeBroker.id,
+      createdBy: call.principal.id,
+      args: {
+        hubEndpoint: call.origin,
+        ...(plan.kind === "new" && { fresh: true }),
+        ...(plan.kind === "inPlace" && plan.op === "resume" && { resume: true }),
+        ...(plan.kind === "inPlace" && request.task && { task: request.task }),
+        ...(request.gatherEnv && { gather: true }),
+        ...(request.provisionOnly && { provisionOnly: true }),
+      },
+    };
+  };
+
+  try {
+    return await carryOut(deps, call, {
+      prepare,
+      answer: (intent, outcome) => answerOf(deps, intent, outcome),
+    });
+  } catch (err) {
+    // Two creates of one name at once: the other one won.
+    if (isUniqueViolation(err, "agents_slug")) throw taken(slug);
+    throw err;
+  }
+};
+
+const taken = (slug: string, phase?: string): HubError =>
+  new HubError("conflict", `agent ${slug} already exists${phase ? ` and is ${phase}` : ""}`, {
+    ...(phase && { details: { phase } }),
+  });
+
+/** What becomes of a create when the name is taken (spec/02 2.6). Throws 409. */
+const planFor = (
+  call: ActionCall,
+  slug: string,
+  request: CreateAgentRequest,
+  existing: DispatchTarget | undefined,
+): Plan => {
+  if (!existing || existing.agent.deleted_at) return { kind: "new" };
+  const { phase } = existing.agent;
+  if (!decide(call.principal, "read", targetResource(existing)).allow) throw taken(slug);
+  const inPlace = (op: "start" | "resume"): Plan => {
+    const decision = decide(call.principal, "lifecycle", targetResource(existing));
+    if (!decision.allow) throw new HubError("forbidden", `you may not start this agent: ${decision.reason}`);
+    return { kind: "inPlace", op, target: existing };
+  };
+  if (request.provisionOnly) throw taken(slug, phase);
+  if (phase === "suspended") return inPlace("resume");
+  if (phase === "stopped" && request.resume) return inPlace("start");
+  if (phase === "provisioning" && request.gatherEnv) return { kind: "again", target: existing };
+  if (phase === "created" || phase === "provisioning") return inPlace("start");
+  throw taken(slug, phase);
+};
+
+/** A container that may use the machine's own cloud identity: only for whom the machine belongs to. */
+const checkIdentity = (
+  principal: Creator,
+  request: CreateAgentRequest,
+  runtimeBroker: RuntimeBrokerCandidate,
+): void => {
+  if (request.gcp_identity?.metadata_mode !== "passthrough") return;
+  const owns = principal.kind === "user" && (principal.role === "admin" || runtimeBroker.createdBy === principal.id);
+  if (!owns)
+    throw new HubError("forbidden", "only the runtime broker's owner or an admin may pass its cloud identity through");
+};
+
+const insert = async (
+  deps: ActionDeps,
+  tx: Db,
+  call: ActionCall & { readonly principal: Creator },
+  project: ProjectRow,
+  slug: string,
+  request: CreateAgentRequest,
+  runtimeBroker: RuntimeBrokerCandidate,
+): Promise<Uuid> => {
+  const { principal } = call;
+  const creatorName = principal.kind === "user" ? principal.email : `agent:${principal.id}`;
+  const config = configOf(request, project, creatorName);
+  const agent = await insertAgent(tx, {
+    id: deps.base.random.uuid(),
+    projectId: project.id,
+    slug,
+    template: templateOf(request, project),
+    runtimeBrokerId: runtimeBroker.id,
+    labels: request.labels ?? {},
+    annotations: request.annotations ?? {},
+    appliedConfig: config,
+    image: config.image ?? null,
+    createdBy: principal.id,
+    ownerId: principal.id,
+    ancestry: principal.kind === "user" ? [principal.id] : [...principal.ancestry, principal.id],
+  });
+  return agent.id;
+};
+
+const updateTask = async (tx: Db, { agent }: DispatchTarget, request: CreateAgentRequest): Promise<void> => {
+  if (!request.task) return;
+  await setAppliedConfig(tx, agent.id, {
+    ...agent.applied_config,
+    task: request.task,
+    ...(request.attach && { attach: true }),
+  });
+};
+
+const subscribe = async (deps: ActionDeps, tx: Db, creator: Creator, agentId: Uuid, projectId: Uuid): Promise<void> => {
+  await createSubscription(tx, {
+    id: deps.base.random.uuid(),
+    agentId,
+    projectId,
+    subscriber: { type: creator.kind, id: creator.id },
+    triggerActivities: NOTIFY_TRIGGERS,
+  });
+};
+
+const answerOf = async (deps: ActionDeps, intent: Intent, outcome: Outcome): Promise<Answer> => {
+  throwUnlessDone(outcome);
+  const agent = agentJson(await agentNow(deps, intent.agentId));
+  const result = outcome.kind === "done" ? outcome.result : {};
+  if (result.envGather) return { status: 202, body: { agent, envGather: result.envGather } };
+  const warnings = [
+    ...(typeof result.warning === "string" ? [result.warning] : []),
+    ...(outcome.kind === "unfinished" ? ["the start is still under way; it goes on without this call"] : []),
+  ];
+  return {
+    status: intent.op === "create" ? 201 : 200,
+    body: { agent, ...(warnings.length > 0 && { warnings }) },
+  };
+};

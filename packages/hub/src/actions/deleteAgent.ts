@@ -1,0 +1,61 @@
+import type { DispatchTarget } from "@rootstock/store";
+import { deleteAgentRow, failUndeliveredOfAgent, softDeleteAgent, transaction } from "@rootstock/store";
+import { principalId } from "../auth/index.ts";
+import { reachability } from "../dispatch/index.ts";
+import { type ActionCall, type ActionDeps, carryOut, throwUnlessDone } from "./deps.ts";
+import type { Answer } from "./idempotency.ts";
+
+export interface DeleteOptions {
+  readonly deleteFiles: boolean;
+  readonly removeBranch: boolean;
+  /** Deletes the record at once and whatever the runtime broker says (spec/02 2.7). */
+  readonly force: boolean;
+}
+
+/** Deletes an agent: 204, or 202 while the runtime broker is still at it. Deleting a deleted one again is 204. */
+export const deleteAgent = async (
+  deps: ActionDeps,
+  call: ActionCall,
+  target: DispatchTarget,
+  options: DeleteOptions,
+): Promise<Answer> => {
+  const { agent } = target;
+  if (agent.deleted_at && !options.force) return { status: 204, body: null };
+  const softDelete = deps.softDeleteSeconds > 0 && !options.force;
+  const deletedAt = new Date(deps.base.clock.now());
+  const absent = !target.runtimeBroker || (options.force && reachability(target.runtimeBroker) === "away");
+  if (absent || agent.deleted_at) {
+    await transaction(deps.database.db, async (tx) => {
+      if (softDelete) {
+        await softDeleteAgent(tx, { agentId: agent.id, deletedAt });
+        return;
+      }
+      await failUndeliveredOfAgent(tx, agent.id, "the agent was deleted");
+      await deleteAgentRow(tx, agent.id);
+    });
+    deps.changed();
+    return { status: 204, body: null };
+  }
+  const runtimeBroker = deps.dispatcher.requireReachable(target);
+  const createdBy = principalId(call.principal);
+  return carryOut(deps, call, {
+    prepare: async () => ({
+      id: deps.base.random.uuid(),
+      op: "delete",
+      agentId: agent.id,
+      agentSlug: agent.slug,
+      projectId: agent.project_id,
+      runtimeBrokerId: runtimeBroker.id,
+      args: { ...options, softDelete, ...(softDelete && { deletedAt: deletedAt.toISOString() }) },
+      ...(createdBy && { createdBy }),
+    }),
+    answer: async (intent, outcome) => {
+      throwUnlessDone(outcome);
+      if (outcome.kind !== "unfinished") return { status: 204, body: null };
+      return {
+        status: 202,
+        body: { agentId: agent.id, deletion: { state: "deleting", soft: softDelete, claim: intent.id } },
+      };
+    },
+  });
+};

@@ -1,0 +1,102 @@
+import type { Uuid } from "@rootstock/protocol";
+import { HubError } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import { type AgentView, agentById, type Database, type Db, type DispatchTarget, transaction } from "@rootstock/store";
+import { z } from "zod";
+import type { Resource, SecretBox } from "../auth/index.ts";
+import type { Courier, Dispatcher, Intent, Outcome } from "../dispatch/index.ts";
+import type { Answer, Idempotency, KeyedCall } from "./idempotency.ts";
+
+/** What the actions work with. */
+export interface ActionDeps {
+  readonly base: Base;
+  readonly database: Database;
+  readonly dispatcher: Dispatcher;
+  readonly courier: Courier;
+  readonly idempotency: Idempotency;
+  readonly box: SecretBox;
+  /** After a commit that changed what others may see. */
+  readonly changed: () => void;
+  /** How long a deleted agent can be restored, in seconds; 0 deletes at once. */
+  readonly softDeleteSeconds: number;
+}
+
+/** A call as actions see it: who, and what makes it repeatable. */
+export interface ActionCall extends KeyedCall {
+  /** Where the caller believes the hub is: what containers are told. */
+  readonly origin: string;
+}
+
+/** The access decision's view of a dispatch target. */
+export const targetResource = ({ agent, project }: DispatchTarget): Resource => ({
+  kind: "agent",
+  id: agent.id,
+  projectId: agent.project_id,
+  ownerId: agent.owner_id,
+  ancestry: agent.ancestry,
+  runtimeBrokerId: agent.runtime_broker_id,
+  projectOwnerId: project.ownerId,
+});
+
+/** The agent as it is now, for an answer. Throws 404 when it is gone. */
+export const agentNow = async (deps: ActionDeps, id: Uuid): Promise<AgentView> => {
+  const agent = await agentById(deps.database.db, id);
+  if (!agent) throw new HubError("not_found", "agent not found: it was deleted meanwhile");
+  return agent;
+};
+
+/** An intent as it is kept beside an idempotency key. */
+export const intentSchema: z.ZodType<Intent> = z.object({
+  id: z.string(),
+  op: z.enum(["create", "start", "stop", "restart", "suspend", "resume", "delete", "check_prompt", "finalize_env"]),
+  agentId: z.string(),
+  agentSlug: z.string(),
+  projectId: z.string(),
+  runtimeBrokerId: z.string(),
+  args: z.record(z.string(), z.unknown()),
+});
+
+/**
+ * Carries out a lifecycle call. Without a key the effects of `prepare` are committed and the operation takes the shortest
+ * way; with one, intent and key are one transaction, so that any replica can finish the call.
+ */
+export const carryOut = async (
+  deps: ActionDeps,
+  call: KeyedCall,
+  work: {
+    readonly prepare: (tx: Db) => Promise<Intent>;
+    readonly answer: (intent: Intent, outcome: Outcome) => Promise<Answer>;
+  },
+): Promise<Answer> => {
+  const { dispatcher, idempotency, database } = deps;
+  if (!idempotency.isKeyed(call)) {
+    const intent = await transaction(database.db, work.prepare);
+    return work.answer(intent, await dispatcher.run(intent));
+  }
+  return idempotency.run(call, {
+    operation: intentSchema,
+    begin: async (tx) => {
+      const intent = await work.prepare(tx);
+      await dispatcher.begin(tx, intent);
+      return intent;
+    },
+    begun: (intent) => dispatcher.begun(intent),
+    finish: async (intent, repeated) => {
+      const outcome = await dispatcher.finish(intent);
+      return repeated && outcome.kind === "unfinished" ? undefined : work.answer(intent, outcome);
+    },
+  });
+};
+
+/** Throws what a caller is told of an operation that did not succeed; returns when it did or is still under way. */
+export const throwUnlessDone = (outcome: Outcome): void => {
+  if (outcome.kind === "failed") {
+    const { code, message, details } = outcome.failure;
+    throw new HubError(code, message, details && { details });
+  }
+  if (outcome.kind === "expired")
+    throw new HubError("runtime_broker_unavailable", outcome.reason, {
+      details: { availableBrokers: null },
+      retryAfter: 5,
+    });
+};

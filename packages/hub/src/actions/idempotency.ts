@@ -1,0 +1,201 @@
+import { createHash } from "node:crypto";
+import { type ErrorBody, HubError } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import {
+  claimIdempotencyKey,
+  type Database,
+  type Db,
+  getIdempotencyKey,
+  type IdempotencyRow,
+  keepIdempotentAnswer,
+  setIdempotentOperation,
+  transaction,
+} from "@rootstock/store";
+import type { z } from "zod";
+import { type Principal, principalName, type SecretBox } from "../auth/index.ts";
+
+/**
+ * `Idempotency-Key`: a call that creates, sends or changes a lifecycle runs once per principal and key for 24 hours, on
+ * whichever replicas it and its repetitions land.
+ *
+ * The key is committed together with what the call creates, and beside it an operation: the ids that are enough to
+ * finish the call anywhere. A repetition waits for the same end and gets the first answer; it takes over when the first
+ * caller's replica died. What was refused before anything was committed leaves no key.
+ */
+
+/** What a call answers, before it becomes a response. */
+export interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/** The parts of a call that make it the same call. */
+export interface KeyedCall {
+  readonly principal: Principal;
+  readonly headers: Headers;
+  readonly method: string;
+  readonly path: string;
+  readonly rawBody: Buffer;
+}
+
+/** How a keyed call is carried out in two steps. */
+export interface KeyedWork<Op> {
+  readonly operation: z.ZodType<Op>;
+  /** Commits the call's effects; what it returns is kept beside the key, and is no secret. */
+  readonly begin: (tx: Db) => Promise<Op>;
+  /** After the commit. */
+  readonly begun: (op: Op) => void;
+  /**
+   * Waits for the end and makes the answer. `repeated` callers get undefined while there is none yet; the first one
+   * always gets an answer.
+   */
+  readonly finish: (op: Op, repeated: boolean) => Promise<Answer | undefined>;
+}
+
+export interface IdempotencyDeps {
+  readonly database: Database;
+  readonly box: SecretBox;
+}
+
+const KEY = /^[\x21-\x7e]{1,255}$/;
+const PURPOSE = "idempotency-answer";
+
+interface Key {
+  readonly principal: string;
+  readonly key: string;
+  readonly method: string;
+  readonly path: string;
+  readonly bodyHash: Buffer;
+}
+
+export class Idempotency {
+  readonly #base: Base;
+  readonly #deps: IdempotencyDeps;
+
+  constructor(base: Base, deps: IdempotencyDeps) {
+    this.#base = base;
+    this.#deps = deps;
+  }
+
+  /** Whether the call carries a key. Throws 400 for one that is not 1 to 255 visible ASCII characters. */
+  isKeyed(call: KeyedCall): boolean {
+    return keyOf(call) !== undefined;
+  }
+
+  /** Carries out a keyed call, or what is left of it. The call must be keyed. */
+  async run<Op>(call: KeyedCall, work: KeyedWork<Op>): Promise<Answer> {
+    const key = keyOf(call);
+    if (!key) throw new Error("run() needs a keyed call");
+    const known = await getIdempotencyKey(this.#deps.database.db, key);
+    if (known && known.expires_at.getTime() > this.#base.clock.now()) return this.#repeat(key, known, work);
+    const begun = await transaction(this.#deps.database.db, async (tx) => {
+      if (!(await claimIdempotencyKey(tx, key))) return undefined;
+      const op = await work.begin(tx);
+      await setIdempotentOperation(tx, { ...key, operation: { op } });
+      return { op };
+    });
+    if (!begun) return this.#repeatNow(key, work);
+    work.begun(begun.op);
+    const answer = await this.#conclude(key, () => work.finish(begun.op, false));
+    return answer ?? this.#repeatNow(key, work);
+  }
+
+  /**
+   * Carries out a call whose effects and answer are one transaction, keyed or not. `work` must not reach beyond the
+   * database.
+   */
+  async once(call: KeyedCall, work: (tx: Db) => Promise<Answer>): Promise<Answer> {
+    const { database } = this.#deps;
+    const key = keyOf(call);
+    if (!key) return transaction(database.db, work);
+    const answer = await transaction(database.db, async (tx) => {
+      if (!(await claimIdempotencyKey(tx, key))) return undefined;
+      const made = await work(tx);
+      await keepIdempotentAnswer(tx, { ...key, ...this.#seal(key, made) });
+      return made;
+    });
+    if (answer) return answer;
+    const row = await getIdempotencyKey(database.db, key);
+    if (row) refuseOther(key, row);
+    const kept = row && this.#open(key, row);
+    if (!kept) throw inProgress();
+    return kept;
+  }
+
+  async #repeatNow<Op>(key: Key, work: KeyedWork<Op>): Promise<Answer> {
+    const row = await getIdempotencyKey(this.#deps.database.db, key);
+    if (!row) throw inProgress();
+    return this.#repeat(key, row, work);
+  }
+
+  async #repeat<Op>(key: Key, row: IdempotencyRow, work: KeyedWork<Op>): Promise<Answer> {
+    refuseOther(key, row);
+    const kept = this.#open(key, row);
+    if (kept) return kept;
+    const op = work.operation.safeParse(row.operation.op);
+    if (!op.success) throw inProgress();
+    const answer = await this.#conclude(key, () => work.finish(op.data, true));
+    if (!answer) throw inProgress();
+    return answer;
+  }
+
+  /** The answer, kept. When somebody else was first, theirs. Undefined when there is none yet. */
+  async #conclude(key: Key, finish: () => Promise<Answer | undefined>): Promise<Answer | undefined> {
+    let answer: Answer | undefined;
+    try {
+      answer = await finish();
+    } catch (err) {
+      // A refusal after the commit is how this operation ended, and every repetition hears the same.
+      if (!(err instanceof HubError) || err.code === "request_in_progress") throw err;
+      answer = { status: err.status, body: err.toBody() };
+    }
+    if (!answer) return undefined;
+    const { database } = this.#deps;
+    if (await keepIdempotentAnswer(database.db, { ...key, ...this.#seal(key, answer) })) return answer;
+    const row = await getIdempotencyKey(database.db, key);
+    return (row && this.#open(key, row)) ?? answer;
+  }
+
+  #seal(key: Key, answer: Answer): { status: number; answer: Buffer } {
+    const plain = Buffer.from(JSON.stringify(answer.body ?? null));
+    return { status: answer.status, answer: this.#deps.box.seal(PURPOSE, rowId(key), plain) };
+  }
+
+  #open(key: Key, row: IdempotencyRow): Answer | undefined {
+    if (row.status === null || row.answer === null) return undefined;
+    return { status: row.status, body: JSON.parse(this.#deps.box.open(PURPOSE, rowId(key), row.answer).toString()) };
+  }
+}
+
+/** The envelope of an error that became a kept answer. */
+export type KeptError = ErrorBody;
+
+const rowId = (key: Key): string => `${key.principal} ${key.key}`;
+
+const keyOf = (call: KeyedCall): Key | undefined => {
+  const key = call.headers.get("idempotency-key");
+  if (key === null) return undefined;
+  if (!KEY.test(key))
+    throw new HubError("validation_error", "Idempotency-Key must be 1 to 255 visible ASCII characters", {
+      details: { field: "Idempotency-Key" },
+    });
+  return {
+    principal: principalName(call.principal),
+    key,
+    method: call.method,
+    path: call.path,
+    bodyHash: createHash("sha256").update(call.rawBody).digest(),
+  };
+};
+
+const refuseOther = (key: Key, row: IdempotencyRow): void => {
+  if (row.method === key.method && row.path === key.path && row.body_hash.equals(key.bodyHash)) return;
+  throw new HubError("idempotency_key_reused", "this Idempotency-Key was used for another request", {
+    details: { method: row.method, path: row.path },
+  });
+};
+
+const inProgress = (): HubError =>
+  new HubError("request_in_progress", "the first request with this Idempotency-Key is still under way", {
+    retryAfter: 2,
+  });

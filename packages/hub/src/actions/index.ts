@@ -1,0 +1,12 @@
+/** A verb each, for routes and sweeps alike. */
+export { type CreateAgentRequest, createAgentSchema } from "./agentConfig.ts";
+export * from "./changeLifecycle.ts";
+export * from "./createAgent.ts";
+export * from "./deleteAgent.ts";
+export type { ActionCall, ActionDeps } from "./deps.ts";
+export * from "./idempotency.ts";
+export * from "./sendMessage.ts";
+export * from "./sendToMany.ts";
+export * from "./sendToPerson.ts";
+export * from "./stopAll.ts";
+export * from "./submitEnv.ts";

@@ -1,0 +1,60 @@
+import { HubError } from "@rootstock/protocol";
+import { type DispatchTarget, keepValues } from "@rootstock/store";
+import { principalId } from "../auth/index.ts";
+import { agentJson } from "../wire/index.ts";
+import { type ActionCall, type ActionDeps, agentNow, carryOut, throwUnlessDone } from "./deps.ts";
+import type { Answer } from "./idempotency.ts";
+
+/** What a kept value is sealed for: purpose and row. */
+export const KEPT_VALUE = "agent-kept-value";
+
+/** The row that a kept value belongs to. */
+export const keptValueRow = (agentId: string, key: string): string => `${agentId} ${key}`;
+
+/**
+ * Takes the values that a create was missing, keeps them for every later start, and launches the agent (spec/02 2.6).
+ * They are committed with the intent, encrypted, and never written into it.
+ */
+export const submitEnv = async (
+  deps: ActionDeps,
+  call: ActionCall,
+  target: DispatchTarget,
+  env: Readonly<Record<string, string>>,
+): Promise<Answer> => {
+  const { agent } = target;
+  if (Object.keys(env).length === 0)
+    throw new HubError("validation_error", "env must name at least one value", { details: { field: "env" } });
+  if (agent.phase !== "provisioning" && agent.phase !== "created")
+    throw new HubError("invalid_state", `agent ${agent.slug} is ${agent.phase}; it does not wait for values`, {
+      details: { phase: agent.phase },
+    });
+  if (!target.runtimeBroker) throw new HubError("validation_error", `agent ${agent.slug} has no runtime broker`);
+  const runtimeBroker = deps.dispatcher.requireReachable(target);
+  const createdBy = principalId(call.principal);
+  return carryOut(deps, call, {
+    prepare: async (tx) => {
+      const values = Object.entries(env).map(([key, value]) => ({
+        key,
+        value: deps.box.seal(KEPT_VALUE, keptValueRow(agent.id, key), Buffer.from(value)),
+      }));
+      await keepValues(tx, agent.id, values);
+      return {
+        id: deps.base.random.uuid(),
+        op: "finalize_env",
+        agentId: agent.id,
+        agentSlug: agent.slug,
+        projectId: agent.project_id,
+        runtimeBrokerId: runtimeBroker.id,
+        args: { hubEndpoint: call.origin, gather: true },
+        ...(createdBy && { createdBy }),
+      };
+    },
+    answer: async (_intent, outcome) => {
+      throwUnlessDone(outcome);
+      const now = agentJson(await agentNow(deps, agent.id));
+      const gather = outcome.kind === "done" ? outcome.result.envGather : undefined;
+      if (gather) return { status: 202, body: { agent: now, envGather: gather } };
+      return { status: 200, body: { agent: now } };
+    },
+  });
+};

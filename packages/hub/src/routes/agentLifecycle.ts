@@ -1,0 +1,125 @@
+import { notFound, parseUuid } from "@rootstock/protocol";
+import { projectRow } from "@rootstock/store";
+import { z } from "zod";
+import {
+  type ActionDeps,
+  type CreateAgentRequest,
+  changeLifecycle,
+  createAgent,
+  createAgentSchema,
+  deleteAgent,
+  restoreDeleted,
+  stopAll,
+  submitEnv,
+  type Verb,
+} from "../actions/index.ts";
+import { users, usersAndAgents } from "./access.ts";
+import { plainProjectOf } from "./lookup.ts";
+import { toReply } from "./replies.ts";
+import { type Call, type Route, route } from "./route.ts";
+import { targetOf } from "./targets.ts";
+
+/** Creating agents, and the verbs on them (spec/02 2.1, 2.6–2.8). */
+
+/** The two places where an agent is addressed. */
+const PLACES = ["/api/v1/agents", "/api/v1/projects/:projectId/agents"] as const;
+
+const VERBS: readonly Verb[] = ["start", "stop", "suspend", "resume", "restart"];
+
+const startBody = z.object({ task: z.string().max(262_144).nullish() });
+
+const flag = z.string().optional();
+const deleteQuery = z.object({ deleteFiles: flag, removeBranch: flag, force: flag });
+
+const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,255}$/, "is no name of an environment variable");
+const envBody = z.object({ env: z.record(envName, z.string().max(65_536)) });
+
+export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
+  const { db } = deps.database;
+
+  const create = async (call: Call<unknown, CreateAgentRequest>, projectId: string) => {
+    const { principal } = call;
+    if (principal.kind !== "user" && principal.kind !== "agent") throw notFound("Project");
+    const { id } = await plainProjectOf(db, { principal, params: { projectId } }, "create");
+    const project = await projectRow(db, id);
+    if (!project) throw notFound("Project");
+    return toReply(await createAgent(deps, { ...call, principal }, project, call.body));
+  };
+
+  return [
+    route({
+      method: "POST",
+      path: "/api/v1/agents",
+      access: usersAndAgents,
+      body: createAgentSchema.refine((b) => parseUuid(b.projectId || b.groveId || "") !== undefined, {
+        path: ["projectId"],
+        message: "must be the id of a project",
+      }),
+      handler: (call) => create(call, call.body.projectId || call.body.groveId || ""),
+    }),
+    route({
+      method: "POST",
+      path: "/api/v1/projects/:projectId/agents",
+      access: usersAndAgents,
+      body: createAgentSchema,
+      handler: (call) => create(call, call.params.projectId ?? ""),
+    }),
+    route({
+      method: "POST",
+      path: "/api/v1/projects/:projectId/agents/:agentId/env",
+      access: usersAndAgents,
+      body: envBody,
+      handler: async (call) =>
+        toReply(await submitEnv(deps, call, await targetOf(db, call, "lifecycle"), call.body.env)),
+    }),
+    route({
+      method: "POST",
+      path: "/api/v1/agents/stop-all",
+      access: users,
+      handler: async (call) => toReply(await stopAll(deps, call, null)),
+    }),
+    route({
+      method: "POST",
+      path: "/api/v1/projects/:projectId/agents/stop-all",
+      access: users,
+      handler: async (call) => toReply(await stopAll(deps, call, (await plainProjectOf(db, call)).id)),
+    }),
+    ...PLACES.flatMap((place) => [
+      ...VERBS.map((verb) =>
+        route({
+          method: "POST",
+          path: `${place}/:agentId/${verb}`,
+          access: usersAndAgents,
+          body: startBody,
+          handler: async (call) =>
+            toReply(
+              await changeLifecycle(deps, call, await targetOf(db, call, "lifecycle"), verb, {
+                task: call.body.task ?? undefined,
+              }),
+            ),
+        }),
+      ),
+      route({
+        method: "DELETE",
+        path: `${place}/:agentId`,
+        access: usersAndAgents,
+        query: deleteQuery,
+        handler: async (call) =>
+          toReply(
+            await deleteAgent(deps, call, await targetOf(db, call, "delete"), {
+              // Only the literal `false` switches these off (spec/02 2.7).
+              deleteFiles: call.query.deleteFiles !== "false",
+              removeBranch: call.query.removeBranch !== "false",
+              force: call.query.force === "true",
+            }),
+          ),
+      }),
+      route({
+        method: "POST",
+        path: `${place}/:agentId/restore`,
+        access: usersAndAgents,
+        handler: async (call) => toReply(await restoreDeleted(deps, call, await targetOf(db, call, "lifecycle"))),
+      }),
+    ]),
+  ];
+};

@@ -1,0 +1,114 @@
+import { invalidField, type StructuredMessageInput, structuredMessageSchema } from "@rootstock/protocol";
+import { z } from "zod";
+import { type ActionDeps, broadcast, parseSet, sendMessage, sendToPerson, sendToSet } from "../actions/index.ts";
+import { agents, usersAndAgents } from "./access.ts";
+import { agentOf, plainProjectOf } from "./lookup.ts";
+import { toReply } from "./replies.ts";
+import { type Route, route } from "./route.ts";
+import { targetOf } from "./targets.ts";
+
+/** Messages to agents, to sets and projects, and from agents to people (spec/02 2.9, 2.11). */
+
+const PLACES = ["/api/v1/agents", "/api/v1/projects/:projectId/agents"] as const;
+
+const flag = z.boolean().nullish();
+
+const messageBody = z.object({
+  message: structuredMessageSchema.shape.msg.nullish(),
+  structured_message: structuredMessageSchema.nullish(),
+  interrupt: flag,
+  notify: flag,
+  wake: flag,
+  queue: flag,
+});
+
+const broadcastBody = z.object({ structured_message: structuredMessageSchema, interrupt: flag, queue: flag });
+
+const outboundBody = z.object({
+  recipient: z.string().max(512).nullish(),
+  recipient_id: z.string().max(512).nullish(),
+  msg: structuredMessageSchema.shape.msg.refine((m) => m !== "", "must not be empty"),
+  type: structuredMessageSchema.shape.type,
+  urgent: flag,
+  attachments: structuredMessageSchema.shape.attachments,
+  channel: structuredMessageSchema.shape.channel,
+  thread_id: structuredMessageSchema.shape.thread_id,
+  visibility: structuredMessageSchema.shape.visibility,
+  metadata: structuredMessageSchema.shape.metadata.catch(undefined),
+});
+
+const inputOf = (body: z.output<typeof messageBody>): StructuredMessageInput => {
+  if (body.structured_message) return body.structured_message;
+  if (typeof body.message === "string") return { msg: body.message };
+  throw invalidField("structured_message", "structured_message or message is required");
+};
+
+/** The W3C trace context of a request, if it is well formed. */
+const traceparentOf = (headers: Headers): string | undefined => {
+  const value = headers.get("traceparent");
+  return value && /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(value) ? value : undefined;
+};
+
+export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
+  const { db } = deps.database;
+  return [
+    ...PLACES.flatMap((place) => [
+      route({
+        method: "POST",
+        path: `${place}/:agentId/message`,
+        access: usersAndAgents,
+        body: messageBody,
+        handler: async (call) => {
+          const { body } = call;
+          const message = inputOf(body);
+          const target = await targetOf(db, call, "message");
+          const options = { message, interrupt: body.interrupt === true, queue: body.queue === true };
+          const elements = parseSet(message.recipient);
+          if (elements)
+            return toReply(await sendToSet(deps, call, { ...options, elements, projectId: target.project.id }));
+          return toReply(
+            await sendMessage(deps, call, target, {
+              ...options,
+              notify: body.notify === true,
+              wake: body.wake === true,
+              traceparent: traceparentOf(call.headers),
+            }),
+          );
+        },
+      }),
+      route({
+        method: "POST",
+        path: `${place}/:agentId/outbound-message`,
+        access: agents,
+        body: outboundBody,
+        handler: async (call) => {
+          const { body } = call;
+          const agent = await agentOf(db, call, "report");
+          return toReply(
+            await sendToPerson(deps, call, agent, {
+              recipient: body.recipient_id || body.recipient || undefined,
+              message: { ...body, type: body.type || "input-needed" },
+            }),
+          );
+        },
+      }),
+    ]),
+    route({
+      method: "POST",
+      path: "/api/v1/projects/:projectId/broadcast",
+      access: usersAndAgents,
+      body: broadcastBody,
+      handler: async (call) => {
+        const { id } = await plainProjectOf(db, call);
+        return toReply(
+          await broadcast(deps, call, {
+            projectId: id,
+            message: call.body.structured_message,
+            interrupt: call.body.interrupt === true,
+            queue: call.body.queue === true,
+          }),
+        );
+      },
+    }),
+  ];
+};

@@ -1,0 +1,42 @@
+import { HubError, notFound, parseUuid, slugify } from "@rootstock/protocol";
+import { type Db, type DispatchTarget, targetById, targetBySlug, targetsBySlug } from "@rootstock/store";
+import type { Action } from "../auth/index.ts";
+import { projectIdOf } from "./lookup.ts";
+import { agentResource, demand, may } from "./rights.ts";
+import type { Call } from "./route.ts";
+
+/**
+ * The agent that a path names, with everything that decides how an operation reaches it. Below a project by slug or
+ * UUID; elsewhere by UUID, or by a slug that only one live agent has (the CLI sends slugs there, spec/02 2.1). Throws 404
+ * for what the caller may not read, 403 for what it may read and not do, 409 for an ambiguous slug.
+ */
+export const targetOf = async (
+  db: Db,
+  call: Pick<Call, "principal" | "params">,
+  action: Action,
+): Promise<DispatchTarget> => {
+  const target = await find(db, call);
+  const resource = target && agentResource({ ...target.agent, project_owner_id: target.project.ownerId });
+  if (!target || !resource || !may(call.principal, "read", resource)) throw notFound("Agent");
+  demand(call.principal, action, resource);
+  return target;
+};
+
+const find = async (db: Db, call: Pick<Call, "principal" | "params">): Promise<DispatchTarget | undefined> => {
+  const name = call.params.agentId ?? "";
+  const id = parseUuid(name);
+  const { projectId: project } = call.params;
+  if (project !== undefined) {
+    const projectId = projectIdOf(project);
+    if (id === undefined) return targetBySlug(db, { projectId, slug: slugify(name) });
+    const target = await targetById(db, id);
+    return target?.project.id === projectId ? target : undefined;
+  }
+  if (id !== undefined) return targetById(db, id);
+  const named = (await targetsBySlug(db, slugify(name))).filter((t) =>
+    may(call.principal, "read", agentResource({ ...t.agent, project_owner_id: t.project.ownerId })),
+  );
+  if (named.length > 1)
+    throw new HubError("conflict", `several agents are named ${name}; name the project or use the agent's id`);
+  return named[0];
+};
