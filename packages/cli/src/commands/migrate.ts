@@ -1,15 +1,21 @@
+import type { LogLevel } from "@rootstock/service";
 import type { Command } from "commander";
 import { CliError, EXIT, EXIT_CODE_HELP } from "../exitCodes.ts";
-import { addConfiguration, loadSettings, settingsEnv } from "../flags.ts";
+import { addConfiguration, type Env, loadSettings, settingsEnv } from "../flags.ts";
+import { readLogLevel } from "../logLevel.ts";
 import { KNOWN_VARIABLES, MIGRATE_SETTINGS } from "../settings.ts";
 import type { Terminal } from "../terminal.ts";
 
-const databaseUrl = (env: Readonly<Record<string, string | undefined>>): string => {
-  const url = env.DATABASE_DIRECT_URL || env.DATABASE_URL;
-  if (!url) throw new Error("DATABASE_URL: required");
-  if (!/^postgres(ql)?:\/\//.test(url))
-    throw new Error("DATABASE_URL: want postgres://user:password@host:port/database");
-  return url;
+const loadMigrateConfig = (env: Env): { readonly url: string; readonly logLevel: LogLevel } => {
+  const problems: string[] = [];
+  const logLevel = readLogLevel(env, problems);
+  const name = env.DATABASE_DIRECT_URL ? "DATABASE_DIRECT_URL" : "DATABASE_URL";
+  const url = env[name] ?? "";
+  // The value holds a password: it is not repeated.
+  if (!url) problems.push("DATABASE_URL: required");
+  else if (!/^postgres(ql)?:\/\//.test(url)) problems.push(`${name}: want postgres://user:password@host:port/database`);
+  if (problems.length > 0) throw new Error(problems.join("\n"));
+  return { url, logLevel };
 };
 
 /** `rootstock migrate`: the schema alone. */
@@ -27,11 +33,13 @@ export const addMigrateCommand = (program: Command, terminal: Terminal): void =>
     )
     .addHelpText("after", EXIT_CODE_HELP);
   addConfiguration(command, MIGRATE_SETTINGS).action(async (options: { status?: true; check?: true }) => {
+    const { createLog } = await import("@rootstock/service");
     const { migrate, migrationStatus } = await import("@rootstock/store");
     const merged = settingsEnv(command, MIGRATE_SETTINGS, terminal.env, KNOWN_VARIABLES);
-    const url = loadSettings(merged, databaseUrl);
+    const { url, logLevel } = loadSettings(merged, loadMigrateConfig);
+    const log = createLog({ level: logLevel, destination: { write: (line) => terminal.err(line.trimEnd()) } });
     const readOnly = options.status || options.check;
-    const status = readOnly ? await migrationStatus({ url }) : await migrate({ url, log: terminal.base.log });
+    const status = readOnly ? await migrationStatus({ url }) : await migrate({ url, log });
     const lines = [
       `schema version  ${status.version}`,
       `this release    ${status.known}`,

@@ -1,5 +1,6 @@
 import type { LogLevel } from "@rootstock/service";
 import type { Env } from "../flags.ts";
+import { readLogLevel } from "../logLevel.ts";
 import { defaultDataDirectory } from "./dataDirectory.ts";
 
 /** What `rootstock start` is told. */
@@ -13,8 +14,6 @@ export interface StartConfig {
   readonly devToken: string | undefined;
   readonly logLevel: LogLevel;
 }
-
-const LOG_LEVELS: readonly LogLevel[] = ["trace", "debug", "info", "warn", "error", "silent"];
 
 const MAX_REPLICAS = 16;
 
@@ -40,9 +39,7 @@ export const loadStartConfig = (env: Env, isRoot: boolean): StartConfig => {
     if (text !== "0" && text !== "1") problems.push(`${name}: want 0 or 1, got "${text}"`);
     return text !== "0";
   };
-  const level = env.ROOTSTOCK_LOG_LEVEL || "info";
-  const logLevel = LOG_LEVELS.find((l) => l === level);
-  if (!logLevel) problems.push(`ROOTSTOCK_LOG_LEVEL: want one of ${LOG_LEVELS.join(", ")}, got "${level}"`);
+  const logLevel = readLogLevel(env, problems);
   const devToken = env.SCION_DEV_TOKEN || undefined;
   if (devToken && !TOKEN.test(devToken)) {
     problems.push("SCION_DEV_TOKEN: want at least 16 printable characters without blanks");
@@ -53,7 +50,7 @@ export const loadStartConfig = (env: Env, isRoot: boolean): StartConfig => {
     replicas: integer("ROOTSTOCK_REPLICAS", 3, 1, MAX_REPLICAS),
     localRuntimeBroker: switchedOn("ROOTSTOCK_LOCAL_RUNTIME_BROKER"),
     devToken,
-    logLevel: logLevel ?? "info",
+    logLevel,
   };
   if (problems.length > 0) throw new Error(problems.join("\n"));
   return config;

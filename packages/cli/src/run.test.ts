@@ -1,0 +1,166 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, describe, expect, test } from "@jest/globals";
+import { EXIT } from "./exitCodes.ts";
+import { run } from "./run.ts";
+
+interface Call {
+  readonly method: string;
+  readonly path: string;
+  readonly body: unknown;
+}
+type Route = (call: Call) => readonly [status: number, body?: unknown] | undefined;
+
+let server: Server | undefined;
+afterEach(() => {
+  server?.closeAllConnections();
+  server?.close();
+  server = undefined;
+});
+
+/** A hub that answers what `route` says, 404 otherwise, and keeps the calls. */
+const hub = async (route: Route) => {
+  const calls: Call[] = [];
+  server = createServer(async (req: IncomingMessage, res: ServerResponse) => {
+    let text = "";
+    for await (const chunk of req) text += chunk;
+    const call = { method: req.method ?? "", path: req.url ?? "", body: text ? JSON.parse(text) : undefined };
+    calls.push(call);
+    const [status, body] = route(call) ?? [404, { error: { code: "not_found", message: "nothing here" } }];
+    res.writeHead(status, { "content-type": "application/json" }).end(body === undefined ? "" : JSON.stringify(body));
+  });
+  await new Promise<void>((resolve) => server?.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const rootstock = async (args: readonly string[], env: Record<string, string> = {}) => {
+    const out: string[] = [];
+    const err: string[] = [];
+    const code = await run(
+      args,
+      { ROOTSTOCK_HUB_URL: `http://127.0.0.1:${port}`, SCION_DEV_TOKEN: "t", ROOTSTOCK_DATA: "/none", ...env },
+      { out: (line) => out.push(line), err: (line) => err.push(line) },
+    );
+    return { code, out: out.join("\n"), err: err.join("\n") };
+  };
+  return { calls, rootstock };
+};
+
+const P = { id: "11111111-2222-4333-8444-555555555555", name: "default", slug: "default" };
+const AGENTS = `/api/v1/projects/${P.id}/agents`;
+const agent = { id: "a1", slug: "demo", name: "demo", phase: "running", runtimeBrokerName: "here", updated: "now" };
+
+const withProject =
+  (route: Route): Route =>
+  (call) =>
+    call.path.startsWith("/api/v1/projects?slug=default") ? [200, { projects: [P] }] : route(call);
+
+describe("agent start", () => {
+  test("makes the default project when there is none", async () => {
+    const { calls, rootstock } = await hub((call) => {
+      if (call.path.startsWith("/api/v1/projects?")) return [200, { projects: [] }];
+      if (call.path === "/api/v1/projects") return [201, P];
+      return call.path === AGENTS ? [201, { agent }] : undefined;
+    });
+    expect(await rootstock(["agent", "start", "demo", "say hi"])).toEqual({
+      code: EXIT.ok,
+      out: "demo: running on here",
+      err: "",
+    });
+    expect(calls.at(-1)?.body).toEqual({ name: "demo", task: "say hi", gatherEnv: true });
+  });
+
+  test("hands in what the harness needs from this environment", async () => {
+    const envGather = { agentId: "a1", required: ["KEY"], hubHas: null, needs: ["KEY"] };
+    const { calls, rootstock } = await hub(
+      withProject((call) => {
+        if (call.path === AGENTS) return [202, { agent, envGather }];
+        return call.path === `${AGENTS}/a1/env` ? [200, { agent }] : undefined;
+      }),
+    );
+    expect((await rootstock(["agent", "start", "demo"], { KEY: "v", OTHER: "private" })).code).toBe(EXIT.ok);
+    expect(calls.at(-1)).toMatchObject({ method: "POST", body: { env: { KEY: "v" } } });
+  });
+
+  test("names what is missing and removes the half-made agent", async () => {
+    const envGather = { agentId: "a1", required: ["KEY"], hubHas: null, needs: ["KEY"] };
+    const { calls, rootstock } = await hub(
+      withProject((call) => {
+        if (call.path === AGENTS) return [202, { agent, envGather }];
+        return call.method === "DELETE" ? [204] : undefined;
+      }),
+    );
+    const result = await rootstock(["agent", "start", "demo"]);
+    expect(result).toMatchObject({ code: EXIT.failed, err: expect.stringContaining("KEY") });
+    expect(calls.at(-1)).toMatchObject({ method: "DELETE", path: `${AGENTS}/a1?removeBranch=false&force=true` });
+  });
+});
+
+test("agent list follows every page", async () => {
+  const { rootstock } = await hub(
+    withProject((call) =>
+      call.path.includes("cursor=c2")
+        ? [200, { agents: [{ ...agent, slug: "second", activity: "working" }] }]
+        : [200, { agents: [agent], nextCursor: "c2" }],
+    ),
+  );
+  const { out } = await rootstock(["agent", "list"]);
+  expect(out.split("\n")).toEqual([
+    "NAME    PHASE              HARNESS  RUNTIME BROKER  UPDATED",
+    "demo    running                     here            now",
+    "second  running (working)           here            now",
+  ]);
+});
+
+test("agent message says what has become of the message", async () => {
+  const { calls, rootstock } = await hub(
+    withProject((call) =>
+      call.path === `${AGENTS}/demo/message` ? [202, { message_id: "m1", status: "pending" }] : undefined,
+    ),
+  );
+  const result = await rootstock(["agent", "message", "--queue", "demo", "hello", "you"]);
+  expect(result).toMatchObject({ code: EXIT.ok, out: "pending (message m1)" });
+  expect(calls.at(-1)?.body).toEqual({ message: "hello you", queue: true });
+});
+
+test("agent logs prints the text, stop prints the phase", async () => {
+  const { rootstock } = await hub(
+    withProject((call) => {
+      if (call.path === `${AGENTS}/demo/logs?tail=5`) return [200, { logs: "one\ntwo\n" }];
+      return call.path === `${AGENTS}/demo/stop` ? [200, { ...agent, phase: "stopped" }] : undefined;
+    }),
+  );
+  expect((await rootstock(["agent", "logs", "demo", "--tail", "5"])).out).toBe("one\ntwo");
+  expect((await rootstock(["agent", "stop", "demo"])).out).toBe("demo: stopped");
+});
+
+describe("exit codes", () => {
+  test("a refusal of the hub is shown with its code", async () => {
+    const { rootstock } = await hub(() => [401, { error: { code: "unauthorized", message: "who are you" } }]);
+    const result = await rootstock(["agent", "list"]);
+    expect(result).toEqual({ code: EXIT.failed, out: "", err: "rootstock: who are you (unauthorized, status 401)" });
+  });
+
+  test("wrong usage is 2 and calls nobody", async () => {
+    const { calls, rootstock } = await hub(() => undefined);
+    for (const args of [
+      ["agent", "start"],
+      ["agent", "logs", "x", "--tail", "-1"],
+      ["agent", "list", "--nope"],
+      ["nope"],
+    ]) {
+      expect((await rootstock(args)).code).toBe(EXIT.usage);
+    }
+    expect((await rootstock(["agent", "list"], { ROOTSTOCK_TYPO: "1" })).err).toContain("ROOTSTOCK_TYPO");
+    expect(calls).toEqual([]);
+  });
+
+  test("help is 0 for every command and names a variable for every setting", async () => {
+    const { rootstock } = await hub(() => undefined);
+    const commands = ["start", "replica", "migrate", "runtime-broker", "agent start", "runtime-broker join-token"];
+    for (const command of commands) {
+      const { code, out } = await rootstock([...command.split(" "), "--help"]);
+      expect(code).toBe(EXIT.ok);
+      expect(out).toMatch(/\(env:\s/);
+      expect(out).toContain("Exit codes:");
+    }
+  });
+});
