@@ -1,5 +1,9 @@
 /** Support for tests: databases, replicas, simulated runtime brokers, faults. Imported by tests only. */
 export * from "./embeddedPostgres.ts";
 export * from "./eventually.ts";
+export * from "./seed.ts";
+export * from "./simulatedAgents.ts";
+export * from "./simulatedRuntimeBroker.ts";
+export * from "./storeStack.ts";
 export * from "./testDatabase.ts";
 export * from "./transactionPooler.ts";

@@ -1,0 +1,410 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { systemRandom } from "@rootstock/service";
+import {
+  claimRuntimeBroker,
+  findMismatches,
+  markSilentRuntimeBrokersOffline,
+  releaseRuntimeBrokers,
+  transaction,
+  voidOlderClaims,
+} from "@rootstock/store";
+import {
+  createTestDatabase,
+  eventually,
+  type SimulatedCredentials,
+  SimulatedRuntimeBroker,
+  type SimulatedRuntimeBrokerOptions,
+  type TestDatabase,
+} from "@rootstock/testkit";
+import { type ControlPlane, seedRuntimeBroker, startControlPlane } from "./controlPlane.testing.ts";
+import type { Connection, ControlOptions } from "./index.ts";
+
+let database: TestDatabase;
+let planes: ControlPlane[];
+let simulated: SimulatedRuntimeBroker[];
+
+beforeEach(async () => {
+  database = await createTestDatabase();
+  planes = [];
+  simulated = [];
+});
+
+afterEach(async () => {
+  await Promise.all(simulated.map((s) => s.stop()));
+  await Promise.all(planes.map((p) => p.stop()));
+  await database.drop();
+});
+
+const plane = async (options: Partial<ControlOptions> = {}): Promise<ControlPlane> => {
+  const started = await startControlPlane(database, options);
+  planes.push(started);
+  return started;
+};
+
+const dial = (
+  credentials: SimulatedCredentials,
+  hubUrl: string | (() => string),
+  options: Partial<SimulatedRuntimeBrokerOptions> = {},
+): SimulatedRuntimeBroker => {
+  const broker = new SimulatedRuntimeBroker({ hubUrl, credentials, firstRetryMs: 20, ...options });
+  simulated.push(broker);
+  return broker;
+};
+
+interface Row {
+  readonly status: string;
+  readonly hub: string | null;
+  readonly session: string | null;
+  readonly away: boolean;
+}
+
+const rowOf = async (id: string): Promise<Row> => {
+  const [row] = await database.query<Row & Record<string, unknown>>(
+    `select status, connected_hub_id as hub, connected_session_id as session, disconnected_at is not null as away
+     from runtime_brokers where id = $1`,
+    [id],
+  );
+  if (!row) throw new Error("no row");
+  return row;
+};
+
+const ready = (at: ControlPlane, id: string): Promise<Connection> =>
+  eventually(() => {
+    const connection = at.registry.get(id);
+    if (!connection) throw new Error("not connected");
+    return connection;
+  });
+
+test("a dial makes the replica the owner, and `connected` is the first frame", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const session = await dial(credentials, a.url).connect();
+  expect(await rowOf(credentials.brokerId)).toEqual({
+    status: "online",
+    hub: a.instanceId,
+    session: session.sessionId,
+    away: false,
+  });
+  expect((await ready(a, credentials.brokerId)).sessionId).toBe(session.sessionId);
+  expect(a.announced.changed).toBeGreaterThan(0);
+});
+
+test("a socket that ends is given up, and the status waits for the redial", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const broker = dial(credentials, a.url, { redials: false });
+  await broker.connect();
+  await ready(a, credentials.brokerId);
+  broker.cut();
+  await eventually(async () => (await rowOf(credentials.brokerId)).away);
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ status: "online", hub: null, session: null });
+  expect(a.registry.get(credentials.brokerId)).toBeUndefined();
+  const grace = { redialGraceMs: 60_000, heartbeatGraceMs: 90_000, limit: 10 };
+  expect(await markSilentRuntimeBrokersOffline(a.database.db, grace)).toEqual([]);
+  await database.query("update runtime_brokers set disconnected_at = now() - interval '70 seconds'");
+  await database.query("update runtime_broker_heartbeats set last_heartbeat = now() - interval '50 seconds'");
+  expect(await markSilentRuntimeBrokersOffline(a.database.db, grace)).toEqual([]);
+  await database.query("update runtime_brokers set disconnected_at = now() - interval '100 seconds'");
+  expect(await markSilentRuntimeBrokersOffline(a.database.db, grace)).toEqual([credentials.brokerId]);
+});
+
+test("takeover: a newer dial at another replica owns the runtime broker, and the older replica lets go", async () => {
+  const [a, b] = [await plane(), await plane()];
+  const credentials = await seedRuntimeBroker(a, "one");
+  const older = dial(credentials, a.url, { redials: false });
+  await older.connect();
+  await ready(a, credentials.brokerId);
+  const newer = await dial(credentials, b.url).connect();
+  await ready(b, credentials.brokerId);
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: b.instanceId, session: newer.sessionId });
+  const closed = older.onClose.next();
+  await a.registry.poll();
+  expect(await closed).toMatchObject({ code: 1000 });
+  expect(a.registry.get(credentials.brokerId)).toBeUndefined();
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: b.instanceId, session: newer.sessionId });
+});
+
+test("invariant 5: an old connection never speaks for a newer one: a runtime broker that flaps from A to B stays online and B's", async () => {
+  const [a, b] = [await plane(), await plane()];
+  const credentials = await seedRuntimeBroker(a, "one");
+  const flapping = dial(credentials, a.url, { redials: false });
+  await flapping.connect();
+  await ready(a, credentials.brokerId);
+  const newer = await dial(credentials, b.url).connect();
+  // A notices late, with everything it has to say about the socket that it lost.
+  flapping.cut();
+  await eventually(() => a.registry.size === 0);
+  await a.registry.poll();
+  await b.registry.poll();
+  expect(await rowOf(credentials.brokerId)).toEqual({
+    status: "online",
+    hub: b.instanceId,
+    session: newer.sessionId,
+    away: false,
+  });
+  expect((await ready(b, credentials.brokerId)).sessionId).toBe(newer.sessionId);
+});
+
+test("invariant 5: releases that name an older session or another replica change nothing", async () => {
+  const a = await plane();
+  const { brokerId } = await seedRuntimeBroker(a, "one");
+  const [older, newer] = [systemRandom.uuid(), systemRandom.uuid()];
+  for (const sessionId of [older, newer])
+    await claimRuntimeBroker(a.database.db, a.instanceId, { runtimeBrokerId: brokerId, sessionId });
+  const release = (hub: string, sessionId: string) =>
+    releaseRuntimeBrokers(a.database.db, hub, [{ runtimeBrokerId: brokerId, sessionId }]);
+  expect(await release(a.instanceId, older)).toEqual([]);
+  expect(await release(systemRandom.uuid(), newer)).toEqual([]);
+  expect(await rowOf(brokerId)).toMatchObject({ hub: a.instanceId, session: newer, away: false });
+  expect(await release(a.instanceId, newer)).toEqual([brokerId]);
+});
+
+test("a claim of an older dial that commits after the newer one: the live socket owns within a poll", async () => {
+  const [a, b] = [await plane(), await plane()];
+  const credentials = await seedRuntimeBroker(a, "one");
+  let open: () => void = () => {};
+  a.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const slow = dial(credentials, a.url, { redials: false });
+  void slow.connect();
+  const live = dial(credentials, b.url);
+  await live.connect();
+  await ready(b, credentials.brokerId);
+  // The machine gave up its dial at A; A does not know, and claims.
+  slow.cut();
+  await slow.onRefusedDial.next();
+  a.gate = undefined;
+  open();
+  await eventually(async () => (await rowOf(credentials.brokerId)).session !== live.sessions[0]?.sessionId);
+  await eventually(() => a.registry.size === 0);
+  await eventually(async () => {
+    await b.registry.poll();
+    const row = await rowOf(credentials.brokerId);
+    return row.hub === b.instanceId && row.session === live.session?.sessionId && row.status === "online";
+  });
+});
+
+test("a claim that commits late for a socket that looks alive: the live one is made to redial and owns", async () => {
+  const [a, b] = [await plane(), await plane()];
+  const credentials = await seedRuntimeBroker(a, "one");
+  const live = dial(credentials, b.url);
+  await live.connect();
+  await ready(b, credentials.brokerId);
+  await transaction(a.database.db, (tx) =>
+    claimRuntimeBroker(tx, a.instanceId, { runtimeBrokerId: credentials.brokerId, sessionId: systemRandom.uuid() }),
+  );
+  const again = live.onSession.next();
+  await b.registry.poll();
+  const { sessionId } = await again;
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: b.instanceId, session: sessionId });
+});
+
+test("a row that names nobody is claimed again for the socket held, without a new dial", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const broker = dial(credentials, a.url);
+  const { sessionId } = await broker.connect();
+  await ready(a, credentials.brokerId);
+  // As the reaper leaves it, having taken this replica for dead.
+  await database.query(
+    "update runtime_brokers set connected_hub_id = null, connected_session_id = null, disconnected_at = now()",
+  );
+  a.mayClaim = false;
+  await a.registry.poll();
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: null });
+  a.mayClaim = true;
+  await a.registry.poll();
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: a.instanceId, session: sessionId, away: false });
+  expect(broker.sessions).toHaveLength(1);
+});
+
+test("a deleted runtime broker's socket is closed, and its dials are refused", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const broker = dial(credentials, a.url);
+  await broker.connect();
+  await ready(a, credentials.brokerId);
+  await database.query("delete from runtime_brokers");
+  const refused = broker.onRefusedDial.next();
+  await a.registry.poll();
+  expect(await refused).toBe(401);
+  expect(a.registry.size).toBe(0);
+});
+
+test("a second socket at the same replica replaces the first, whose end changes nothing", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const first = dial(credentials, a.url, { redials: false });
+  await first.connect();
+  await ready(a, credentials.brokerId);
+  const closed = first.onClose.next();
+  const { sessionId } = await dial(credentials, a.url).connect();
+  expect(await closed).toMatchObject({ code: 1000 });
+  await eventually(() => a.registry.get(credentials.brokerId)?.sessionId === sessionId);
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: a.instanceId, session: sessionId, away: false });
+});
+
+test("two machines with one credential are slowed down", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const [first, second] = [dial(credentials, a.url), dial(credentials, a.url)];
+  await Promise.all([first.connect(), second.connect()]);
+  await eventually(() => a.channel.stats().delayed > 0);
+  // While one waits, the other works.
+  expect(a.channel.stats().displaced).toBeLessThan(10);
+  expect(first.sessions.length + second.sessions.length).toBeLessThan(12);
+});
+
+test("a new session voids what older ones had claimed, and only that", async () => {
+  const a = await plane();
+  const { brokerId } = await seedRuntimeBroker(a, "one");
+  const { brokerId: other } = await seedRuntimeBroker(a, "two");
+  const [older, newer] = [systemRandom.uuid(), systemRandom.uuid()];
+  const [project, agent, lone] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
+  await database.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
+  for (const [id, slug] of [
+    [agent, "a"],
+    [lone, "b"],
+  ])
+    await database.query("insert into agents (id, project_id, slug, name) values ($1, $2, $3, $3)", [
+      id,
+      project,
+      slug,
+    ]);
+  const intent = async (session: string, attempts: number, runtimeBroker = brokerId) => {
+    const id = systemRandom.uuid();
+    await database.query(
+      `insert into broker_dispatch (id, runtime_broker_id, op, state, claimed_by, claim_session, attempts, deadline_at)
+       values ($1, $2, 'stop', 'in_progress', $3, $4, $5, now() + interval '90 seconds')`,
+      [id, runtimeBroker, a.instanceId, session, attempts],
+    );
+    return id;
+  };
+  const message = async (session: string, to: string, runtimeBroker = brokerId) => {
+    const id = systemRandom.uuid();
+    await database.query(
+      `insert into messages (id, project_id, agent_id, runtime_broker_id, sender, recipient, msg, state, claimed_by, claim_session)
+       values ($1, $2, $3, $4, 's', 'r', 'm', 'delivering', $5, $6)`,
+      [id, project, to, runtimeBroker, a.instanceId, session],
+    );
+    return id;
+  };
+  const [again, spent, mine, foreign] = [
+    await intent(older, 1),
+    await intent(older, 3),
+    await intent(newer, 1),
+    await intent(older, 1, other),
+  ];
+  const [returned, kept] = [await message(older, agent), await message(newer, lone)];
+  const held = { runtimeBrokerId: brokerId, sessionId: newer };
+  const voided = await transaction(a.database.db, async (tx) => {
+    await claimRuntimeBroker(tx, a.instanceId, held);
+    return voidOlderClaims(tx, held);
+  });
+  expect(voided).toEqual({ returned: [again], failed: [spent], messages: 1 });
+  const states = await database.query<{ id: string; state: string }>(
+    "select id, state from broker_dispatch union all select id, state from messages",
+  );
+  expect(Object.fromEntries(states.map((s) => [s.id, s.state]))).toEqual({
+    [again]: "pending",
+    [spent]: "failed",
+    [mine]: "in_progress",
+    [foreign]: "in_progress",
+    [returned]: "pending",
+    [kept]: "delivering",
+  });
+});
+
+test("held sockets are compared with the database in one question", async () => {
+  const a = await plane();
+  const ids = await Promise.all(["one", "two", "three"].map(async (n) => (await seedRuntimeBroker(a, n)).brokerId));
+  const held = [...ids, systemRandom.uuid()].map((runtimeBrokerId) => ({
+    runtimeBrokerId,
+    sessionId: systemRandom.uuid(),
+  }));
+  const [mine, others, , gone] = held;
+  if (!mine || !others || !gone) throw new Error("unreachable");
+  await claimRuntimeBroker(a.database.db, a.instanceId, mine);
+  await claimRuntimeBroker(a.database.db, systemRandom.uuid(), others);
+  const found = await findMismatches(a.database.db, a.instanceId, held);
+  expect(new Map(found.map((m) => [m.runtimeBrokerId, m.found]))).toEqual(
+    new Map([
+      [others.runtimeBrokerId, "another"],
+      [held[2]?.runtimeBrokerId, "nobody"],
+      [gone.runtimeBrokerId, "gone"],
+    ]),
+  );
+});
+
+test("a replica that may not claim, or drains, takes no socket and says so", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const broker = dial(credentials, a.url);
+  a.mayClaim = false;
+  const refused = broker.onRefusedDial.next();
+  const connected = broker.connect();
+  expect(await refused).toBe(503);
+  a.mayClaim = true;
+  await connected;
+  await ready(a, credentials.brokerId);
+  const b = await plane();
+  const drained = a.registry.drain(200);
+  expect(await broker.onRefusedDial.next()).toBe(503);
+  await drained;
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: null, away: true, status: "online" });
+  expect(broker.closes[0]).toMatchObject({ code: 1012 });
+  expect(b.registry.size).toBe(0);
+});
+
+test("draining waits for what is on the wire", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const broker = dial(credentials, a.url, { redials: false });
+  await broker.connect();
+  const connection = await ready(a, credentials.brokerId);
+  broker.holdAnswers();
+  const arrived = broker.onRequest.next();
+  const call = connection.call({ method: "POST", path: "/api/v1/agents/a/stop" });
+  await arrived;
+  const waiting = connection.call({ method: "POST", path: "/api/v1/agents/b/stop" });
+  const drained = a.registry.drain(0);
+  await expect(waiting).rejects.toMatchObject({ kind: "not_sent" });
+  expect(a.registry.get(credentials.brokerId)).toBeUndefined();
+  expect(broker.closes).toEqual([]);
+  broker.releaseAnswers();
+  expect(await call).toMatchObject({ status: 202 });
+  await drained;
+  await eventually(() => broker.closes.length === 1);
+});
+
+test("a replica that is suspended closes its sockets and takes none until it resumes", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const broker = dial(credentials, a.url);
+  await broker.connect();
+  await ready(a, credentials.brokerId);
+  const refused = broker.onRefusedDial.next();
+  a.registry.suspend();
+  expect(await refused).toBe(503);
+  a.registry.resume();
+  await ready(a, credentials.brokerId);
+});
+
+test("1,000 simultaneous dials: all online within seconds, and no call fails for lack of connections", async () => {
+  const [a, b] = [await plane(), await plane()];
+  const seeded = await Promise.all(Array.from({ length: 1_000 }, (_, i) => seedRuntimeBroker(a, `machine-${i}`)));
+  const calls: Promise<unknown>[] = [];
+  const started = performance.now();
+  const dialled = seeded.map((credentials, i) =>
+    dial(credentials, i % 2 === 0 ? a.url : b.url, { firstRetryMs: 1_000 }).connect(),
+  );
+  for (let i = 0; i < 50; i += 1) calls.push(a.database.db.selectFrom("users").select("id").execute());
+  await Promise.all([...dialled, ...calls]);
+  await eventually(() => [...a.registry.all(), ...b.registry.all()].length === 1_000);
+  const [row] = await database.query<{ online: number }>(
+    "select count(*)::int as online from runtime_brokers where status = 'online' and connected_hub_id is not null",
+  );
+  expect(row?.online).toBe(1_000);
+  expect(performance.now() - started).toBeLessThan(20_000);
+});
