@@ -41,7 +41,11 @@ begin
   end if;
   select coalesce(jsonb_object_agg(c.name, this -> c.name), '{}') into payload
     from unnest(tg_argv[1:]) as c(name) where this -> c.name <> 'null'::jsonb;
-  if octet_length(payload::text) > 2048 then payload := '{}'; end if;
+  if octet_length(payload::text) > 2048 then
+    -- Long texts are left out, and read when the event is made.
+    select coalesce(jsonb_object_agg(p.key, p.value), '{}') || '{"cut": true}' into payload
+      from jsonb_each(payload) p where octet_length(p.value::text) <= 100;
+  end if;
   insert into change_log (project_id, agent_id, owner_user_id, entity, entity_id, op, changed, payload)
   values (
     (case when tg_argv[0] = 'project' then this ->> 'id' else this ->> 'project_id' end)::uuid,
@@ -93,7 +97,8 @@ create trigger project_providers_updated after update on project_providers for e
   execute function log_change('provider', 'runtime_broker_id');
 
 create trigger agents_inserted after insert on agents for each row
-  execute function log_change('agent', 'name', 'slug', 'phase', 'activity');
+  execute function log_change('agent', 'name', 'slug', 'template', 'phase', 'activity', 'container_status', 'image',
+    'runtime', 'runtime_broker_id', 'created_by', 'visibility', 'task_summary', 'created', 'deleted_at');
 create trigger agents_deleted after delete on agents for each row
   execute function log_change('agent', 'name', 'slug', 'deleted_at');
 create trigger agents_updated after update on agents for each row

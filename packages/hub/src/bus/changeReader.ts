@@ -1,0 +1,147 @@
+import { type Base, Hook, Lifecycle, Loop, type Service, SingleFlight } from "@rootstock/service";
+import { type Database, type Listener, verifyHistory } from "@rootstock/store";
+import { type Batch, ChangeFeed, type Resync } from "./changeFeed.ts";
+import type { Position } from "./position.ts";
+
+export interface ChangeReaderOptions {
+  readonly database: Database;
+  /** To be started before the reader: listening first, then the starting position, leaves no gap. */
+  readonly listener: Listener;
+}
+
+export interface ReaderStats {
+  /** How old the oldest change of the last batch was when it was read, in milliseconds. */
+  readonly lagMs: number;
+  /** Transactions between the oldest one still open anywhere in the cluster and the newest. */
+  readonly xminAge: number;
+  readonly events: number;
+  readonly resyncs: number;
+}
+
+/** The pause after a read that found something: under load, changes then share reads instead of each costing one. */
+const BREATHER_MS = 10;
+
+/**
+ * The one reader of a replica (design section 6): reads what has become visible since its last read, on each signal and
+ * on each fallback poll, and hands it on in order. It starts at the head; a failed read is repeated.
+ */
+export class ChangeReader implements Service {
+  readonly #base: Base;
+  readonly #options: ChangeReaderOptions;
+  readonly #feed: ChangeFeed;
+  readonly #outcomes: Hook<Batch | Resync>;
+  readonly #reading: SingleFlight;
+  readonly #polling: Loop;
+  readonly #lifecycle: Lifecycle;
+  #position: Position | undefined;
+  #running = false;
+  #historyChecked = false;
+  #failing = false;
+  #stats: ReaderStats = { lagMs: 0, xminAge: 0, events: 0, resyncs: 0 };
+  #offs: (() => void)[] = [];
+
+  constructor(base: Base, options: ChangeReaderOptions) {
+    this.#base = base;
+    this.#options = options;
+    this.#feed = new ChangeFeed(options.database.db);
+    this.#outcomes = new Hook("changes read", base.log);
+    this.#reading = new SingleFlight(
+      () => this.#read(),
+      (err) => this.#failed(err),
+    );
+    this.#polling = new Loop(base.log, "change reader poll", (signal) => this.#poll(signal));
+    this.#lifecycle = new Lifecycle(
+      () => this.#begin(),
+      () => this.#end(),
+    );
+  }
+
+  /** Every batch that has events or moves the position, and every loss of it, in order. */
+  onOutcome(fn: (outcome: Batch | Resync) => void): () => void {
+    return this.#outcomes.on(fn);
+  }
+
+  /** Up to where it has read. Throws before the first start. */
+  position(): Position {
+    if (!this.#position) throw new Error("the change reader was not started");
+    return this.#position;
+  }
+
+  stats(): ReaderStats {
+    return this.#stats;
+  }
+
+  /** Resolves when everything committed before this call has been handed on, or its reading has failed. */
+  poke(): Promise<void> {
+    return this.#running ? this.#reading.poke() : Promise.resolve();
+  }
+
+  start(): Promise<void> {
+    return this.#lifecycle.start();
+  }
+
+  stop(): Promise<void> {
+    return this.#lifecycle.stop();
+  }
+
+  async #begin(): Promise<void> {
+    await verifyHistory(this.#options.database.db);
+    this.#historyChecked = true;
+    this.#position = await this.#feed.head();
+    this.#running = true;
+    const { listener } = this.#options;
+    this.#offs = [
+      listener.onConnected(() => {
+        this.#historyChecked = false;
+        void this.poke();
+      }),
+      listener.onChanges(() => void this.poke()),
+    ];
+    await this.#polling.start();
+  }
+
+  async #end(): Promise<void> {
+    this.#running = false;
+    for (const off of this.#offs) off();
+    await this.#polling.stop();
+    await this.#reading.idle();
+  }
+
+  async #poll(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#base.clock.sleep(this.#options.listener.fallbackPollMs(), signal);
+      if (!signal.aborted) await this.poke();
+    }
+  }
+
+  async #read(): Promise<void> {
+    if (!this.#historyChecked) {
+      if (await verifyHistory(this.#options.database.db))
+        this.#base.log.warn({}, "the database is not the one of before; clients are asked to resync");
+      this.#historyChecked = true;
+    }
+    let found = 0;
+    do {
+      const { outcome, lagMs } = await this.#feed.read(this.position());
+      this.#position = outcome.to;
+      const { xmin, xmax } = outcome.to.seen;
+      if (outcome.kind === "batch") found += outcome.events.length;
+      this.#stats = {
+        lagMs,
+        xminAge: Number(xmax - xmin),
+        events: this.#stats.events + (outcome.kind === "batch" ? outcome.events.length : 0),
+        resyncs: this.#stats.resyncs + (outcome.kind === "resync" ? 1 : 0),
+      };
+      if (outcome.kind === "resync") this.#base.log.warn({ reason: outcome.reason }, "change feed position lost");
+      this.#outcomes.emit(outcome);
+    } while (this.#running && this.position().page);
+    if (this.#failing) this.#base.log.info({}, "change feed is read again");
+    this.#failing = false;
+    if (found > 0 && this.#running) await this.#base.clock.sleep(BREATHER_MS);
+  }
+
+  #failed(err: unknown): void {
+    if (!this.#failing) this.#base.log.warn({ err }, "change feed not read; trying again");
+    this.#failing = true;
+  }
+}

@@ -1,0 +1,123 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import {
+  createTestDatabase,
+  eventually,
+  type Seed,
+  type StoreStack,
+  type StoreStackOptions,
+  seed,
+  startStoreStack,
+  startTransactionPooler,
+  type TestDatabase,
+} from "@rootstock/testkit";
+import { EventBus } from "./eventBus.ts";
+import type { HubEvent } from "./hubEvent.ts";
+
+let db: TestDatabase;
+let rows: Seed;
+let stops: (() => Promise<void>)[] = [];
+
+beforeEach(async () => {
+  db = await createTestDatabase();
+  rows = seed(db);
+});
+afterEach(async () => {
+  for (const stop of stops.reverse()) await stop();
+  stops = [];
+  await db.drop();
+});
+
+const replica = async (options: StoreStackOptions = {}): Promise<StoreStack & { bus: EventBus }> => {
+  const stack = await startStoreStack(db.url, options);
+  stops.push(() => stack.stop());
+  const bus = new EventBus(stack.base, stack);
+  stops.push(() => bus.stop());
+  await bus.start();
+  return { ...stack, bus };
+};
+
+const collect = (bus: EventBus, pattern = ">") => {
+  const events: HubEvent[] = [];
+  bus.subscribe([pattern], (event) => events.push(event));
+  return events;
+};
+
+test("what one replica commits and signals, the subscribers of another hear, by subject, until they leave", async () => {
+  const [a, b] = [await replica(), await replica()];
+  await eventually(() => b.listener.state().healthy);
+  const all = collect(b.bus);
+  const subjects: string[] = [];
+  b.bus.subscribe(["grove.*.created", "project.>"], (_e, subject) => subjects.push(subject));
+  b.bus.subscribe([">"], () => {
+    throw new Error("a broken subscriber");
+  });
+  const gone = b.bus.subscribe([">"], () => subjects.push("gone"));
+  gone();
+  const p = await rows.project();
+  a.signaller.changed();
+  await eventually(() => all.length === 1);
+  expect(subjects).toEqual([`project.${p}.created`]);
+  expect(a.bus.stats().events).toBe(1);
+  expect(b.bus.stats().lagMs).toBeGreaterThanOrEqual(0);
+});
+
+test("invariant 6: signals are hints: with none sent and none heard, events come by the poll", async () => {
+  const pooler = await startTransactionPooler(db.url);
+  stops.push(() => pooler.stop());
+  const deaf = await replica({ directUrl: pooler.url });
+  const events = collect(deaf.bus);
+  for (let i = 0; i < 5; i += 1) await rows.project();
+  await eventually(() => events.length === 5);
+});
+
+test("the listen connection is cut while others write: nothing is missed", async () => {
+  const r = await replica({ name: "cut" });
+  const events = collect(r.bus);
+  for (let i = 0; i < 20; i += 1) {
+    await rows.project({ name: `n${i}` });
+    if (i === 5)
+      await db.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cut-listener'");
+  }
+  await eventually(() => events.length === 20);
+  expect(events.map((e) => e.data.name)).toEqual(Array.from({ length: 20 }, (_, i) => `n${i}`));
+});
+
+test("a reading that fails is repeated, and nothing is lost", async () => {
+  const r = await replica();
+  const events = collect(r.bus);
+  await db.query("alter table feed_meta rename to hidden");
+  await rows.project();
+  await r.bus.catchUp();
+  expect(events).toEqual([]);
+  await db.query("alter table hidden rename to feed_meta");
+  await eventually(() => events.length === 1);
+});
+
+test("after a restore into another cluster the epoch changes, the log is cleared, and the reader goes on from now", async () => {
+  const r = await replica({ name: "restored" });
+  const outcomes: string[] = [];
+  r.bus.onOutcome((o) => outcomes.push(o.kind === "resync" ? o.reason : "batch"));
+  const events = collect(r.bus);
+  await rows.project();
+  await eventually(() => events.length === 1);
+  const before = r.bus.position().epoch;
+  await db.query("update feed_meta set fingerprint = 'another cluster'");
+  await db.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'restored-listener'");
+  await eventually(() => outcomes.includes("epoch"));
+  expect(r.bus.position().epoch).not.toBe(before);
+  expect(await db.query("select 1 from change_log")).toEqual([]);
+  await rows.project();
+  await eventually(() => events.length === 2);
+});
+
+test("started and stopped in any order, it reads on", async () => {
+  const r = await replica();
+  await Promise.all([r.bus.stop(), r.bus.start(), r.bus.start(), r.bus.stop(), r.bus.start()]);
+  const events = collect(r.bus);
+  await rows.project();
+  await eventually(() => events.length === 1);
+  await r.bus.stop();
+  await rows.project();
+  await r.bus.catchUp();
+  expect(events).toHaveLength(1);
+});

@@ -1,0 +1,91 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { systemRandom } from "@rootstock/service";
+import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { type CompiledQuery, Kysely, PostgresDialect } from "kysely";
+import pg from "pg";
+import type { Tables } from "../tables.ts";
+import { currentPosition, readChanges, startNewEpoch, verifyHistory } from "./changes.ts";
+
+let test_db: TestDatabase;
+let db: Kysely<Tables>;
+let pool: pg.Pool;
+let queries: CompiledQuery[] = [];
+
+beforeEach(async () => {
+  test_db = await createTestDatabase();
+  pool = new pg.Pool({ connectionString: test_db.url, max: 3 });
+  db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }), log: (event) => void queries.push(event.query) });
+  queries = [];
+});
+afterEach(async () => {
+  await db.destroy();
+  await test_db.drop();
+});
+
+const insertChanges = (n: number) =>
+  test_db.query(
+    `do $$ begin for i in 1..${n} loop
+       insert into change_log (entity, entity_id, op) values ('other', gen_random_uuid(), 'I');
+       commit; end loop; end $$`,
+  );
+
+test("a look for news reads by index alone, with a writer open since 20,000 rows ago, and so does each page", async () => {
+  const open = await pool.connect();
+  try {
+    await open.query("begin");
+    await open.query("insert into projects (id, name, slug) values ($1, 'open', 'open')", [systemRandom.uuid()]);
+    const { seen: start } = await currentPosition(db);
+    await insertChanges(20_000);
+    await test_db.query("vacuum analyze change_log");
+    const { seen } = await currentPosition(db);
+    await insertChanges(3);
+    queries = [];
+    const news = await readChanges(db, { seen, limit: 100 });
+    expect(news.rows).toHaveLength(3);
+    const page = { target: seen, afterId: String(Number(news.rows[0]?.id) - 5_000), inclusive: false };
+    expect((await readChanges(db, { seen: start, page, limit: 100 })).rows).toHaveLength(100);
+    for (const query of [...queries]) {
+      const plan = await pool.query(`explain (analyze, buffers, costs off, timing off) ${query.sql}`, [
+        ...query.parameters,
+      ]);
+      const text = plan.rows.map((r) => r["QUERY PLAN"]).join("\n");
+      expect(text).not.toContain("Seq Scan on change_log");
+      expect(Number(/shared hit=(\d+)/.exec(text)?.[1])).toBeLessThan(500);
+    }
+    await open.query("commit");
+    expect((await readChanges(db, { seen: news.now, limit: 100 })).rows).toMatchObject([{ entity: "project" }]);
+  } finally {
+    open.release();
+  }
+});
+
+test("the history is recorded once, and a database that came from elsewhere starts a new epoch, once", async () => {
+  const epoch = async () => (await currentPosition(db)).epoch;
+  const first = await epoch();
+  expect(await verifyHistory(db)).toBe(false);
+  expect(await epoch()).toBe(first);
+  await insertChanges(1);
+  await test_db.query("update feed_meta set fingerprint = 'elsewhere', pruned_tx = '999999999'");
+  expect((await Promise.all([verifyHistory(db), verifyHistory(db), verifyHistory(db)])).filter(Boolean)).toHaveLength(
+    1,
+  );
+  expect(await epoch()).not.toBe(first);
+  expect(await test_db.query("select pruned_tx::text from feed_meta")).toEqual([{ pruned_tx: "0" }]);
+  expect(await test_db.query("select 1 from change_log")).toEqual([]);
+  const second = await epoch();
+  await startNewEpoch(db);
+  expect(await epoch()).not.toBe(second);
+});
+
+test("a long text does not make the log lose the short facts beside it", async () => {
+  const [project, agent] = [systemRandom.uuid(), systemRandom.uuid()];
+  await test_db.query("insert into projects (id, name, slug) values ($1, repeat('p', 5000), 'p')", [project]);
+  await test_db.query("insert into agents (id, project_id, slug, name) values ($1, $2, 'a', 'a')", [agent, project]);
+  await test_db.query("update agents set message = repeat('m', 5000), phase = 'error', deleted_at = now()");
+  const rows = await test_db.query<{ payload: Record<string, unknown> }>("select payload from change_log order by id");
+  expect(rows.map((r) => r.payload)).toEqual([
+    { cut: true, slug: "p" },
+    expect.not.objectContaining({ cut: true }),
+    expect.objectContaining({ cut: true, phase: "error", deleted_at: expect.any(String) }),
+  ]);
+});
