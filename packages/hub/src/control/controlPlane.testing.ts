@@ -114,3 +114,15 @@ export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Prom
   });
   return { brokerId, secretKey: key.toString("base64") };
 };
+
+/** A new secret in the place of the present one; standard base64. */
+export const rotateSecret = async (
+  plane: ControlPlane,
+  runtimeBrokerId: string,
+  old: { readonly status: "deprecated" | "revoked"; readonly keptMs: number },
+): Promise<string> => {
+  const base = { random: systemRandom, log: silentLog() };
+  const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, systemRandom), base);
+  const { key } = await transaction(plane.database.db, (tx) => secrets.replace(tx, runtimeBrokerId, old));
+  return key.toString("base64");
+};
