@@ -1,15 +1,10 @@
 import { HubError } from "@rootstock/protocol";
 import { type DispatchTarget, keepValues } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
+import { sealKeptValue } from "../dispatch/index.ts";
 import { agentJson } from "../wire/index.ts";
 import { type ActionCall, type ActionDeps, agentNow, carryOut, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
-
-/** What a kept value is sealed for: purpose and row. */
-export const KEPT_VALUE = "agent-kept-value";
-
-/** The row that a kept value belongs to. */
-export const keptValueRow = (agentId: string, key: string): string => `${agentId} ${key}`;
 
 /**
  * Takes the values that a create was missing, keeps them for every later start, and launches the agent (spec/02 2.6).
@@ -35,7 +30,7 @@ export const submitEnv = async (
     prepare: async (tx) => {
       const values = Object.entries(env).map(([key, value]) => ({
         key,
-        value: deps.box.seal(KEPT_VALUE, keptValueRow(agent.id, key), Buffer.from(value)),
+        value: sealKeptValue(deps.box, agent.id, key, value),
       }));
       await keepValues(tx, agent.id, values);
       return {

@@ -7,3 +7,4 @@ export * from "./messageGate.ts";
 export type { KeptValues, MintAgentToken, OperationFailure } from "./operations/index.ts";
 export * from "./reachability.ts";
 export * from "./reconciler.ts";
+export * from "./secrets.ts";

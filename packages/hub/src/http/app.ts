@@ -1,30 +1,22 @@
+import type { HttpBindings } from "@hono/node-server";
 import { HubError } from "@rootstock/protocol";
 import type { Base, Log } from "@rootstock/service";
 import { type Context, Hono } from "hono";
-import { NOBODY, type Principal, principalName } from "../auth/index.ts";
+import { type Credentials, NOBODY, type Principal, principalName } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { Call, Route } from "../routes/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./body.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { validate } from "./validate.ts";
 
-/** What proves a caller's identity: everything of a request that a signature or a token may be checked against. */
-export interface Credentials {
-  readonly method: string;
-  readonly path: string;
-  /** Raw query without `?`. */
-  readonly query: string;
-  readonly headers: Headers;
-  /** Reads the body; only signed requests need it before they are known. */
-  readonly body: () => Promise<Buffer>;
-}
-
 export interface AppOptions {
   readonly routes: readonly Route[];
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly publicUrl: string | undefined;
-  /** Whether a forwarded scheme and host of this request's peer may be believed. */
-  readonly trustsPeer: (c: Context) => boolean;
+  /** Whether what a peer with this address says about the client's own request may be believed. */
+  readonly trustsPeer: (address: string) => boolean;
+  /** False while the replica starts: nothing behind the routes is there yet. */
+  readonly serving: () => boolean;
   readonly metrics: Metrics;
   /** True while the replica drains: clients are asked to open their next connection elsewhere. */
   readonly draining: () => boolean;
@@ -101,6 +93,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     log: Log,
     known: { principal: Principal },
   ): Promise<Response> => {
+    if (!options.serving()) throw new HubError("unavailable", "this replica is starting", { retryAfter: 1 });
     const url = new URL(c.req.url);
     let body: Promise<Buffer> | undefined;
     const readOnce = () => {
@@ -158,6 +151,13 @@ export const legacyPath = (path: string): string | undefined =>
     ? path.replace("/api/v1/projects", "/api/v1/groves")
     : undefined;
 
+/** The address of the other end of the connection; empty where there is none, as in tests without a socket. */
+const peerAddress = (c: Context): string => {
+  const env: unknown = c.env;
+  if (typeof env !== "object" || env === null || !("incoming" in env)) return "";
+  return (env as HttpBindings).incoming.socket.remoteAddress ?? "";
+};
+
 const decodePath = (path: string): string => {
   try {
     return decodeURIComponent(path);
@@ -168,7 +168,7 @@ const decodePath = (path: string): string => {
 
 const originOf = (c: Context, url: URL, options: AppOptions): string => {
   if (options.publicUrl) return options.publicUrl;
-  if (!options.trustsPeer(c)) return url.origin;
+  if (!options.trustsPeer(peerAddress(c))) return url.origin;
   const scheme = c.req.header("x-forwarded-proto")?.split(",")[0]?.trim() ?? url.protocol.replace(":", "");
   const host = c.req.header("x-forwarded-host")?.split(",")[0]?.trim() ?? url.host;
   return /^https?$/.test(scheme) && /^[A-Za-z0-9.:[\]-]+$/.test(host) ? `${scheme}://${host}` : url.origin;

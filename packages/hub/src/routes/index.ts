@@ -1,3 +1,4 @@
 /** Routes per resource: parse, allow, act, reply. */
 export * from "./access.ts";
+export * from "./all.ts";
 export * from "./route.ts";

@@ -70,6 +70,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     },
     publicUrl: undefined,
     trustsPeer: () => false,
+    serving: () => true,
     metrics: new Metrics(),
     draining: () => false,
   });

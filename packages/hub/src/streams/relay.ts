@@ -2,7 +2,7 @@ import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type Db, type Owner, ownerOf } from "@rootstock/store";
 import { z } from "zod";
-import type { ReplicaTokens } from "../auth/index.ts";
+import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import { type Registry, TunnelError, type TunnelRequest, type TunnelResponse } from "../control/index.ts";
 
 /**
@@ -105,7 +105,7 @@ export class Relay {
         method: "POST",
         headers: {
           "content-type": "application/json",
-          authorization: `Bearer ${await this.#deps.tokens.issue(owner.instanceId)}`,
+          [REPLICA_TOKEN_HEADER]: await this.#deps.tokens.issue(owner.instanceId),
         },
         body: JSON.stringify(body),
         signal: AbortSignal.timeout(request.timeoutMs + 2_000),

@@ -1,0 +1,169 @@
+import { hostname } from "node:os";
+import type { LogLevel } from "@rootstock/service";
+import { z } from "zod";
+
+/** Everything that a replica is told from outside. Production differs from the quick start by this alone. */
+export interface HubConfig {
+  readonly databaseUrl: string;
+  /** Past any pooling proxy: LISTEN and advisory locks need a session of their own. */
+  readonly databaseDirectUrl: string;
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  readonly secret: string;
+  readonly name: string;
+  /** Where other replicas reach this one; by default host and port where that is a loopback address. */
+  readonly internalUrl: string | undefined;
+  readonly publicUrl: string | undefined;
+  readonly developmentToken: string | undefined;
+  readonly metricsToken: string | undefined;
+  /** Addresses whose X-Forwarded headers are believed. */
+  readonly trustedProxies: readonly string[];
+  readonly softDeleteSeconds: number;
+  readonly undeliveredMessageSeconds: number;
+  readonly poolSize: number;
+  readonly logLevel: LogLevel;
+  /** Whether to run pending migrations at start. */
+  readonly migrate: boolean;
+  /** How long a draining replica goes on answering before it lets go of its sockets, in seconds. */
+  readonly drainSeconds: number;
+  readonly stalledAfterSeconds: number;
+}
+
+/** The configuration is unusable; `problems` lists everything that is wrong with it. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(`invalid configuration:\n${problems.map((p) => `  - ${p}`).join("\n")}`);
+    this.problems = problems;
+  }
+}
+
+/** The variables of a replica with what they mean, for help texts. */
+export const HUB_VARIABLES: Readonly<Record<string, string>> = {
+  DATABASE_URL: "PostgreSQL, perhaps through a transaction-pooling proxy (required)",
+  DATABASE_DIRECT_URL: "PostgreSQL past any pooling proxy (default: DATABASE_URL)",
+  HOST: "address to listen on (default 127.0.0.1)",
+  PORT: "port to listen on (default 8080; 0: any free one)",
+  ROOTSTOCK_SECRET: "shared by all replicas, at least 32 bytes; keys are derived from it (required)",
+  ROOTSTOCK_NAME: "name of this replica in logs and health (default: host name)",
+  ROOTSTOCK_INTERNAL_URL: "where other replicas reach this one (default: its own address when it is a loopback one)",
+  ROOTSTOCK_PUBLIC_URL: "where clients and containers reach the hub (default: the request's own origin)",
+  ROOTSTOCK_TRUSTED_PROXIES: "comma-separated addresses whose X-Forwarded headers are believed",
+  SCION_DEV_TOKEN: "turns development login on: whoever shows this token (scion_dev_ + 64 hex digits) is an admin",
+  ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN: "1: development login on a host that is not loopback, too",
+  ROOTSTOCK_METRICS_TOKEN: "bearer token with which /metrics may be read without being an admin",
+  ROOTSTOCK_SOFT_DELETE_RETENTION:
+    "how long a deleted agent can be restored, for example 72h; 0 deletes at once (default 72h)",
+  ROOTSTOCK_MESSAGE_RETENTION: "how long an undelivered message waits for its agent (default 168h)",
+  ROOTSTOCK_STALLED_AFTER: "how long an agent may show no activity before it counts as stalled (default 5m)",
+  ROOTSTOCK_POOL_SIZE: "database connections of the pool; a replica uses this many and two more (default 10)",
+  ROOTSTOCK_LOG_LEVEL: "trace, debug, info, warn, error or silent (default info)",
+  ROOTSTOCK_MIGRATE: "0: do not run pending migrations at start (default 1)",
+  ROOTSTOCK_DRAIN_SECONDS: "how long a stopping replica goes on answering first (default 5)",
+};
+
+const UNIT_SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600, d: 86_400 };
+
+const duration = (fallback: string) =>
+  z
+    .string()
+    .default(fallback)
+    .transform((text, context) => {
+      const match = /^(\d+(?:\.\d+)?)(s|m|h|d)?$/.exec(text.trim());
+      if (!match) {
+        context.addIssue({ code: "custom", message: `want a duration such as 90s, 5m, 72h or 0, not "${text}"` });
+        return z.NEVER;
+      }
+      return Number(match[1]) * (UNIT_SECONDS[match[2] ?? "s"] ?? 1);
+    });
+
+const switchOf = (fallback: "0" | "1") =>
+  z
+    .enum(["0", "1", "true", "false"])
+    .default(fallback)
+    .transform((v) => v === "1" || v === "true");
+
+const integer = (fallback: number, min: number, max: number) =>
+  z.coerce.number({ error: "want a number" }).int().min(min).max(max).default(fallback);
+
+const isPostgres = (url: string): boolean => /^postgres(ql)?:\/\//.test(url) && URL.canParse(url);
+const postgresUrl = z.string().refine(isPostgres, "want postgres://user:password@host/database");
+const httpUrl = z
+  .string()
+  .refine((u) => URL.canParse(u) && /^https?:$/.test(new URL(u).protocol), "want http://… or https://…")
+  .transform((u) => u.replace(/\/+$/, ""));
+
+const schema = z.object({
+  DATABASE_URL: postgresUrl,
+  DATABASE_DIRECT_URL: postgresUrl.optional(),
+  HOST: z.string().default("127.0.0.1"),
+  PORT: integer(8080, 0, 65_535),
+  ROOTSTOCK_SECRET: z
+    .string({ error: "is required: at least 32 bytes, the same on every replica" })
+    .refine((s) => Buffer.byteLength(s) >= 32, "must be at least 32 bytes"),
+  ROOTSTOCK_NAME: z.string().max(100).optional(),
+  ROOTSTOCK_INTERNAL_URL: httpUrl.optional(),
+  ROOTSTOCK_PUBLIC_URL: httpUrl.optional(),
+  ROOTSTOCK_TRUSTED_PROXIES: z.string().default(""),
+  SCION_DEV_TOKEN: z
+    .string()
+    .regex(/^scion_dev_[0-9a-f]{64}$/, "must be scion_dev_ and 64 hexadecimal digits")
+    .optional(),
+  ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN: switchOf("0"),
+  ROOTSTOCK_METRICS_TOKEN: z.string().min(16).optional(),
+  ROOTSTOCK_SOFT_DELETE_RETENTION: duration("72h"),
+  ROOTSTOCK_MESSAGE_RETENTION: duration("168h"),
+  ROOTSTOCK_STALLED_AFTER: duration("5m"),
+  ROOTSTOCK_POOL_SIZE: integer(10, 2, 1_000),
+  ROOTSTOCK_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+  ROOTSTOCK_MIGRATE: switchOf("1"),
+  ROOTSTOCK_DRAIN_SECONDS: z.coerce.number({ error: "want a number" }).min(0).max(600).default(5),
+});
+
+/** Whether an address is only reachable from this machine. */
+export const isLoopback = (host: string): boolean =>
+  host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+
+/**
+ * The configuration in these variables. An empty one counts as not set. Throws {@link ConfigError} with every problem at
+ * once, unknown ROOTSTOCK_ variables included: a misspelt one would silently mean its default.
+ */
+export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> = process.env): HubConfig => {
+  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
+  const given = Object.fromEntries(Object.entries(set).filter(([name]) => name in HUB_VARIABLES));
+  const parsed = schema.safeParse(given);
+  const problems = parsed.success ? [] : parsed.error.issues.map((i) => `${i.path.join(".")}: ${textOf(i.message)}`);
+  const host = set.HOST ?? "127.0.0.1";
+  if (set.SCION_DEV_TOKEN && !isLoopback(host) && !["1", "true"].includes(set.ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN ?? ""))
+    problems.push(
+      `SCION_DEV_TOKEN: development login on ${host} would be open to the network; set ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN=1 if that is meant`,
+    );
+  if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
+  const c = parsed.data;
+  return Object.freeze({
+    databaseUrl: c.DATABASE_URL,
+    databaseDirectUrl: c.DATABASE_DIRECT_URL ?? c.DATABASE_URL,
+    host: c.HOST,
+    port: c.PORT,
+    secret: c.ROOTSTOCK_SECRET,
+    name: c.ROOTSTOCK_NAME ?? hostname(),
+    internalUrl: c.ROOTSTOCK_INTERNAL_URL,
+    publicUrl: c.ROOTSTOCK_PUBLIC_URL,
+    developmentToken: c.SCION_DEV_TOKEN,
+    metricsToken: c.ROOTSTOCK_METRICS_TOKEN,
+    trustedProxies: c.ROOTSTOCK_TRUSTED_PROXIES.split(",")
+      .map((a) => a.trim())
+      .filter((a) => a !== ""),
+    softDeleteSeconds: c.ROOTSTOCK_SOFT_DELETE_RETENTION,
+    undeliveredMessageSeconds: c.ROOTSTOCK_MESSAGE_RETENTION,
+    poolSize: c.ROOTSTOCK_POOL_SIZE,
+    logLevel: c.ROOTSTOCK_LOG_LEVEL,
+    migrate: c.ROOTSTOCK_MIGRATE,
+    drainSeconds: c.ROOTSTOCK_DRAIN_SECONDS,
+    stalledAfterSeconds: c.ROOTSTOCK_STALLED_AFTER,
+  });
+};
+
+const textOf = (message: string): string => (message.startsWith("Invalid input") ? "is required" : message);

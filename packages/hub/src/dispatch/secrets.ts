@@ -1,0 +1,41 @@
+import { type Db, type DispatchTarget, keptValues } from "@rootstock/store";
+import { AGENT_SCOPES, type AgentTokens, type SecretBox } from "../auth/index.ts";
+import type { KeptValues, MintAgentToken } from "./operations/index.ts";
+
+/** What every agent's token allows (spec/03 1.2). */
+const ALWAYS = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
+/** What it allows besides where development login is on, as in the original. */
+const IN_DEVELOPMENT = [AGENT_SCOPES.createAgents, AGENT_SCOPES.lifecycle];
+
+/** Issues tokens for container runs. */
+export const agentTokenMinter =
+  (tokens: AgentTokens, options: { readonly development: boolean }): MintAgentToken =>
+  async ({ agent }: DispatchTarget) => {
+    const issued = await tokens.issue({
+      agentId: agent.id,
+      projectId: agent.project_id,
+      scopes: options.development ? [...ALWAYS, ...IN_DEVELOPMENT] : ALWAYS,
+      ancestry: agent.ancestry,
+      tokenVersion: agent.token_version,
+    });
+    return issued.token;
+  };
+
+const PURPOSE = "agent-kept-value";
+
+/** The row that a kept value is sealed for. */
+const rowOf = (agentId: string, key: string): string => `${agentId} ${key}`;
+
+/** Seals a value gathered from a person's environment for the agent's row of this key. */
+export const sealKeptValue = (box: SecretBox, agentId: string, key: string, value: string): Buffer =>
+  box.seal(PURPOSE, rowOf(agentId, key), Buffer.from(value));
+
+/** Reads the values kept for an agent. */
+export const keptValueReader =
+  (db: Db, box: SecretBox): KeptValues =>
+  async (agentId) => {
+    const rows = await keptValues(db, agentId);
+    return Object.fromEntries(
+      rows.map(({ key, value }) => [key, box.open(PURPOSE, rowOf(agentId, key), value).toString()]),
+    );
+  };

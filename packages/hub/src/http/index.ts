@@ -1,0 +1,3 @@
+/** The HTTP face of a replica. */
+export * from "./app.ts";
+export * from "./server.ts";

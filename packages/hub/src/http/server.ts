@@ -1,0 +1,89 @@
+import { createServer, type IncomingMessage, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Duplex } from "node:stream";
+import { getRequestListener } from "@hono/node-server";
+import type { Log, Service } from "@rootstock/service";
+import type { Hono } from "hono";
+
+/** Takes WebSocket upgrades of its path. */
+export interface UpgradeHandler {
+  handles(url: string | undefined): boolean;
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+}
+
+export interface HttpServerOptions {
+  readonly host: string;
+  /** 0 lets the system choose. */
+  readonly port: number;
+  readonly app: Hono;
+  readonly upgrades: readonly UpgradeHandler[];
+  readonly log: Log;
+}
+
+/** Above the 600 s for which load balancers keep idle connections: the shorter end must be theirs, or they see resets. */
+const KEEP_ALIVE_MS = 620_000;
+const REQUEST_MS = 60_000;
+const MAX_HEADER_BYTES = 32_768;
+
+/** The listening socket of a replica. `start` fails when the address is taken. */
+export class HttpServer implements Service {
+  readonly #options: HttpServerOptions;
+  readonly #server: Server;
+
+  constructor(options: HttpServerOptions) {
+    this.#options = options;
+    this.#server = createServer({ maxHeaderSize: MAX_HEADER_BYTES }, getRequestListener(options.app.fetch));
+    this.#server.keepAliveTimeout = KEEP_ALIVE_MS;
+    this.#server.headersTimeout = KEEP_ALIVE_MS + 1_000;
+    this.#server.requestTimeout = REQUEST_MS;
+    this.#server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
+    this.#server.on("clientError", (_err, socket) => {
+      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+      else socket.destroy();
+    });
+  }
+
+  start(): Promise<void> {
+    if (this.#server.listening) return Promise.resolve();
+    const { host, port } = this.#options;
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen({ host, port, backlog: 4_096 }, () => {
+        this.#server.off("error", reject);
+        this.#server.on("error", (err) => this.#options.log.error({ err }, "http server error"));
+        resolve();
+      });
+    });
+  }
+
+  /** Takes no more connections, lets the requests under way end, and closes what is left. */
+  stop(): Promise<void> {
+    if (!this.#server.listening) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve());
+      this.#server.closeIdleConnections();
+    });
+  }
+
+  /** Ends every connection now: what still runs after the others have stopped is a stream nobody will end. */
+  closeAll(): void {
+    this.#server.closeAllConnections();
+  }
+
+  /** Where it listens; only while it does. */
+  address(): { readonly host: string; readonly port: number } {
+    const address = this.#server.address() as AddressInfo | null;
+    if (!address) throw new Error("the http server does not listen");
+    return { host: this.#options.host, port: address.port };
+  }
+
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    const handler = this.#options.upgrades.find((h) => h.handles(request.url));
+    if (handler) {
+      handler.handleUpgrade(request, socket, head);
+      return;
+    }
+    socket.on("error", () => socket.destroy());
+    socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+  }
+}
