@@ -1,5 +1,8 @@
 /** The sockets of runtime brokers: who holds them, what goes through them. */
+export * from "./agentReport.ts";
+export * from "./agentReport.ts";
 export type { Connection } from "./connection.ts";
+export * from "./heartbeatIntake.ts";
 export * from "./options.ts";
 export * from "./ownership.ts";
 export * from "./registry.ts";

@@ -9,6 +9,7 @@ export interface AgentState {
   readonly id: Uuid;
   readonly projectId: Uuid;
   readonly slug: string;
+  readonly runtimeBrokerId: Uuid | null;
   readonly phase: Phase;
   readonly activity: string | null;
   readonly toolName: string | null;
@@ -31,7 +32,7 @@ export interface AgentState {
 }
 
 const stateColumns = sql`
-  a.id, a.project_id as "projectId", a.slug, a.phase, a.activity, a.tool_name as "toolName", a.message,
+  a.id, a.project_id as "projectId", a.slug, a.runtime_broker_id as "runtimeBrokerId", a.phase, a.activity, a.tool_name as "toolName", a.message,
   a.stalled_from_activity as "stalledFromActivity", a.container_status as "containerStatus",
   a.connection_state as "connectionState", a.runtime_state as "runtimeState", a.task_summary as "taskSummary",
   a.exit_code as "exitCode", a.current_turns as "currentTurns", a.current_model_calls as "currentModelCalls",
@@ -47,12 +48,9 @@ export interface ListedAgent {
 }
 
 /** The live agents among `listed`, each only where that runtime broker is its own. */
-export const findListedAgents = async (
-  db: Db,
-  listed: readonly ListedAgent[],
-): Promise<readonly (AgentState & { readonly runtimeBrokerId: Uuid })[]> => {
-  const { rows } = await sql<AgentState & { readonly runtimeBrokerId: Uuid }>`
-    select ${stateColumns}, a.runtime_broker_id as "runtimeBrokerId"
+export const findListedAgents = async (db: Db, listed: readonly ListedAgent[]): Promise<readonly AgentState[]> => {
+  const { rows } = await sql<AgentState>`
+    select ${stateColumns}
     from unnest(${listed.map((l) => l.runtimeBrokerId)}::uuid[], ${listed.map((l) => l.projectId)}::uuid[],
       ${listed.map((l) => l.slug)}::text[]) as t(runtime_broker_id, project_id, slug)
     join agents a on a.project_id = t.project_id and a.slug = t.slug
@@ -82,7 +80,7 @@ export interface AgentPatch {
   readonly connectionState?: string;
   readonly runtimeState?: string;
   readonly taskSummary?: string;
-  readonly exitCode?: number;
+  readonly exitCode?: number | null;
   readonly currentTurns?: number;
   readonly currentModelCalls?: number;
   /** RFC 3339. */
@@ -114,7 +112,7 @@ export const patchAgents = async (db: Db, patches: ReadonlyMap<Uuid, AgentPatch>
       connection_state = coalesce(p ->> 'connectionState', connection_state),
       runtime_state = coalesce(p ->> 'runtimeState', runtime_state),
       task_summary = coalesce(p ->> 'taskSummary', task_summary),
-      exit_code = coalesce((p ->> 'exitCode')::int, exit_code),
+      exit_code = case when p ? 'exitCode' then (p ->> 'exitCode')::int else exit_code end,
       current_turns = coalesce((p ->> 'currentTurns')::int, current_turns),
       current_model_calls = coalesce((p ->> 'currentModelCalls')::int, current_model_calls),
       started_at = coalesce((p ->> 'startedAt')::timestamptz, started_at),

@@ -1,0 +1,73 @@
+import type { Clock, Timer } from "@rootstock/service";
+
+export interface BatcherOptions {
+  /** How long the first of a batch waits for others, in milliseconds. */
+  readonly windowMs: number;
+  readonly maxItems: number;
+  /** Batches under way at once. */
+  readonly concurrency: number;
+}
+
+interface Waiting<T, R> {
+  readonly item: T;
+  readonly resolve: (result: R) => void;
+  readonly reject: (err: unknown) => void;
+}
+
+/** Gathers what arrives within a few milliseconds and does it together. Each caller gets its own result. */
+export class Batcher<T, R> {
+  readonly #clock: Clock;
+  readonly #options: BatcherOptions;
+  readonly #work: (items: readonly T[]) => Promise<readonly R[]>;
+  #waiting: Waiting<T, R>[] = [];
+  #timer: Timer | undefined;
+  #running = 0;
+  #idle: (() => void)[] = [];
+
+  /** `work` answers the items in their order. */
+  constructor(clock: Clock, options: BatcherOptions, work: (items: readonly T[]) => Promise<readonly R[]>) {
+    this.#clock = clock;
+    this.#options = options;
+    this.#work = work;
+  }
+
+  /** Resolves when the batch with this item is done; rejects with what the batch failed with. */
+  add(item: T): Promise<R> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ item, resolve, reject });
+      if (this.#waiting.length >= this.#options.maxItems) this.#pump();
+      else this.#timer ??= this.#clock.after(this.#options.windowMs, () => this.#pump());
+    });
+  }
+
+  /** Resolves when nothing waits or runs. */
+  idle(): Promise<void> {
+    if (this.#running === 0 && this.#waiting.length === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  #pump(): void {
+    this.#timer?.cancel();
+    this.#timer = undefined;
+    while (this.#waiting.length > 0 && this.#running < this.#options.concurrency)
+      void this.#run(this.#waiting.splice(0, this.#options.maxItems));
+  }
+
+  async #run(batch: readonly Waiting<T, R>[]): Promise<void> {
+    this.#running += 1;
+    try {
+      const results = await this.#work(batch.map((w) => w.item));
+      for (const [index, waiting] of batch.entries()) {
+        const result = results[index];
+        if (result === undefined) waiting.reject(new Error("a batch left an item unanswered"));
+        else waiting.resolve(result);
+      }
+    } catch (err) {
+      for (const waiting of batch) waiting.reject(err);
+    } finally {
+      this.#running -= 1;
+      this.#pump();
+      if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+}
