@@ -1,8 +1,15 @@
 import { describe, expect, test } from "@jest/globals";
+import { HUB_VARIABLES } from "@rootstock/hub";
 import { Command } from "commander";
 import { UsageError } from "./exitCodes.ts";
 import { addConfiguration, loadSettings, type Setting, settingsEnv } from "./flags.ts";
-import { KNOWN_VARIABLES } from "./settings.ts";
+import {
+  AGENT_SETTINGS,
+  MIGRATE_SETTINGS,
+  REPLICA_SETTINGS,
+  RUNTIME_BROKER_SETTINGS,
+  START_SETTINGS,
+} from "./settings.ts";
 
 const SETTINGS: readonly Setting[] = [
   { flag: "--port <port>", env: "PORT", description: "port" },
@@ -60,8 +67,23 @@ describe("settings", () => {
   });
 });
 
-test("every variable of ours that a command reads is known", () => {
-  expect([...KNOWN_VARIABLES]).toEqual(
-    expect.arrayContaining(["ROOTSTOCK_SECRET", "ROOTSTOCK_DATA", "ROOTSTOCK_JOIN_TOKEN"]),
-  );
+describe("the lists of settings", () => {
+  const names = (settings: readonly Setting[]) => settings.map((s) => s.env).sort();
+
+  test("offer a flag for every variable of a replica", () => {
+    expect(names(REPLICA_SETTINGS)).toEqual(Object.keys(HUB_VARIABLES).sort());
+  });
+
+  test("give every setting its own flag", () => {
+    for (const settings of [
+      START_SETTINGS,
+      REPLICA_SETTINGS,
+      MIGRATE_SETTINGS,
+      RUNTIME_BROKER_SETTINGS,
+      AGENT_SETTINGS,
+    ]) {
+      const flags = settings.map((s) => s.flag.split(" ", 1)[0]);
+      expect(new Set(flags).size).toBe(flags.length);
+    }
+  });
 });

@@ -75,10 +75,16 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
     secret: true,
   },
   {
+    flag: "--name <name>",
+    env: "ROOTSTOCK_NAME",
+    description: "name of this replica in logs, health and the database's list of connections",
+    defaultText: "the host's name",
+  },
+  {
     flag: "--internal-url <url>",
     env: "ROOTSTOCK_INTERNAL_URL",
-    description: "where the other replicas reach this one",
-    defaultText: "made from the listening address",
+    description: "where the other replicas reach this one; needed for logs and exec across machines",
+    defaultText: "the listening address where that is loopback",
   },
   {
     flag: "--public-url <url>",
@@ -89,7 +95,8 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
   {
     flag: "--dev-token <token>",
     env: "SCION_DEV_TOKEN",
-    description: "switches the development login on: whoever knows the token is an administrator",
+    description:
+      "switches the development login on: whoever shows this token (scion_dev_ and 64 hex digits) is an administrator",
     defaultText: "off",
     secret: true,
   },
@@ -101,7 +108,7 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
   {
     flag: "--trusted-proxies <list>",
     env: "ROOTSTOCK_TRUSTED_PROXIES",
-    description: "addresses or networks whose X-Forwarded headers are believed, separated by commas",
+    description: "addresses whose X-Forwarded headers are believed, separated by commas",
     defaultText: "none",
   },
   {
@@ -109,6 +116,18 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
     env: "ROOTSTOCK_SOFT_DELETE_RETENTION",
     description: "how long a deleted agent can be restored, for example 72h or 30m; 0 deletes at once",
     defaultText: "72h",
+  },
+  {
+    flag: "--message-retention <duration>",
+    env: "ROOTSTOCK_MESSAGE_RETENTION",
+    description: "how long an undelivered message waits for its agent",
+    defaultText: "168h",
+  },
+  {
+    flag: "--stalled-after <duration>",
+    env: "ROOTSTOCK_STALLED_AFTER",
+    description: "how long an agent may show no activity before it counts as stalled",
+    defaultText: "5m",
   },
   {
     flag: "--pool-size <n>",

@@ -69,7 +69,7 @@ export const addRuntimeBrokerCommand = (program: Command, terminal: Terminal): v
     loadSettings(merged, (env) => loadRuntimeBrokerConfig(env));
     const config = loadRuntimeBrokerConfig(await register(merged.env, terminal));
     const base = { ...terminal.base, log: createLog({ level: config.logLevel, fields: { part: "runtime-broker" } }) };
-    await serve(new RuntimeBroker(config, base), { ...terminal, base });
+    await serve(new RuntimeBroker(base, config), { ...terminal, base });
   });
 };
 

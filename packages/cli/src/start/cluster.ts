@@ -136,6 +136,7 @@ export class Cluster implements Service {
       DATABASE_URL: postgres.url,
       HOST: upstream.host,
       PORT: String(upstream.port),
+      ROOTSTOCK_NAME: upstream.name,
       ROOTSTOCK_SECRET: secrets.secret,
       ROOTSTOCK_INTERNAL_URL: `http://${upstream.host}:${upstream.port}`,
       ROOTSTOCK_PUBLIC_URL: publicUrl,

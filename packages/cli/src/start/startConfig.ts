@@ -17,8 +17,8 @@ export interface StartConfig {
 
 const MAX_REPLICAS = 16;
 
-/** A token that a header can carry and that nobody guesses. */
-const TOKEN = /^[\x21-\x7e]{16,}$/;
+/** The form that every part of the original's tool chain recognises (spec/06 1.2). */
+const TOKEN = /^scion_dev_[0-9a-f]{64}$/;
 
 /**
  * Reads the variables of `rootstock start`.
@@ -42,7 +42,7 @@ export const loadStartConfig = (env: Env, isRoot: boolean): StartConfig => {
   const logLevel = readLogLevel(env, problems);
   const devToken = env.SCION_DEV_TOKEN || undefined;
   if (devToken && !TOKEN.test(devToken)) {
-    problems.push("SCION_DEV_TOKEN: want at least 16 printable characters without blanks");
+    problems.push("SCION_DEV_TOKEN: want scion_dev_ and 64 hexadecimal digits");
   }
   const config: StartConfig = {
     port: integer("ROOTSTOCK_PORT", 8787, 0, 65_535),
