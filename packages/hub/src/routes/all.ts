@@ -34,6 +34,10 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...agentLifecycleRoutes(deps.actions),
   ...agentMessageRoutes(deps.actions),
   ...agentInsideRoutes(deps),
-  ...resourceRoutes({ ...deps, tokens: deps.agentTokens }),
+  ...resourceRoutes({
+    ...deps,
+    tokens: deps.agentTokens,
+    onAgentReady: ({ runtimeBrokerId }) => deps.wake(runtimeBrokerId === null ? [] : [runtimeBrokerId]),
+  }),
   ...notConfiguredRoutes(),
 ];

@@ -1,4 +1,5 @@
 import { agentReadRoutes } from "./agentReads.ts";
+import { type AgentStatusDeps, agentStatusRoutes } from "./agentStatus.ts";
 import { type AgentTokenDeps, agentTokenRoutes } from "./agentTokens.ts";
 import { agentUpdateRoutes } from "./agentUpdates.ts";
 import { authMeRoutes } from "./authMe.ts";
@@ -13,7 +14,7 @@ import { settingsRoutes } from "./settings.ts";
 import { sharedDirRoutes } from "./sharedDirs.ts";
 
 /** What the routes of stored resources need. */
-export interface ResourceRouteDeps extends ProjectDeps, AgentTokenDeps {}
+export interface ResourceRouteDeps extends ProjectDeps, AgentTokenDeps, AgentStatusDeps {}
 
 /** Reading and changing what is stored: projects, agents, messages, subscriptions. No runtime broker is called by these. */
 export const resourceRoutes = (deps: ResourceRouteDeps): Route[] => [
@@ -26,6 +27,7 @@ export const resourceRoutes = (deps: ResourceRouteDeps): Route[] => [
   ...providerRoutes(deps),
   ...agentReadRoutes(deps),
   ...agentUpdateRoutes(deps),
+  ...agentStatusRoutes(deps),
   ...agentTokenRoutes(deps),
   ...messageReadRoutes(deps),
   ...notificationRoutes(deps),

@@ -55,6 +55,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
       changes += 1;
     },
     deleteAgents: async (projectId) => void calls.push(`deleteAgents ${projectId}`),
+    onAgentReady: ({ id }) => void calls.push(`onAgentReady ${id}`),
     tokens: {
       issue: async (claims) => ({
         token: `token-of-${claims.agentId}-${claims.tokenVersion}`,
