@@ -1,4 +1,5 @@
 import { linkSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { CliError } from "../exitCodes.ts";
 import { readJson } from "./files.ts";
 import { identify, isAlive, type ProcessIdentity, parseIdentity } from "./processes.ts";
@@ -12,7 +13,7 @@ import { identify, isAlive, type ProcessIdentity, parseIdentity } from "./proces
 export class AlreadyRunningError extends CliError {
   constructor(path: string, holder: ProcessIdentity) {
     super(
-      `another "rootstock start" (pid ${holder.pid}) uses this data directory (${path}).\n` +
+      `another "rootstock start" (pid ${holder.pid}) uses the data directory ${dirname(path)}.\n` +
         `Stop it with Ctrl-C or "kill ${holder.pid}", or choose another directory with --data or ROOTSTOCK_DATA.`,
     );
   }

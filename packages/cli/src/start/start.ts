@@ -77,7 +77,7 @@ export class LocalCluster implements Service {
       ledger,
       onNews,
     });
-    err("starting PostgreSQL, the replicas and the runtime broker ...");
+    err("starting ...");
     await this.#cluster.start();
     const url = this.#cluster.url();
     writeConnection(this.#data.connection, { url, token: secrets.devToken });
