@@ -27,6 +27,8 @@ interface Facts {
 
 interface Draft {
   readonly part?: string;
+  /** The project whose people are told, where that is not the change's own. */
+  readonly projectId?: Uuid | null;
   readonly subjects: readonly string[];
   readonly data: Values;
   readonly parties?: readonly Uuid[];
@@ -46,7 +48,7 @@ export const project = async (db: Db, rows: readonly ChangeRow[]): Promise<HubEv
         data: draft.data,
         entity: entity.name,
         entityId: row.entityId,
-        ...(row.projectId && { projectId: row.projectId }),
+        ...projectOf(draft.projectId ?? row.projectId),
         ...(row.agentId && { agentId: row.agentId }),
         ...(draft.parties && { parties: draft.parties }),
         origin: {
@@ -111,6 +113,8 @@ const isoTime = (value: unknown): string | undefined => {
   if (value instanceof Date) return value.toISOString();
   return typeof value === "string" ? new Date(value).toISOString() : undefined;
 };
+
+const projectOf = (projectId: Uuid | null): { readonly projectId?: Uuid } => (projectId ? { projectId } : {});
 
 const both = (projectId: Uuid | null): Values => ({ projectId: projectId ?? "", groveId: projectId ?? "" });
 
@@ -192,6 +196,7 @@ const runtimeBrokerEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
 
 const inProject = (projectId: Uuid | null, brokerId: Uuid, brokerName: unknown, status: string): Draft => ({
   part: projectId ?? "",
+  projectId,
   subjects: [`project.${projectId}.broker.status`],
   data: {
     brokerId,

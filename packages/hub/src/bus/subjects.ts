@@ -19,6 +19,10 @@ export const matches = (pattern: string, subject: string): boolean => {
   return want.length === have.length;
 };
 
+/** The first of `subjects` that one of `patterns` stands for. */
+export const firstMatch = (patterns: readonly string[], subjects: readonly string[]): string | undefined =>
+  subjects.find((subject) => patterns.some((pattern) => matches(pattern, subject)));
+
 /** A project's subject and its old name: every `project.` subject is repeated as `grove.`. */
 export const withGrove = (subject: string): readonly string[] =>
   subject.startsWith("project.") ? [subject, `grove.${subject.slice("project.".length)}`] : [subject];

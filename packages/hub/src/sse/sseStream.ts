@@ -1,0 +1,141 @@
+import type { Clock, Timer } from "@rootstock/service";
+import type { HubEvent, Position, Snapshot } from "../bus/index.ts";
+
+/** Why a stream ended. */
+export type SseEnd =
+  /** The client went away. */
+  | "closed"
+  /** It took too little too slowly; it may resume. */
+  | "overflow"
+  /** Its time was over. */
+  | "expired"
+  /** The replica stops; it may resume at another one. */
+  | "stopped";
+
+export interface SseRequest {
+  /** Checked patterns (spec/02 7.1). */
+  readonly patterns: readonly string[];
+  /** The last id that the client saw, whatever it is; undefined or empty: from now on. */
+  readonly lastEventId?: string | undefined;
+  /** Whether the client may hear of this event, asked each time one is to be sent. */
+  readonly allow: (event: HubEvent) => boolean;
+  /** Sends text; resolves when the client may be sent more. */
+  readonly write: (text: string) => Promise<void>;
+  /** Aborts when the client goes away. */
+  readonly signal: AbortSignal;
+  /** Name and data of the frame of an event; `update` with subject and data by default. */
+  readonly format?: (event: HubEvent, subject: string) => SseFrame;
+  /** Milliseconds after which the stream is ended with `event: timeout`; never by default. */
+  readonly expireAfterMs?: number;
+}
+
+export interface SseFrame {
+  readonly event: string;
+  readonly data: string;
+}
+
+export interface SseLimits {
+  readonly frames: number;
+  readonly characters: number;
+}
+
+/** The queue of one client, between the replica's reader and a connection of any speed. */
+export class SseStream {
+  readonly request: SseRequest;
+  /** What it has been told, while that is not simply what the replica's reader has read. */
+  behind: { seen: Snapshot; told: Position } | undefined;
+  readonly #clock: Clock;
+  readonly #limits: SseLimits;
+  readonly #ending = new AbortController();
+  #end: SseEnd | undefined;
+  #queue: string[] = [];
+  #characters = 0;
+  #wake: (() => void) | undefined;
+
+  constructor(request: SseRequest, clock: Clock, limits: SseLimits) {
+    this.request = request;
+    this.#clock = clock;
+    this.#limits = limits;
+    if (request.signal.aborted) this.end("closed");
+    else request.signal.addEventListener("abort", () => this.end("closed"), { once: true });
+  }
+
+  /** Why it ended; undefined while it has not. */
+  ended(): SseEnd | undefined {
+    return this.#end;
+  }
+
+  /** Aborts when it ends. */
+  get ending(): AbortSignal {
+    return this.#ending.signal;
+  }
+
+  /** Whether `characters` more may be queued now. */
+  hasRoom(characters: number): boolean {
+    return this.#queue.length < this.#limits.frames && this.#characters + characters <= this.#limits.characters;
+  }
+
+  /** Adds to what the client is to be sent. One that does not take it is cut rather than left with a gap. */
+  push(text: string): void {
+    if (this.#end) return;
+    if (!this.hasRoom(text.length)) {
+      this.end("overflow");
+      return;
+    }
+    this.#queue.push(text);
+    this.#characters += text.length;
+    this.#wake?.();
+  }
+
+  end(reason: SseEnd): void {
+    if (this.#end) return;
+    this.#end = reason;
+    this.#ending.abort();
+    this.#wake?.();
+  }
+
+  /** Sends everything queued; resolves early when the stream ends. */
+  async flush(): Promise<void> {
+    while (this.#queue.length > 0 && !this.#end) {
+      const text = this.#queue.join("");
+      this.#queue = [];
+      this.#characters = 0;
+      await this.#write(text);
+    }
+  }
+
+  /** Resolves when something is queued, the stream ends, or `ms` have passed. */
+  idle(ms: number): Promise<void> {
+    if (this.#queue.length > 0 || this.#end) return Promise.resolve();
+    return new Promise((resolve) => {
+      let timer: Timer | undefined;
+      const wake = () => {
+        timer?.cancel();
+        this.#wake = undefined;
+        resolve();
+      };
+      timer = this.#clock.after(ms, wake);
+      this.#wake = wake;
+    });
+  }
+
+  /** A last word to a client that listens; not waited for. */
+  farewell(text: string): void {
+    if (this.#end !== "closed") void this.request.write(text).catch(() => {});
+  }
+
+  async #write(text: string): Promise<void> {
+    let cut: () => void = () => {};
+    const ended = new Promise<void>((resolve) => {
+      cut = resolve;
+      this.ending.addEventListener("abort", cut, { once: true });
+    });
+    try {
+      await Promise.race([this.request.write(text), ended]);
+    } catch {
+      this.end("closed");
+    } finally {
+      this.ending.removeEventListener("abort", cut);
+    }
+  }
+}
