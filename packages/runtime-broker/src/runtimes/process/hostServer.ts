@@ -1,0 +1,157 @@
+import { chmod, rm } from "node:fs/promises";
+import { createServer, type Server, type Socket } from "node:net";
+import { StringDecoder } from "node:string_decoder";
+import type { Clock } from "@rootstock/service";
+import { runCommand } from "../runCommand.ts";
+import {
+  type HostMessage,
+  type HostRequest,
+  type HostSpec,
+  hostRequest,
+  MAX_LINE_BYTES,
+  MAX_PENDING_BYTES,
+} from "./hostProtocol.ts";
+import { LineReader, parseLine } from "./lines.ts";
+import type { PtySession } from "./session.ts";
+
+/** The session's door: a socket that only this user may open, for any number of runtime broker connections. */
+export class HostServer {
+  readonly #clock: Clock;
+  readonly #spec: HostSpec;
+  readonly #session: PtySession;
+  readonly #server: Server;
+  readonly #sockets = new Set<Socket>();
+
+  constructor(clock: Clock, spec: HostSpec, session: PtySession) {
+    this.#clock = clock;
+    this.#spec = spec;
+    this.#session = session;
+    this.#server = createServer((socket) => this.#serve(socket));
+    session.exited.on((exitCode) => {
+      for (const socket of this.#sockets) send(socket, { event: "exit", exitCode });
+    });
+  }
+
+  async listen(): Promise<void> {
+    await rm(this.#spec.socketPath, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(this.#spec.socketPath, resolve);
+    });
+    await chmod(this.#spec.socketPath, 0o600);
+  }
+
+  /** Closes the door once everything said has been sent. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const socket of this.#sockets) socket.end();
+    await Promise.race([closed, this.#clock.sleep(1_000)]);
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
+  #serve(socket: Socket): void {
+    const connection = new HostConnection(this.#clock, this.#spec, this.#session, socket);
+    this.#sockets.add(socket);
+    const lines = new LineReader(MAX_LINE_BYTES, (line) => {
+      const request = hostRequest.safeParse(parseLine(line));
+      if (request.success) void connection.handle(request.data);
+    });
+    socket.on("data", (bytes) => {
+      try {
+        lines.push(bytes);
+      } catch {
+        socket.destroy();
+      }
+    });
+    socket.on("error", () => {});
+    socket.once("close", () => {
+      this.#sockets.delete(socket);
+      connection.close();
+    });
+    if (this.#session.exitCode !== undefined) send(socket, { event: "exit", exitCode: this.#session.exitCode });
+  }
+}
+
+const send = (socket: Socket, message: HostMessage): void => {
+  if (socket.writable) socket.write(`${JSON.stringify(message)}\n`);
+};
+
+/** One connection: replies to its requests, and the terminal's output once it has attached. */
+class HostConnection {
+  readonly #clock: Clock;
+  readonly #spec: HostSpec;
+  readonly #session: PtySession;
+  readonly #socket: Socket;
+  /** The keyboard's bytes may be cut in the middle of a character. */
+  readonly #keyboard = new StringDecoder("utf8");
+  #leave: (() => void) | undefined;
+
+  constructor(clock: Clock, spec: HostSpec, session: PtySession, socket: Socket) {
+    this.#clock = clock;
+    this.#spec = spec;
+    this.#session = session;
+    this.#socket = socket;
+  }
+
+  close(): void {
+    this.#leave?.();
+    this.#leave = undefined;
+  }
+
+  async handle(request: HostRequest): Promise<void> {
+    if (request.op === "input") return this.#session.input(this.#keyboard.write(Buffer.from(request.data, "base64")));
+    if (request.op === "resize") return this.#session.resize(request);
+    try {
+      send(this.#socket, { id: request.id, ...(await this.#answer(request)) });
+    } catch (err) {
+      send(this.#socket, { id: request.id, error: err instanceof Error ? err.message : String(err) });
+    }
+  }
+
+  async #answer(
+    request: Exclude<HostRequest, { op: "input" | "resize" }>,
+  ): Promise<{ output?: string; exitCode?: number }> {
+    switch (request.op) {
+      case "type":
+        await this.#session.type({
+          text: request.text,
+          raw: request.raw,
+          interruptKey: request.interruptKey,
+          messageId: request.messageId,
+        });
+        return {};
+      case "exec":
+        return runCommand(this.#clock, { ...request, cwd: this.#spec.cwd, env: this.#spec.env });
+      case "capture":
+        return { output: await this.#session.capture(request.escapes) };
+      case "stop":
+        await this.#session.stop(request.graceMs);
+        return {};
+      case "attach":
+        await this.#attach(request);
+        return {};
+    }
+  }
+
+  async #attach(size: { readonly cols: number; readonly rows: number }): Promise<void> {
+    if (this.#leave) throw new Error("this connection is attached already");
+    const leave = this.#session.addViewer();
+    this.#session.resize(size);
+    const held: Buffer[] = [];
+    let painted = false;
+    const show = (data: Buffer) => {
+      // A viewer that does not read is cut off, never waited for: it comes back and gets the screen anew.
+      if (this.#socket.writableLength > MAX_PENDING_BYTES) this.#socket.destroy();
+      else send(this.#socket, { event: "output", data: data.toString("base64") });
+    };
+    const off = this.#session.output.on((data) => (painted ? show(data) : held.push(data)));
+    this.#leave = () => {
+      off();
+      leave();
+    };
+    // The picture holds what came before the question; what came since follows it.
+    const paint = await this.#session.repaint();
+    painted = true;
+    for (const data of [Buffer.from(paint), ...held]) show(data);
+  }
+}

@@ -1,0 +1,82 @@
+import type { StreamCloseFrame, StreamFrame, StreamOpenFrame, StreamResizeFrame } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import type { Agents } from "../agents/agents.ts";
+import type { Channel } from "../link/channel.ts";
+import type { Attachment, TerminalSize } from "../runtimes/runtime.ts";
+import { TerminalStream } from "./terminalStream.ts";
+
+/** So many terminals of one channel at once. */
+const MAX_STREAMS = 256;
+
+/** The terminals that people look at through one hub (spec/01 3.7). They end with the channel they came over. */
+export class TerminalStreams {
+  readonly #base: Base;
+  readonly #agents: Agents;
+  readonly #streams = new Map<Channel, Map<string, TerminalStream>>();
+
+  constructor(base: Base, agents: Agents) {
+    this.#base = base;
+    this.#agents = agents;
+  }
+
+  open(channel: Channel, frame: StreamOpenFrame): void {
+    const { streamId } = frame;
+    const streams = this.#streams.get(channel) ?? new Map<string, TerminalStream>();
+    this.#streams.set(channel, streams);
+    const refusal = this.#refusal(frame, streams);
+    if (refusal) {
+      channel.send({ type: "stream_close", streamId, code: refusal[0], reason: refusal[1] });
+      return;
+    }
+    const stream = new TerminalStream(this.#base, {
+      channel,
+      streamId,
+      size: terminalSize(frame.cols, frame.rows),
+      attach: (size, onData) => this.#attach(frame, size, onData),
+      onEnd: () => streams.delete(streamId),
+    });
+    streams.set(streamId, stream);
+    stream.open();
+  }
+
+  input(channel: Channel, frame: StreamFrame): void {
+    if (frame.data) this.#streams.get(channel)?.get(frame.streamId)?.input(Buffer.from(frame.data, "base64"));
+  }
+
+  resize(channel: Channel, frame: StreamResizeFrame): void {
+    this.#streams.get(channel)?.get(frame.streamId)?.resize(terminalSize(frame.cols, frame.rows));
+  }
+
+  close(channel: Channel, frame: StreamCloseFrame): void {
+    this.#streams.get(channel)?.get(frame.streamId)?.leave();
+  }
+
+  /** The channel is gone: nobody looks any more. */
+  closeAll(channel: Channel): void {
+    const streams = this.#streams.get(channel);
+    this.#streams.delete(channel);
+    for (const stream of [...(streams?.values() ?? [])]) stream.leave();
+  }
+
+  /** Close code and reason for a stream that is not opened. */
+  #refusal(frame: StreamOpenFrame, open: ReadonlyMap<string, TerminalStream>): readonly [number, string] | undefined {
+    if (frame.streamType !== "pty") return [400, `stream type ${frame.streamType} is not offered`];
+    if (open.has(frame.streamId)) return [409, "the stream is open already"];
+    return open.size >= MAX_STREAMS ? [1013, "too many streams"] : undefined;
+  }
+
+  async #attach(
+    frame: StreamOpenFrame,
+    size: TerminalSize,
+    onData: (data: Buffer) => void,
+  ): Promise<Attachment | undefined> {
+    const record = this.#agents.store.find(frame.slug, frame.projectId || frame.groveId || "");
+    return record && this.#agents.runtime.attach(this.#agents.place(record), size, onData);
+  }
+}
+
+/** What a terminal can be: a 0 from a hidden window, or a size that nobody's screen has, is brought into bounds. */
+const terminalSize = (cols: number | null | undefined, rows: number | null | undefined): TerminalSize => ({
+  cols: Math.min(Math.max(cols || 80, 2), 1000),
+  rows: Math.min(Math.max(rows || 24, 2), 1000),
+});
