@@ -38,8 +38,7 @@ create table messages (
   created_by uuid,
   created timestamptz(3) not null default now(),
   dispatched_at timestamptz(3),
-  check ((state = 'delivering') = (claimed_by is not null and claim_session is not null)),
-  check (state is distinct from 'pending' and state is distinct from 'delivering' or agent_id is not null)
+  check ((state = 'delivering') = (claimed_by is not null and claim_session is not null))
 );
 create index messages_undelivered on messages (agent_id, seq) where state in ('pending', 'delivering');
 -- One message of an agent is on the wire at a time, whatever two replicas believe of themselves.

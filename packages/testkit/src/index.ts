@@ -1,6 +1,10 @@
 /** Support for tests: databases, replicas, simulated runtime brokers, faults. Imported by tests only. */
+
+export * from "./api.ts";
 export * from "./embeddedPostgres.ts";
 export * from "./eventually.ts";
+export * from "./replicas.ts";
+export * from "./scene.ts";
 export * from "./seed.ts";
 export * from "./simulatedAgents.ts";
 export * from "./simulatedRuntimeBroker.ts";

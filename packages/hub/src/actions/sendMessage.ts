@@ -131,7 +131,7 @@ export const sendMessage = async (
 ): Promise<Answer> => {
   const target = request.wake ? await wake(deps, call, asked) : asked;
   const sender = await senderOf(deps.database.db, call.principal);
-  const { holdReason } = admitMessage(target, request);
+  const { holdReason } = admitMessage(target, { ...request, now: deps.base.clock.now() });
   const build = () =>
     newMessage(deps, {
       target,
@@ -143,7 +143,7 @@ export const sendMessage = async (
     });
   if (!deps.idempotency.isKeyed(call) && !request.notify) {
     const posted = await deps.courier.post(build(), target);
-    return answerOf(deps, target, holdReason ? held(posted.id, holdReason) : await posted.outcome);
+    return answerOf(target, await posted.outcome);
   }
   const work = {
     operation: operationSchema,
@@ -157,7 +157,7 @@ export const sendMessage = async (
     finish: async (op: z.infer<typeof operationSchema>) => {
       const now = (await targetById(deps.database.db, op.agentId)) ?? target;
       const outcome = op.held ? held(op.messageId, holdReason ?? "") : await deps.courier.outcome(op.messageId);
-      return answerOf(deps, now, outcome);
+      return answerOf(now, outcome);
     },
   };
   if (deps.idempotency.isKeyed(call)) return deps.idempotency.run(call, work);
@@ -190,7 +190,7 @@ const wake = async (deps: ActionDeps, call: ActionCall, target: DispatchTarget):
 };
 
 /** The truth about a committed message: acknowledged, waiting and why, or failed. */
-const answerOf = (_deps: ActionDeps, { agent }: DispatchTarget, outcome: MessageOutcome): Answer => {
+const answerOf = ({ agent }: DispatchTarget, outcome: MessageOutcome): Answer => {
   const body = { message_id: outcome.id, agent: agent.slug, agent_phase: agent.phase };
   switch (outcome.state) {
     case "delivered":

@@ -136,7 +136,7 @@ const toAgent = (
     sender: p.sender,
     input: p.message,
     interrupt: p.interrupt,
-    holdReason: admitMessage(p.target, p).holdReason,
+    holdReason: admitMessage(p.target, { ...p, now: deps.base.clock.now() }).holdReason,
     groupId: p.groupId,
     ...(p.broadcasted && { broadcasted: true }),
   });

@@ -74,6 +74,12 @@ export class Courier implements Service {
 
   /** Stores a message and sees it on its way. Resolves once it is committed; `outcome` within 2 s after that. */
   async post(message: NewMessage, target: DispatchTarget): Promise<Posted> {
+    if (message.holdReason !== null) {
+      await insertPendingMessage(this.#deps.database.db, message);
+      this.posted([message]);
+      const { id, holdReason } = message;
+      return { id, outcome: Promise.resolve({ id, state: "pending", holdReason, error: null }) };
+    }
     const wait = this.#open(message.id);
     try {
       if (!(await this.#postHere(message, target))) {

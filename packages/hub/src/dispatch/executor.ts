@@ -153,14 +153,14 @@ export class Executor {
   /** Runs a write until the database takes it. False when this replica stops first. */
   async persist(write: () => Promise<boolean>): Promise<boolean> {
     const backoff = new Backoff({ firstMs: 50, maxMs: 2_000 }, this.#base.random);
-    while (!this.#stopping.signal.aborted) {
+    for (;;) {
       try {
         return await this.#deps.database.background(write);
       } catch (err) {
         if (!isDatabaseUnavailable(err)) throw err;
+        if (this.#stopping.signal.aborted) return false;
         await this.#base.clock.sleep(backoff.next(), this.#stopping.signal);
       }
     }
-    return false;
   }
 }

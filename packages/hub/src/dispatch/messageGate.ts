@@ -1,5 +1,5 @@
 import { HubError, notFound } from "@rootstock/protocol";
-import type { DispatchTarget } from "@rootstock/store";
+import { type DispatchTarget, LISTENS_AFTER_SECONDS } from "@rootstock/store";
 import { reachability } from "./reachability.ts";
 
 /** A message that may be stored; `holdReason` says why it waits, when it is known to. */
@@ -12,7 +12,14 @@ export interface Acceptance {
  * only holds the message, it never loses it. `queue` keeps it for the agent's next run.
  * Throws 404, 409 `agent_not_running` that says how to wake the agent, or 503.
  */
-export const admitMessage = (target: DispatchTarget, options: { readonly queue: boolean }): Acceptance => {
+export const admitMessage = (
+  target: DispatchTarget,
+  options: {
+    readonly queue: boolean;
+    /** Milliseconds since the Unix epoch; decides only what the sender is told, not when the message goes. */
+    readonly now: number;
+  },
+): Acceptance => {
   const { agent, runtimeBroker } = target;
   if (agent.deleted_at) throw notFound("agent");
   if (!runtimeBroker) throw new HubError("unavailable", `agent ${agent.slug} has no runtime broker`, { retryAfter: 5 });
@@ -28,7 +35,8 @@ export const admitMessage = (target: DispatchTarget, options: { readonly queue: 
           },
           retryAfter: 30,
         });
-      return { holdReason: reach === "connected" ? null : `runtime broker ${runtimeBroker.name} is not connected` };
+      if (reach !== "connected") return { holdReason: `runtime broker ${runtimeBroker.name} is not connected` };
+      return { holdReason: listens(agent, options.now) ? null : "the agent has reported no activity since its start" };
     case "provisioning":
     case "cloning":
     case "starting":
@@ -44,6 +52,12 @@ export const admitMessage = (target: DispatchTarget, options: { readonly queue: 
       );
   }
 };
+
+/** As the claim decides it, by the database's clock. */
+const listens = (agent: DispatchTarget["agent"], now: number): boolean =>
+  agent.ready_at !== null ||
+  agent.running_since === null ||
+  now - agent.running_since.getTime() >= LISTENS_AFTER_SECONDS * 1000;
 
 const wakeHint = (phase: string): string =>
   phase === "suspended"

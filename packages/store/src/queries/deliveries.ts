@@ -17,7 +17,7 @@ export interface ClaimedMessage extends MessageRow {
 }
 
 /** How long after `running` an agent that has reported nothing is taken to listen. */
-const LISTENS_AFTER_SECONDS = 15;
+export const LISTENS_AFTER_SECONDS = 15;
 
 /** Whether the agent `a` takes messages now: it runs, and has reported an activity since its start, or long enough ago. */
 const listens = sql<boolean>`(a.phase = 'running' and a.deleted_at is null

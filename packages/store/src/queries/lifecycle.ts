@@ -63,7 +63,8 @@ export const setAppliedConfig = async (db: Db, id: Uuid, config: AppliedConfig):
 
 /**
  * Opens a new run before the runtime broker is asked, so that a report of the container that overtakes the answer
- * belongs to it. What the run before left is cleared: a kept activity would look like readiness.
+ * belongs to it. What the run before left is cleared: a kept activity would look like readiness. Undefined when the run is
+ * open already (a repeated attempt) or the agent is deleted.
  */
 export const beginRun = async (
   db: Db,
@@ -86,6 +87,7 @@ export const beginRun = async (
       updated: sql<Date>`now()`,
     })
     .where("id", "=", p.agentId)
+    .where("run_id", "is distinct from", p.runId)
     .where("deleted_at", "is", null)
     .returningAll()
     .executeTakeFirst();

@@ -1,8 +1,8 @@
-import type { Phase } from "@rootstock/protocol";
-import { beginRun, deleteAgentRow, recordLaunched, recordLaunchFailed } from "@rootstock/store";
+import { deleteAgentRow, recordLaunched, recordLaunchFailed } from "@rootstock/store";
 import { z } from "zod";
 import type { Operation, OperationContext, OperationResult } from "./operation.ts";
 import { createPayload } from "./payloads.ts";
+import { gone, openRun, previousPhase } from "./run.ts";
 import {
   agentPath,
   askForAgent,
@@ -19,14 +19,8 @@ import {
  * what is missing (`gather`), or the end of the agent.
  */
 export const create: Operation = async (context) => {
-  const runId = context.id;
-  const agent = await beginRun(context.db, {
-    agentId: context.target.agent.id,
-    runId,
-    phase: "provisioning",
-  });
-  if (!agent) return gone(context);
-  const started: OperationContext = { ...context, target: { ...context.target, agent } };
+  const started = await openRun(context, "provisioning");
+  if (!started) return gone();
   const answer = await callRuntimeBroker(started, {
     method: "POST",
     path: "/api/v1/agents",
@@ -35,7 +29,7 @@ export const create: Operation = async (context) => {
       gatherEnv: context.args.provisionOnly !== true,
     }),
   });
-  return readCreateAnswer(started, runId, answer);
+  return readCreateAnswer(started, context.id, answer);
 };
 
 /** Reads the answer of a create, or of the full create that stands in for a finalize. */
@@ -143,16 +137,3 @@ const undo = async (
   if (context.args.fresh === true) await deleteAgentRow(tx, agentId);
   else await recordLaunchFailed(tx, { agentId, runId, phase: previousPhase(context), message });
 };
-
-/** Where an agent returns to when it could not be launched. */
-export const previousPhase = (context: OperationContext): Phase => {
-  const { phase } = context.target.agent;
-  return phase === "stopped" || phase === "suspended" || phase === "created" ? phase : "error";
-};
-
-/** The agent was deleted before its turn came. */
-export const gone = (_context: OperationContext): OperationResult => ({
-  ok: false,
-  failure: { code: "not_found", message: "agent not found: it was deleted meanwhile" },
-  settle: async () => {},
-});

@@ -1,7 +1,7 @@
-import { beginRun, recordLaunched, recordLaunchFailed } from "@rootstock/store";
-import { gone, previousPhase } from "./create.ts";
+import { type LaunchFacts, recordLaunched, recordLaunchFailed } from "@rootstock/store";
 import type { Operation, OperationContext, OperationResult } from "./operation.ts";
 import { startPayload } from "./payloads.ts";
+import { gone, openRun, previousPhase } from "./run.ts";
 import { agentPath, askForAgent, callRuntimeBroker, launchFacts, projectQuery, runtimeFailure } from "./tunnel.ts";
 
 /**
@@ -9,7 +9,8 @@ import { agentPath, askForAgent, callRuntimeBroker, launchFacts, projectQuery, r
  * container and make it anew (spec/01 rule 6): so a second attempt asks first.
  */
 export const start: Operation = async (context) => {
-  if (context.attempt > 1) {
+  // So does the start of an agent that runs, as far as we know: it has its container, and keeps it.
+  if (context.attempt > 1 || context.target.agent.phase === "running") {
     const facts = await askForAgent(context);
     if (facts?.phase === "running") return launched(context, context.target.agent.run_id, facts);
   }
@@ -20,13 +21,13 @@ export const start: Operation = async (context) => {
 export const launch = async (context: OperationContext): Promise<OperationResult> => {
   const before = context.target.agent;
   const resume = context.args.resume === true || context.op === "resume";
-  const agent = await beginRun(context.db, { agentId: before.id, runId: context.id, phase: "starting" });
-  if (!agent) return gone(context);
+  const started = await openRun(context, "starting");
+  if (!started) return gone();
   const answer = await callRuntimeBroker(context, {
     method: "POST",
     path: agentPath(context, "start"),
     query: projectQuery(context),
-    body: await startPayload({ ...context, target: { ...context.target, agent } }, resume),
+    body: await startPayload(started, resume),
   });
   if (answer.status >= 200 && answer.status < 300)
     return launched(context, context.id, launchFacts(answer.body, "running"));
@@ -45,11 +46,7 @@ export const launch = async (context: OperationContext): Promise<OperationResult
   };
 };
 
-const launched = (
-  context: OperationContext,
-  runId: string | null,
-  facts: Awaited<ReturnType<typeof launchFacts>>,
-): OperationResult => ({
+const launched = (context: OperationContext, runId: string | null, facts: LaunchFacts): OperationResult => ({
   ok: true,
   result: {},
   settle: async (tx) => {

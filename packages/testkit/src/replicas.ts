@@ -1,0 +1,106 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { Hub, loadHubConfig } from "@rootstock/hub";
+import { createLog, silentLog, systemClock, systemRandom } from "@rootstock/service";
+
+/** The shared secret and the development token of test replicas. */
+export const TEST_SECRET = "a shared secret of at least 32 bytes";
+export const TEST_TOKEN = `scion_dev_${"ab".repeat(32)}`;
+
+/** A replica that a test talks to over HTTP, in this process or in one of its own. */
+export interface Replica {
+  readonly name: string;
+  readonly url: string;
+  /** Stops it as SIGTERM does. */
+  stop(): Promise<void>;
+}
+
+/** A replica in this process, with its parts at hand. */
+export interface InProcessReplica extends Replica {
+  readonly hub: Hub;
+}
+
+/** A replica in a process of its own, which can be killed and paused. */
+export interface ReplicaProcess extends Replica {
+  readonly pid: number;
+  signal(signal: NodeJS.Signals): void;
+  /** Resolves with the exit code, or the signal's name. */
+  readonly exited: Promise<number | string>;
+  /** Standard output and error so far. */
+  output(): string;
+}
+
+export interface ReplicaOptions {
+  readonly databaseUrl: string;
+  readonly directUrl?: string;
+  readonly name?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+const environment = (options: ReplicaOptions): Record<string, string> => ({
+  DATABASE_URL: options.databaseUrl,
+  ...(options.directUrl && { DATABASE_DIRECT_URL: options.directUrl }),
+  HOST: "127.0.0.1",
+  PORT: "0",
+  ROOTSTOCK_SECRET: TEST_SECRET,
+  SCION_DEV_TOKEN: TEST_TOKEN,
+  ROOTSTOCK_NAME: options.name ?? "replica",
+  ROOTSTOCK_DRAIN_SECONDS: "0",
+  ...options.env,
+});
+
+/** Starts a replica in this process. */
+export const startReplica = async (options: ReplicaOptions): Promise<InProcessReplica> => {
+  const config = loadHubConfig(environment(options));
+  const level = process.env.TEST_LOG_LEVEL;
+  const log = level === "debug" || level === "info" ? createLog({ level }) : silentLog();
+  const hub = new Hub(config, { clock: systemClock, random: systemRandom, log });
+  await hub.start();
+  const { host, port } = hub.address();
+  return { name: config.name, hub, url: `http://${host}:${port}`, stop: () => hub.stop() };
+};
+
+const COMMAND = fileURLToPath(new URL("../../cli/bin/rootstock.js", import.meta.url));
+
+/** Starts `rootstock replica` in a process of its own and waits until it listens. */
+export const startReplicaProcess = async (options: ReplicaOptions): Promise<ReplicaProcess> => {
+  const child = spawn(process.execPath, [COMMAND, "replica"], {
+    env: { PATH: process.env.PATH, ...environment(options) },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  const lines: string[] = [];
+  const exited = new Promise<number | string>((resolve) => {
+    child.once("exit", (code, signal) => resolve(code ?? signal ?? "unknown"));
+  });
+  const port = await listening(child, lines, exited);
+  const { pid } = child;
+  if (pid === undefined) throw new Error("the replica process has no id");
+  return {
+    name: options.name ?? "replica",
+    url: `http://127.0.0.1:${port}`,
+    pid,
+    exited,
+    signal: (signal) => void child.kill(signal),
+    output: () => lines.join("\n"),
+    stop: async () => {
+      child.kill("SIGCONT");
+      child.kill("SIGTERM");
+      await exited;
+    },
+  };
+};
+
+const listening = (child: ChildProcess, lines: string[], exited: Promise<number | string>): Promise<number> =>
+  new Promise((resolve, reject) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      if (!stream) continue;
+      createInterface({ input: stream }).on("line", (line) => {
+        lines.push(line);
+        if (!line.includes('"listening"')) return;
+        const port: unknown = JSON.parse(line).port;
+        if (typeof port === "number") resolve(port);
+      });
+    }
+    void exited.then((how) => reject(new Error(`the replica ended (${how}) before it listened:\n${lines.join("\n")}`)));
+  });
