@@ -1,5 +1,7 @@
 import type { Random } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
+import type { Answer, KeyedCall } from "../actions/index.ts";
+import { json, type Reply } from "./route.ts";
 
 /** What the routes of stored resources work with. */
 export interface ResourceDeps {
@@ -7,4 +9,17 @@ export interface ResourceDeps {
   readonly random: Random;
   /** Called after a commit that touched what the change feed shows. */
   readonly changed: () => void;
+  /** Runs `work` in one transaction; a repeated call with the same Idempotency-Key gets the first one's answer. */
+  readonly once: (call: KeyedCall, work: (tx: Db) => Promise<Answer>) => Promise<Answer>;
 }
+
+/** A create: its effects and its answer are one transaction, and the same key again changes nothing. */
+export const createOnce = async (
+  deps: ResourceDeps,
+  call: KeyedCall,
+  work: (tx: Db) => Promise<Answer>,
+): Promise<Reply> => {
+  const answer = await deps.once(call, work);
+  deps.changed();
+  return json(answer.status, answer.body);
+};

@@ -1,8 +1,10 @@
 import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import type { Random } from "@rootstock/service";
 import {
   agentById,
   countSubscriptions,
   createSubscription,
+  type Db,
   deleteSubscriptions,
   isForeignKeyViolation,
   listSubscriptions,
@@ -15,7 +17,7 @@ import { z } from "zod";
 import type { UserPrincipal } from "../auth/index.ts";
 import { subscriptionJson } from "../wire/index.ts";
 import { users } from "./access.ts";
-import type { ResourceDeps } from "./deps.ts";
+import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { agentResource, may, projectResource } from "./rights.ts";
@@ -86,9 +88,15 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     body: subscriptionBody,
     handler: async (call) => {
-      const { row, created } = await subscribe(deps, user(call), call.body);
-      if (created) deps.changed();
-      return json(created ? 201 : 200, subscriptionJson(row));
+      try {
+        return await createOnce(deps, call, async (tx) => {
+          const { row, created } = await subscribe(tx, deps.random, user(call), call.body);
+          return { status: created ? 201 : 200, body: subscriptionJson(row) };
+        });
+      } catch (err) {
+        if (!isForeignKeyViolation(err)) throw err;
+        throw new HubError("bad_request", "the agent or the project was deleted meanwhile", { cause: err });
+      }
     },
   }),
   route({
@@ -131,30 +139,25 @@ const own = async (deps: ResourceDeps, call: Pick<Call, "principal" | "params">)
   return row;
 };
 
-const subscribe = async (deps: ResourceDeps, subscriber: UserPrincipal, body: SubscriptionBody) => {
+const subscribe = async (tx: Db, random: Random, subscriber: UserPrincipal, body: SubscriptionBody) => {
   const projectId = optionalUuid("projectId", body.projectId);
-  const project = projectId && (await projectRow(deps.db, projectId));
+  const project = projectId && (await projectRow(tx, projectId));
   if (!project || !may(subscriber, "read", projectResource(project)))
     throw invalidField("projectId", "there is no such project");
-  const agentId = await agentOfBody(deps, subscriber, project.id, body);
-  if ((await countSubscriptions(deps.db, subscriber.id)) >= MAX_SUBSCRIPTIONS)
+  const agentId = await agentOfBody(tx, subscriber, project.id, body);
+  if ((await countSubscriptions(tx, subscriber.id)) >= MAX_SUBSCRIPTIONS)
     throw new HubError("limit_exceeded", `a user may have ${MAX_SUBSCRIPTIONS} subscriptions`);
-  try {
-    return await createSubscription(deps.db, {
-      id: deps.random.uuid(),
-      agentId,
-      projectId: project.id,
-      subscriber: { type: "user", id: subscriber.id },
-      triggerActivities: body.triggerActivities,
-    });
-  } catch (err) {
-    if (!isForeignKeyViolation(err)) throw err;
-    throw new HubError("bad_request", "the agent or the project was deleted meanwhile", { cause: err });
-  }
+  return createSubscription(tx, {
+    id: random.uuid(),
+    agentId,
+    projectId: project.id,
+    subscriber: { type: "user", id: subscriber.id },
+    triggerActivities: body.triggerActivities,
+  });
 };
 
 const agentOfBody = async (
-  deps: ResourceDeps,
+  tx: Db,
   subscriber: UserPrincipal,
   projectId: Uuid,
   body: SubscriptionBody,
@@ -165,7 +168,7 @@ const agentOfBody = async (
     throw new HubError("bad_request", "agentId must be empty when scope is 'project'");
   }
   if (agentId === undefined) throw new HubError("bad_request", "agentId is required when scope is 'agent'");
-  const agent = await agentById(deps.db, agentId);
+  const agent = await agentById(tx, agentId);
   if (agent?.project_id !== projectId || !may(subscriber, "read", agentResource(agent)))
     throw invalidField("agentId", "there is no such agent in this project");
   return agentId;

@@ -10,19 +10,18 @@ import {
   projectRow,
   projectsByGitRemote,
   type RuntimeBrokerRow,
-  transaction,
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
-import { projectJson, runtimeBrokerJson } from "../wire/index.ts";
+import { projectJson, runtimeBrokerJson, some } from "../wire/index.ts";
 import { users } from "./access.ts";
-import type { ResourceDeps } from "./deps.ts";
+import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { createProject } from "./projectCreate.ts";
 import { demandLink, link, mayLink } from "./providerLinks.ts";
 import { may, projectResource, readScope } from "./rights.ts";
-import { json, type Route, route } from "./route.ts";
+import { type Route, route } from "./route.ts";
 
 const registerBody = z.object({
   id: text(64),
@@ -56,20 +55,22 @@ export const projectRegisterRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/projects/register",
     access: users,
     body: registerBody,
-    handler: async (call) => {
-      const done = await transaction(deps.db, (tx) => register(tx, deps, call.principal, call.body));
-      deps.changed();
-      const view = await projectById(deps.db, done.project.id);
-      if (!view) throw new HubError("conflict", "the project was deleted meanwhile");
-      const project = projectJson(view);
-      return json(200, {
-        project,
-        grove: project,
-        ...(done.runtimeBroker && { broker: runtimeBrokerJson(done.runtimeBroker) }),
-        created: done.created,
-        ...(done.matches.length > 0 && { matches: done.matches.map(({ id, name, slug }) => ({ id, name, slug })) }),
-      });
-    },
+    handler: (call) =>
+      createOnce(deps, call, async (tx) => {
+        const done = await register(tx, deps, call.principal, call.body);
+        const view = await projectById(tx, done.project.id);
+        if (!view) throw new HubError("conflict", "the project was deleted meanwhile");
+        const project = projectJson(view);
+        const matches = done.matches.map(({ id, name, slug }) => ({ id, name, slug }));
+        const body = {
+          project,
+          grove: project,
+          ...(done.runtimeBroker && { broker: runtimeBrokerJson(done.runtimeBroker) }),
+          created: done.created,
+          ...some("matches", matches),
+        };
+        return { status: 200, body };
+      }),
   }),
 ];
 

@@ -155,6 +155,19 @@ test("GET takes the id with the slug behind it; what is malformed or unknown is 
     expect((await admin().get(`/api/v1/projects/${path}`)).status).toBe(404);
 });
 
+test("a create repeated with its Idempotency-Key is one project and one answer, also when sent twice at once", async () => {
+  const create = (key: string, name = "keyed") =>
+    admin().send("POST", "/api/v1/projects", { name }, { "idempotency-key": key });
+  const [one, two] = await Promise.all([create("k-1"), create("k-1")]);
+  expect([one.status, two.status]).toEqual([201, 201]);
+  expect((await create("k-1")).body).toEqual(one.body);
+  expect(two.body).toEqual(one.body);
+  expect((await create("k-1", "another name")).status).toBe(422);
+  expect(at((await admin().get("/api/v1/projects?name=keyed")).body, "totalCount")).toBe(1);
+  expect((await create("k-2", "!!!")).status).toBe(400);
+  expect((await create("k-2", "keyed later")).status).toBe(201);
+});
+
 test("paging: every project once, in order, over cursors and over plain last ids", async () => {
   const owner = member("pager");
   for (let i = 0; i < 5; i += 1) await makeProject(hub, owner, `page-${i}`);

@@ -19,9 +19,9 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
-import { projectJson, some } from "../wire/index.ts";
+import { type ProjectJson, projectJson, some } from "../wire/index.ts";
 import { authenticated, users } from "./access.ts";
-import type { ResourceDeps } from "./deps.ts";
+import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text, visibility } from "./fields.ts";
 import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
@@ -85,13 +85,14 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     path: "/api/v1/projects",
     access: users,
     body: createBody,
-    handler: async (call) => {
+    handler: (call) => {
       const input = newProject(call.principal, call.body);
-      const made = await transaction(deps.db, (tx) => createProject(tx, deps.random, input));
-      if (made.created) deps.changed();
-      else if (!may(call.principal, "read", projectResource(made.project)))
-        throw new HubError("conflict", "this id belongs to another project");
-      return shown(deps.db, made.project.id, made.created ? 201 : 200);
+      return createOnce(deps, call, async (tx) => {
+        const { project, created } = await createProject(tx, deps.random, input);
+        if (!created && !may(call.principal, "read", projectResource(project)))
+          throw new HubError("conflict", "this id belongs to another project");
+        return { status: created ? 201 : 200, body: await projectNow(tx, project.id) };
+      });
     },
   }),
   route({
@@ -112,7 +113,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
       const { id } = await plainProjectOf(deps.db, call, "update");
       await patch(deps.db, id, call.body);
       deps.changed();
-      return shown(deps.db, id, 200);
+      return json(200, await projectNow(deps.db, id));
     },
   }),
   route({
@@ -130,10 +131,10 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
   }),
 ];
 
-const shown = async (db: Db, id: Uuid, status: number): Promise<Reply> => {
+const projectNow = async (db: Db, id: Uuid): Promise<ProjectJson> => {
   const project = await projectById(db, id);
   if (!project) throw notFound("Project");
-  return json(status, projectJson(project));
+  return projectJson(project);
 };
 
 const list = async (db: Db, principal: Principal, query: z.output<typeof listQuery>): Promise<Reply> => {

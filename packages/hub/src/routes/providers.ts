@@ -10,7 +10,7 @@ import {
 import { z } from "zod";
 import { providerJson } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
-import type { ResourceDeps } from "./deps.ts";
+import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { plainProjectOf } from "./lookup.ts";
 import { demandLink, link } from "./providerLinks.ts";
@@ -44,15 +44,16 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
       demandLink(call.principal, runtimeBroker, resource);
       const { localPath } = call.body;
       try {
-        await transaction(deps.db, (tx) => link(tx, call.principal, id, runtimeBroker, { localPath, keepPath: false }));
+        return await createOnce(deps, call, async (tx) => {
+          await link(tx, call.principal, id, runtimeBroker, { localPath, keepPath: false });
+          const provider = await providerOf(tx, id, runtimeBroker.id);
+          if (!provider) throw notFound("Provider");
+          return { status: 201, body: { provider: providerJson(provider) } };
+        });
       } catch (err) {
         if (!isForeignKeyViolation(err)) throw err;
         throw new HubError("conflict", "the project or the runtime broker was deleted meanwhile", { cause: err });
       }
-      deps.changed();
-      const provider = await providerOf(deps.db, id, runtimeBroker.id);
-      if (!provider) throw notFound("Provider");
-      return json(201, { provider: providerJson(provider) });
     },
   }),
   route({

@@ -1,7 +1,15 @@
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { Database, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
-import { AGENT_SCOPES, type AgentPrincipal, NOBODY, type Principal, type UserPrincipal } from "../auth/index.ts";
+import { Idempotency } from "../actions/index.ts";
+import {
+  AGENT_SCOPES,
+  type AgentPrincipal,
+  NOBODY,
+  type Principal,
+  SecretBox,
+  type UserPrincipal,
+} from "../auth/index.ts";
 import { createApp } from "../http/app.ts";
 import { Metrics } from "../metrics/index.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
@@ -21,7 +29,12 @@ export interface Answer {
 /** Calls of one principal. */
 export interface Caller {
   get(path: string): Promise<Answer>;
-  send(method: "POST" | "PUT" | "PATCH" | "DELETE", path: string, body?: unknown): Promise<Answer>;
+  send(
+    method: "POST" | "PUT" | "PATCH" | "DELETE",
+    path: string,
+    body?: unknown,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<Answer>;
 }
 
 /** The resource routes over a database of their own, called as whoever a test likes. */
@@ -45,6 +58,8 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     applicationName: "routes-test",
     log: BASE.log,
   });
+  const box = new SecretBox("a shared secret of at least 32 bytes", BASE.random);
+  const idempotency = new Idempotency(BASE, { database, box });
   const calls: string[] = [];
   let changes = 0;
   const deps: ResourceRouteDeps = {
@@ -54,6 +69,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     changed: () => {
       changes += 1;
     },
+    once: (call, work) => idempotency.once(call, work),
     deleteAgents: async (projectId) => void calls.push(`deleteAgents ${projectId}`),
     onAgentReady: ({ id }) => void calls.push(`onAgentReady ${id}`),
     tokens: {
@@ -81,10 +97,18 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     calls,
     changes: () => changes,
     as: (principal) => {
-      const send = async (method: string, path: string, body?: unknown): Promise<Answer> => {
+      const send = async (
+        method: string,
+        path: string,
+        body?: unknown,
+        headers: Readonly<Record<string, string>> = {},
+      ): Promise<Answer> => {
         const response = await app.request(path, {
           method,
-          headers: principal.kind === "nobody" ? {} : { [PRINCIPAL_HEADER]: JSON.stringify(principal) },
+          headers: {
+            ...headers,
+            ...(principal.kind !== "nobody" && { [PRINCIPAL_HEADER]: JSON.stringify(principal) }),
+          },
           ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
         });
         const text = await response.text();

@@ -1,8 +1,8 @@
 import { invalidField, notFound } from "@rootstock/protocol";
-import { changeProject, lockProject, type SharedDir, transaction } from "@rootstock/store";
+import { changeProject, type Db, lockProject, type SharedDir, transaction } from "@rootstock/store";
 import { z } from "zod";
 import { authenticated, users } from "./access.ts";
-import type { ResourceDeps } from "./deps.ts";
+import { createOnce, type ResourceDeps } from "./deps.ts";
 import { flag } from "./fields.ts";
 import { plainProjectOf, projectOf } from "./lookup.ts";
 import { empty, json, type Route, route } from "./route.ts";
@@ -33,11 +33,13 @@ export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
       const { id } = await plainProjectOf(deps.db, call, "update");
       const { name, read_only, in_workspace } = call.body;
       const added: SharedDir = { name, ...(read_only && { read_only }), ...(in_workspace && { in_workspace }) };
-      await change(deps, id, (dirs) => {
-        if (dirs.some((d) => d.name === name)) throw invalidField("name", `shared directory ${name} already exists`);
-        return [...dirs, added];
+      return createOnce(deps, call, async (tx) => {
+        await change(tx, id, (dirs) => {
+          if (dirs.some((d) => d.name === name)) throw invalidField("name", `shared directory ${name} already exists`);
+          return [...dirs, added];
+        });
+        return { status: 201, body: added };
       });
-      return json(201, added);
     },
   }),
   route({
@@ -46,25 +48,25 @@ export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call, "update");
-      await change(deps, id, (dirs) => {
-        const kept = dirs.filter((d) => d.name !== call.params.name);
-        if (kept.length === dirs.length) throw notFound("Shared directory");
-        return kept;
-      });
+      await transaction(deps.db, (tx) =>
+        change(tx, id, (dirs) => {
+          const kept = dirs.filter((d) => d.name !== call.params.name);
+          if (kept.length === dirs.length) throw notFound("Shared directory");
+          return kept;
+        }),
+      );
+      deps.changed();
       return empty();
     },
   }),
 ];
 
 const change = async (
-  deps: ResourceDeps,
+  tx: Db,
   projectId: string,
   next: (dirs: readonly SharedDir[]) => readonly SharedDir[],
 ): Promise<void> => {
-  await transaction(deps.db, async (tx) => {
-    const project = await lockProject(tx, projectId);
-    if (!project) throw notFound("Project");
-    await changeProject(tx, projectId, { shared_dirs: JSON.stringify(next(project.shared_dirs)) });
-  });
-  deps.changed();
+  const project = await lockProject(tx, projectId);
+  if (!project) throw notFound("Project");
+  await changeProject(tx, projectId, { shared_dirs: JSON.stringify(next(project.shared_dirs)) });
 };
