@@ -23,7 +23,7 @@ import {
 import { EventBus } from "./bus/index.ts";
 import { CommandBus } from "./commands/index.ts";
 import { type HubConfig, isLoopback } from "./config.ts";
-import { CONTROL_DEFAULTS, ControlChannel, Ownership, Registry } from "./control/index.ts";
+import { CONTROL_DEFAULTS, ControlChannel, HeartbeatIntake, Ownership, Registry } from "./control/index.ts";
 import {
   AgentLocks,
   agentTokenMinter,
@@ -113,7 +113,7 @@ export class Hub implements Service {
 
     const ownership = new Ownership(database, membership, signaller, own.log);
     const registry = new Registry(own, ownership, CONTROL_DEFAULTS, async (id) =>
-      (await secrets.unexpired(db, id)).map((s) => s.key),
+      (await secrets.of(db, id)).map((s) => s.key),
     );
     const controlChannel = new ControlChannel(own, {
       registry,
@@ -122,6 +122,7 @@ export class Hub implements Service {
       signatures,
       options: CONTROL_DEFAULTS,
     });
+    const heartbeats = new HeartbeatIntake(own, database, signaller);
 
     const locks = new AgentLocks();
     const mintAgentToken = agentTokenMinter(agentTokens, { development: config.developmentToken !== undefined });
@@ -166,6 +167,10 @@ export class Hub implements Service {
         relay,
         mintAgentToken,
         agentTokens,
+        secrets,
+        heartbeats,
+        forget: (id) => registry.forget(id),
+        acceptMessage: undefined,
         metrics: this.metrics,
         version: VERSION,
         statistics: () => hubStatistics(db),
@@ -219,7 +224,7 @@ export class Hub implements Service {
       [listener, coordination],
       [authenticator, membership],
       [eventBus, commandBus],
-      [registry],
+      [registry, heartbeats],
       [dispatcher, courier, reconciler],
     ];
   }
@@ -269,6 +274,7 @@ export class Hub implements Service {
     await this.#started.catch(() => {});
     const { log, clock } = this.#base;
     log.info({}, "replica draining");
+    this.#registry.stopAccepting();
     await this.#membership.drain();
     await clock.sleep(this.#config.drainSeconds * 1000);
     await this.#registry.drain(RELEASE_SOCKETS_OVER_MS);

@@ -1,6 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Log, Random } from "@rootstock/service";
-import { type Db, listUnexpiredSecrets, replaceSecret } from "@rootstock/store";
+import { type Db, listSecrets, replaceSecret } from "@rootstock/store";
 import { type SecretBox, SecretBoxError } from "./secretBox.ts";
 
 const SECRET_BYTES = 32;
@@ -24,13 +24,13 @@ export class RuntimeBrokerSecrets {
     this.#log = base.log;
   }
 
-  /** Every secret of the runtime broker whose time is not over, newest first. */
-  async unexpired(db: Db, runtimeBrokerId: Uuid): Promise<readonly RuntimeBrokerSecret[]> {
-    const rows = await listUnexpiredSecrets(db, runtimeBrokerId);
+  /** The secrets that prove the runtime broker, and those that still sign towards it; newest first. */
+  async of(db: Db, runtimeBrokerId: Uuid): Promise<readonly RuntimeBrokerSecret[]> {
+    const rows = await listSecrets(db, runtimeBrokerId);
     return rows.flatMap((row) => {
       try {
         const key = this.#box.open("runtime-broker-secret", row.id, row.secret);
-        return [{ id: row.id, key, proves: row.status !== "revoked" }];
+        return [{ id: row.id, key, proves: row.proves }];
       } catch (err) {
         if (!(err instanceof SecretBoxError)) throw err;
         this.#log.error({ err, runtimeBrokerId, secretId: row.id }, "secret of a runtime broker cannot be opened");
@@ -40,18 +40,18 @@ export class RuntimeBrokerSecrets {
   }
 
   /**
-   * Makes a new secret and stores it in the place of the active one, which is kept as `old` says. To be called inside a
-   * transaction that holds the runtime broker's row.
+   * Makes a new secret and stores it in the place of the present one, which proves its holder for `graceMs` more. To be
+   * called inside a transaction that holds the runtime broker's row.
    */
   async replace(
     db: Db,
     runtimeBrokerId: Uuid,
-    old: { readonly status: "deprecated" | "revoked"; readonly keptMs: number },
+    graceMs: number,
   ): Promise<{ readonly key: Buffer; readonly rotatedAt: Date }> {
     const id = this.#random.uuid();
     const key = this.#random.bytes(SECRET_BYTES);
     const secret = this.#box.seal("runtime-broker-secret", id, key);
-    const rotatedAt = await replaceSecret(db, { id, runtimeBrokerId, secret, old });
+    const rotatedAt = await replaceSecret(db, { id, runtimeBrokerId, secret, graceMs });
     return { key, rotatedAt };
   }
 }

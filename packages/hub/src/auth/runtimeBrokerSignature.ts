@@ -64,7 +64,7 @@ export class RuntimeBrokerSignatures {
       headers: signedHeaders(request),
       body: await request.body(),
     };
-    const secrets = await this.#secrets.unexpired(this.#db, runtimeBrokerId);
+    const secrets = await this.#secrets.of(this.#db, runtimeBrokerId);
     const proving = secrets.filter((s) => s.proves);
     if (proving.length === 0) throw refuse("unknown runtime broker");
     const match = proving.find((s) => verifySignature(s.key, signed, signature));

@@ -67,7 +67,7 @@ export const startControlPlane = async (
   );
   const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, base.random), base);
   const registry = new Registry(base, ownership, settings, async (id) =>
-    (await secrets.unexpired(database.db, id)).map((s) => s.key),
+    (await secrets.of(database.db, id)).map((s) => s.key),
   );
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
   const channel = new ControlChannel(base, { registry, ownership, database, signatures, options: settings });
@@ -110,19 +110,15 @@ export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Prom
   const { key } = await transaction(plane.database.db, async (tx) => {
     const createdBy = systemRandom.uuid();
     await insertRuntimeBroker(tx, { id: brokerId, name, slug: name, autoProvide: false, labels: {}, createdBy });
-    return secrets.replace(tx, brokerId, { status: "revoked", keptMs: 0 });
+    return secrets.replace(tx, brokerId, 0);
   });
   return { brokerId, secretKey: key.toString("base64") };
 };
 
 /** A new secret in the place of the present one; standard base64. */
-export const rotateSecret = async (
-  plane: ControlPlane,
-  runtimeBrokerId: string,
-  old: { readonly status: "deprecated" | "revoked"; readonly keptMs: number },
-): Promise<string> => {
+export const rotateSecret = async (plane: ControlPlane, runtimeBrokerId: string, graceMs: number): Promise<string> => {
   const base = { random: systemRandom, log: silentLog() };
   const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, systemRandom), base);
-  const { key } = await transaction(plane.database.db, (tx) => secrets.replace(tx, runtimeBrokerId, old));
+  const { key } = await transaction(plane.database.db, (tx) => secrets.replace(tx, runtimeBrokerId, graceMs));
   return key.toString("base64");
 };

@@ -146,12 +146,17 @@ export class Registry implements Service, ConnectionOwner {
     if (this.#shut === "suspended") this.#shut = undefined;
   }
 
+  /** Takes no new socket from now on; those held stay until `drain`. */
+  stopAccepting(): void {
+    this.#shut = "draining";
+  }
+
   /**
    * Takes no new socket and closes those held in a random order spread over `overMs`, each after what is on its wire has
    * ended (bounded), so that they spread over the other replicas instead of stampeding one.
    */
   async drain(overMs: number): Promise<void> {
-    this.#shut = "draining";
+    this.stopAccepting();
     const waiting = shuffled([...this.#connections.values()], () => this.#base.random.fraction());
     const slices = Math.max(1, Math.ceil(overMs / DRAIN_SLICE_MS));
     const perSlice = Math.max(1, Math.ceil(waiting.length / slices));

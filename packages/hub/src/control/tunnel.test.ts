@@ -297,7 +297,7 @@ test("a frame beyond every limit closes the channel and nothing else", async () 
 test("rotation: requests are signed with the key of the socket, then once with the former, which is kept in mind", async () => {
   const { plane, broker, credentials, connection } = await connected();
   const former = credentials.secretKey;
-  const present = await rotateSecret(plane, credentials.brokerId, { status: "revoked", keptMs: 60_000 });
+  const present = await rotateSecret(plane, credentials.brokerId, 0);
   // Registered anew while it runs: it dials with the new key and verifies with the old one until it restarts.
   await broker.stop();
   const again = new SimulatedRuntimeBroker({
@@ -322,7 +322,7 @@ test("rotation: requests are signed with the key of the socket, then once with t
 test("rotation: during the grace both keys dial, after it only the new one", async () => {
   const { plane, broker, credentials } = await connected();
   await broker.stop();
-  const present = await rotateSecret(plane, credentials.brokerId, { status: "deprecated", keptMs: 60_000 });
+  const present = await rotateSecret(plane, credentials.brokerId, 60_000);
   const dial = async (secretKey: string): Promise<number> => {
     const one = new SimulatedRuntimeBroker({
       hubUrl: plane.url,

@@ -4,50 +4,48 @@ import type { Db } from "../database.ts";
 
 /** How runtime brokers prove who they are: sealed secrets, and join tokens as hashes. */
 
+/**
+ * How long a secret that proves nothing any more is kept, to sign towards a machine that has not noticed: an unmodified
+ * runtime broker verifies with its former secret until it restarts (spec/01 1.5).
+ */
+const keptToSign = sql`interval '7 days'`;
+
 export interface BrokerSecretRow {
   readonly id: Uuid;
   readonly secret: Buffer;
-  /** `deprecated` still proves its holder; `revoked` is kept only to sign towards a machine that has not noticed yet. */
-  readonly status: "active" | "deprecated" | "revoked";
+  /** Whether it proves its holder. */
+  readonly proves: boolean;
 }
 
-/** Every secret of a runtime broker whose time is not over, newest first. */
-export const listUnexpiredSecrets = (db: Db, runtimeBrokerId: Uuid): Promise<readonly BrokerSecretRow[]> =>
-  db
-    .selectFrom("broker_secrets")
-    .select(["id", "secret", "status"])
-    .where("runtime_broker_id", "=", runtimeBrokerId)
-    .where((eb) => eb.or([eb("status", "=", "active"), eb("expires_at", ">", sql<Date>`now()`)]))
-    .orderBy("created", "desc")
-    .orderBy("id")
-    .execute();
+/** The secrets of a runtime broker that prove it, and those that still sign towards it; newest first. */
+export const listSecrets = async (db: Db, runtimeBrokerId: Uuid): Promise<readonly BrokerSecretRow[]> => {
+  const { rows } = await sql<BrokerSecretRow>`
+    select id, secret, status = 'active' or (status = 'deprecated' and expires_at > now()) as proves
+    from broker_secrets
+    where runtime_broker_id = ${runtimeBrokerId} and (status = 'active' or expires_at > now() - ${keptToSign})
+    order by created desc, id`.execute(db);
+  return rows;
+};
 
 export interface SecretReplacement {
   readonly id: Uuid;
   readonly runtimeBrokerId: Uuid;
   readonly secret: Buffer;
-  /** What becomes of the active one, and for how long it is kept. */
-  readonly old: { readonly status: "deprecated" | "revoked"; readonly keptMs: number };
+  /** How long the present one goes on proving its holder, in milliseconds. */
+  readonly graceMs: number;
 }
 
 /**
- * Puts a new active secret in the place of the present one. Those deprecated before follow the present one into
- * revocation, so that at most two prove anything. Inside a transaction that holds the runtime broker's row.
+ * Puts a new active secret in the place of the present one. Any before that one proves nothing from now on, so that at
+ * most two do. Inside a transaction that holds the runtime broker's row. Returns when.
  */
 export const replaceSecret = async (db: Db, r: SecretReplacement): Promise<Date> => {
-  const until = sql<Date>`now() + ${r.old.keptMs} * interval '1 millisecond'`;
-  await db
-    .updateTable("broker_secrets")
-    .set({ status: "revoked" })
-    .where("runtime_broker_id", "=", r.runtimeBrokerId)
-    .where("status", "=", "deprecated")
-    .execute();
-  await db
-    .updateTable("broker_secrets")
-    .set({ status: r.old.status, rotated_at: sql`now()`, expires_at: until })
-    .where("runtime_broker_id", "=", r.runtimeBrokerId)
-    .where("status", "=", "active")
-    .execute();
+  await sql`
+    update broker_secrets set rotated_at = coalesce(rotated_at, now()),
+      expires_at = case status when 'active' then now() + ${r.graceMs} * interval '1 millisecond'
+        else least(expires_at, now()) end,
+      status = case status when 'active' then 'deprecated' else status end
+    where runtime_broker_id = ${r.runtimeBrokerId}`.execute(db);
   const { created } = await db
     .insertInto("broker_secrets")
     .values({ id: r.id, runtime_broker_id: r.runtimeBrokerId, secret: r.secret })
@@ -56,14 +54,11 @@ export const replaceSecret = async (db: Db, r: SecretReplacement): Promise<Date>
   return created;
 };
 
-/** Deletes secrets whose time is over. */
+/** Deletes secrets that neither prove anything nor are kept to sign. */
 export const deleteExpiredSecrets = async (db: Db): Promise<number> => {
-  const result = await db
-    .deleteFrom("broker_secrets")
-    .where("status", "<>", "active")
-    .where("expires_at", "<", sql<Date>`now()`)
-    .executeTakeFirst();
-  return Number(result.numDeletedRows);
+  const result = await sql`
+    delete from broker_secrets where status <> 'active' and expires_at < now() - ${keptToSign}`.execute(db);
+  return Number(result.numAffectedRows ?? 0n);
 };
 
 /** Locks a runtime broker's row until the transaction ends. False when there is none. */

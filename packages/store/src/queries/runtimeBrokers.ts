@@ -1,7 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql, type Updateable } from "kysely";
 import type { Db } from "../database.ts";
-import type { Labels, RuntimeBrokersTable } from "../tables.ts";
+import type { Labels, RuntimeBrokersTable, Visibility } from "../tables.ts";
 import { after, all, type Condition, type Page, type Position } from "./keyset.ts";
 
 /** Runtime brokers as the registry shows them. Who holds their sockets: `affinity.ts`. */
@@ -138,7 +138,10 @@ export const markRuntimeBrokerJoined = async (
 export interface ProvidedProject {
   readonly id: Uuid;
   readonly name: string;
+  readonly slug: string;
   readonly git_remote: string | null;
+  readonly owner_id: Uuid | null;
+  readonly visibility: Visibility;
   readonly local_path: string | null;
   readonly agent_count: number;
 }
@@ -146,23 +149,10 @@ export interface ProvidedProject {
 /** The projects that a runtime broker provides for, with the number of their agents on it. */
 export const listProvidedProjects = async (db: Db, runtimeBrokerId: Uuid): Promise<readonly ProvidedProject[]> => {
   const { rows } = await sql<ProvidedProject>`
-    select p.id, p.name, p.git_remote, v.local_path,
+    select p.id, p.name, p.slug, p.git_remote, p.owner_id, p.visibility, v.local_path,
       (select count(*)::int from agents a
         where a.project_id = p.id and a.runtime_broker_id = v.runtime_broker_id and a.deleted_at is null) as agent_count
     from project_providers v join projects p on p.id = v.project_id
     where v.runtime_broker_id = ${runtimeBrokerId} order by p.name, p.id`.execute(db);
   return rows;
 };
-
-/** The projects that a message plugin may address (spec/01 1.8), at most `limit`. */
-export const listProjectNames = (
-  db: Db,
-  limit: number,
-): Promise<readonly { readonly id: Uuid; readonly name: string; readonly slug: string }[]> =>
-  db
-    .selectFrom("projects")
-    .select(["id", "name", "slug"])
-    .orderBy("created", "desc")
-    .orderBy("id")
-    .limit(limit)
-    .execute();

@@ -1,0 +1,213 @@
+import { createHash } from "node:crypto";
+import { encodeNonce, HubError, parseUuid, type Uuid } from "@rootstock/protocol";
+import type { Random } from "@rootstock/service";
+import {
+  type Db,
+  findRuntimeBroker,
+  findRuntimeBrokerByName,
+  insertRuntimeBroker,
+  isUniqueViolation,
+  lockRuntimeBroker,
+  markRuntimeBrokerJoined,
+  takeJoinToken,
+  transaction,
+  updateRuntimeBroker,
+  upsertJoinToken,
+} from "@rootstock/store";
+import { z } from "zod";
+import type { RuntimeBrokerSecrets, UserPrincipal } from "../auth/index.ts";
+import { some, time } from "../wire/index.ts";
+import { anyone, users, usersAndRuntimeBrokers } from "./access.ts";
+import { flag, labels, MAX_NAME, text } from "./fields.ts";
+import { optionalUuid } from "./lookup.ts";
+import { may } from "./rights.ts";
+import { json, type Route, route } from "./route.ts";
+import { runtimeBrokerOf, runtimeBrokerResource } from "./runtimeBrokerRights.ts";
+import { runtimeBrokerSlug } from "./runtimeBrokers.ts";
+
+/** How a machine becomes a runtime broker: registered by a person, joined by itself, its secret rotated (spec/01 1.2–1.4). */
+
+export interface OnboardingDeps {
+  readonly db: Db;
+  readonly random: Random;
+  readonly secrets: RuntimeBrokerSecrets;
+  /** Called after a commit that touched what the change feed shows. */
+  readonly changed: () => void;
+}
+
+const JOIN_TOKEN_PREFIX = "scion_join_";
+const JOIN_TOKEN_BYTES = 32;
+const JOIN_TOKEN_TTL_SECONDS = 3600;
+const NS_PER_MS = 1_000_000;
+const DEFAULT_GRACE_NS = 300_000 * NS_PER_MS;
+const MAX_GRACE_NS = 7 * 86_400_000 * NS_PER_MS;
+/** A name or id taken between look-up and insert is looked up again. */
+const REGISTER_ATTEMPTS = 3;
+
+const registerBody = z.object({
+  brokerId: text(64),
+  name: z.string().trim().min(1, "name is required").max(MAX_NAME),
+  autoProvide: flag,
+  labels,
+  joinTokenTtlSeconds: z.number().int().min(300).max(86_400).nullish(),
+  preserveSettings: flag,
+});
+
+const joinBody = z.object({
+  brokerId: z.string().min(1, "brokerId is required").max(64),
+  joinToken: z.string().min(1, "joinToken is required").max(256),
+  version: text(128),
+  profiles: z
+    .array(z.looseObject({ name: z.string().max(MAX_NAME) }))
+    .max(256)
+    .nullish(),
+});
+
+const rotateBody = z.object({ gracePeriod: z.number().int().min(0).max(MAX_GRACE_NS).nullish() });
+
+interface Registered {
+  readonly id: Uuid;
+  readonly reregistered: boolean;
+  readonly expiresAt: Date;
+  readonly reissued: boolean;
+}
+
+export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
+  const { db } = deps;
+
+  const register = async (
+    user: UserPrincipal,
+    body: z.output<typeof registerBody>,
+    tokenHash: string,
+  ): Promise<Registered> => {
+    const given = optionalUuid("brokerId", body.brokerId);
+    return transaction(db, async (tx) => {
+      const found = (await findRuntimeBrokerByName(tx, body.name)) ?? (given === undefined ? undefined : await findRuntimeBroker(tx, given));
+      const id = found?.id ?? given ?? deps.random.uuid();
+      if (found) {
+        if (!may(user, "update", runtimeBrokerResource(found)))
+          throw new HubError("forbidden", "a runtime broker with this name or id belongs to somebody else");
+        await lockRuntimeBroker(tx, id);
+        if (!body.preserveSettings)
+          await updateRuntimeBroker(tx, id, {
+            auto_provide: body.autoProvide ?? false,
+            ...(body.labels && { labels: JSON.stringify(body.labels) }),
+          });
+      } else {
+        await insertRuntimeBroker(tx, {
+          id,
+          name: body.name,
+          slug: runtimeBrokerSlug(body.name),
+          autoProvide: body.autoProvide ?? false,
+          labels: body.labels ?? {},
+          createdBy: user.id,
+        });
+      }
+      const ttlMs = (body.joinTokenTtlSeconds ?? JOIN_TOKEN_TTL_SECONDS) * 1000;
+      const { expiresAt, replaced } = await upsertJoinToken(tx, {
+        runtimeBrokerId: id,
+        tokenHash,
+        ttlMs,
+        createdBy: user.id,
+      });
+      return { id, reregistered: found !== undefined, expiresAt, reissued: replaced };
+    });
+  };
+
+  return [
+    route({
+      method: "POST",
+      path: "/api/v1/brokers",
+      access: users,
+      body: registerBody,
+      handler: async (call) => {
+        const { principal } = call;
+        if (principal.kind !== "user") throw new HubError("forbidden", "only users register runtime brokers");
+        const joinToken = JOIN_TOKEN_PREFIX + encodeNonce(deps.random.bytes(JOIN_TOKEN_BYTES));
+        const registered = await repeatOnConflict(() => register(principal, call.body, hashOf(joinToken)));
+        deps.changed();
+        return json(201, {
+          brokerId: registered.id,
+          joinToken,
+          expiresAt: time(registered.expiresAt),
+          ...some("reregistered", registered.reregistered),
+          ...some("reissued", registered.reissued),
+        });
+      },
+    }),
+    route({
+      method: "POST",
+      path: "/api/v1/brokers/join",
+      access: anyone,
+      body: joinBody,
+      handler: async (call) => {
+        const { body } = call;
+        const id = parseUuid(body.brokerId);
+        if (id === undefined)
+          throw new HubError("validation_error", "brokerId must be a UUID", { details: { field: "brokerId" } });
+        const joined = await transaction(db, async (tx) => {
+          await lockRuntimeBroker(tx, id);
+          const token = await takeJoinToken(tx, id, hashOf(body.joinToken));
+          if (token !== "valid") return { token };
+          const { key } = await deps.secrets.replace(tx, id, 0);
+          await markRuntimeBrokerJoined(tx, id, {
+            version: body.version ?? "",
+            profiles: body.profiles?.length ? body.profiles : undefined,
+          });
+          return { token, key };
+        });
+        if (joined.token === "expired") throw new HubError("expired_join_token", "the join token has expired");
+        if (!joined.key) throw new HubError("invalid_join_token", "the join token is not valid");
+        deps.changed();
+        return json(200, { secretKey: joined.key.toString("base64"), hubEndpoint: call.origin, brokerId: id });
+      },
+    }),
+    route({
+      method: "POST",
+      path: "/api/v1/brokers/:brokerId/rotate-secret",
+      access: usersAndRuntimeBrokers,
+      body: rotateBody,
+      handler: async (call) => {
+        const { id } = await runtimeBrokerOf(db, call, "rotate");
+        const graceNs = call.body.gracePeriod ?? DEFAULT_GRACE_NS;
+        const { key, rotatedAt } = await transaction(db, async (tx) => {
+          await lockRuntimeBroker(tx, id);
+          return deps.secrets.replace(tx, id, Math.floor(graceNs / NS_PER_MS));
+        });
+        return json(200, {
+          secretKey: key.toString("base64"),
+          rotatedAt: time(rotatedAt),
+          gracePeriod: goDuration(graceNs),
+        });
+      },
+    }),
+  ];
+};
+
+const hashOf = (token: string): string => createHash("sha256").update(token).digest("base64");
+
+const repeatOnConflict = async <T>(work: () => Promise<T>): Promise<T> => {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (err) {
+      if (attempt >= REGISTER_ATTEMPTS || !isUniqueViolation(err)) throw err;
+    }
+  }
+};
+
+/** A duration as Go writes it: `5m0s`, `1h0m0.5s`, `250ms`, `0s`. */
+export const goDuration = (ns: number): string => {
+  if (ns === 0) return "0s";
+  if (ns < 1_000) return `${ns}ns`;
+  if (ns < NS_PER_MS) return `${ns / 1_000}µs`;
+  if (ns < 1_000 * NS_PER_MS) return `${ns / NS_PER_MS}ms`;
+  const wholeSeconds = Math.floor(ns / (1_000 * NS_PER_MS));
+  const [hours, minutes] = [Math.floor(wholeSeconds / 3600), Math.floor(wholeSeconds / 60) % 60];
+  const fraction = String(ns % (1_000 * NS_PER_MS))
+    .padStart(9, "0")
+    .replace(/0+$/, "");
+  const seconds = `${wholeSeconds % 60}${fraction && `.${fraction}`}s`;
+  if (hours > 0) return `${hours}h${minutes}m${seconds}`;
+  return minutes > 0 ? `${minutes}m${seconds}` : seconds;
+};

@@ -1,0 +1,85 @@
+import {
+  HubError,
+  notFound,
+  parseUuid,
+  type StructuredMessageInput,
+  structuredMessageSchema,
+  type Uuid,
+} from "@rootstock/protocol";
+import { agentBySlug, type Db, listProvidedProjects, providerOf } from "@rootstock/store";
+import { z } from "zod";
+import { authenticated } from "./access.ts";
+import { type Call, json, type Route, route } from "./route.ts";
+
+/**
+ * What the message plugins of runtime brokers call (spec/01 1.8). Both calls reach only into projects that the runtime
+ * broker provides for.
+ */
+
+/** A message that came in through a plugin, for an agent that the runtime broker may address. */
+export interface InboundMessage {
+  readonly runtimeBrokerId: Uuid;
+  readonly projectId: Uuid;
+  readonly agentId: Uuid;
+  readonly message: StructuredMessageInput;
+  /** What the plugin calls itself. */
+  readonly plugin: string | undefined;
+}
+
+export interface PluginDeps {
+  readonly db: Db;
+  /** Commits the message. `delivered`: the runtime broker has acknowledged it already. Undefined: not configured. */
+  readonly acceptMessage: ((message: InboundMessage) => Promise<{ readonly delivered: boolean }>) | undefined;
+}
+
+const MAX_PROJECTS = 500;
+const TOPIC = /^scion\.(?:project|grove)\.([^.]+)\.agent\.([^.]+)\.messages$/;
+
+const inboundBody = z.object({ topic: z.string().max(1024), message: structuredMessageSchema });
+
+export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/broker/projects",
+    access: authenticated,
+    handler: async (call) => {
+      const projects = await listProvidedProjects(deps.db, callerOf(call));
+      return json(200, {
+        projects: projects.slice(0, MAX_PROJECTS).map((p) => ({ id: p.id, name: p.name, slug: p.slug || p.name })),
+      });
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/broker/inbound",
+    access: authenticated,
+    body: inboundBody,
+    handler: async (call) => {
+      const runtimeBrokerId = callerOf(call);
+      const [, project = "", slug = ""] = TOPIC.exec(call.body.topic) ?? [];
+      const projectId = parseUuid(project);
+      if (projectId === undefined)
+        throw new HubError("invalid_request", "the topic must be scion.project.<id>.agent.<slug>.messages", {
+          details: { field: "topic" },
+        });
+      if (!(await providerOf(deps.db, projectId, runtimeBrokerId))) throw notFound("Project");
+      const agent = await agentBySlug(deps.db, projectId, slug);
+      if (!agent || agent.deleted_at) throw notFound("Agent");
+      if (!deps.acceptMessage)
+        throw new HubError("unavailable", "messages through plugins are not configured on this hub");
+      const { delivered } = await deps.acceptMessage({
+        runtimeBrokerId,
+        projectId,
+        agentId: agent.id,
+        message: call.body.message,
+        plugin: call.headers.get("x-scion-plugin-name") ?? undefined,
+      });
+      return delivered ? json(200, { delivered: true, agentId: agent.id }) : new Response(null, { status: 202 });
+    },
+  }),
+];
+
+const callerOf = (call: Call): Uuid => {
+  if (call.principal.kind === "runtimeBroker") return call.principal.id;
+  throw new HubError("broker_auth_failed", "only a runtime broker may call this, with its signature");
+};

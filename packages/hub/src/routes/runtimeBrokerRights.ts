@@ -1,0 +1,42 @@
+import { HubError, notFound, parseUuid } from "@rootstock/protocol";
+import { type Db, findRuntimeBroker, type RuntimeBrokerRow } from "@rootstock/store";
+import type { Action, Principal, Resource } from "../auth/index.ts";
+import { type Capabilities, capabilities } from "../wire/index.ts";
+import { demand, may } from "./rights.ts";
+import type { Call } from "./route.ts";
+
+const ACTIONS = ["read", "update", "delete", "dispatch"] as const;
+
+/** A runtime broker as the access decision knows it. */
+export const runtimeBrokerResource = (r: RuntimeBrokerRow): Resource => ({
+  kind: "runtimeBroker",
+  id: r.id,
+  createdBy: r.created_by,
+  autoProvide: r.auto_provide,
+});
+
+/** What the principal may do with the runtime broker. */
+export const runtimeBrokerCapabilities = (principal: Principal, r: RuntimeBrokerRow): Capabilities =>
+  capabilities(ACTIONS, (action) => may(principal, action, runtimeBrokerResource(r)));
+
+/** The runtime broker of `:brokerId`. Throws 404, or 403 when `action` may not be done. */
+export const runtimeBrokerOf = async (
+  db: Db,
+  call: Pick<Call, "principal" | "params">,
+  action: Action = "read",
+): Promise<RuntimeBrokerRow> => {
+  const id = parseUuid(call.params.brokerId ?? "");
+  const found = id === undefined ? undefined : await findRuntimeBroker(db, id);
+  if (!found) throw notFound("Runtime broker");
+  demand(call.principal, action, runtimeBrokerResource(found));
+  return found;
+};
+
+/** The caller, which must be the runtime broker of `:brokerId` itself. Throws 400 for no UUID, 403 for another's. */
+export const demandSelf = (call: Pick<Call, "principal" | "params">): string => {
+  const id = parseUuid(call.params.brokerId ?? "");
+  if (id === undefined) throw new HubError("invalid_request", "the runtime broker's id must be a UUID");
+  if (call.principal.kind !== "runtimeBroker" || call.principal.id !== id)
+    throw new HubError("forbidden", "a runtime broker speaks for itself only");
+  return id;
+};

@@ -1,0 +1,187 @@
+import { HubError, type Uuid } from "@rootstock/protocol";
+import {
+  countRuntimeBrokers,
+  type Db,
+  deleteRuntimeBroker,
+  isUniqueViolation,
+  listProvidedProjects,
+  listRuntimeBrokers,
+  projectRow,
+  type RuntimeBrokerRow,
+  runtimeBrokerPosition,
+  updateRuntimeBroker,
+} from "@rootstock/store";
+import { z } from "zod";
+import type { Principal } from "../auth/index.ts";
+import { runtimeBrokerJson, some } from "../wire/index.ts";
+import { authenticated, users } from "./access.ts";
+import { labels, MAX_NAME, text } from "./fields.ts";
+import { optionalUuid } from "./lookup.ts";
+import { pageQuery, readPage, totalOf } from "./pages.ts";
+import { may, projectResource } from "./rights.ts";
+import { empty, json, type Route, route } from "./route.ts";
+import { runtimeBrokerCapabilities, runtimeBrokerOf, runtimeBrokerResource } from "./runtimeBrokerRights.ts";
+
+/** The registry of runtime brokers (spec/01 1.6). */
+
+export interface RuntimeBrokerRouteDeps {
+  readonly db: Db;
+  /** Called after a commit that touched what the change feed shows. */
+  readonly changed: () => void;
+  /** Closes the socket of a deleted runtime broker, if it is here; other replicas find out with their next poll. */
+  readonly forget: (runtimeBrokerId: Uuid) => void;
+}
+
+const PLACE = "/api/v1/runtime-brokers";
+const ONE = `${PLACE}/:brokerId`;
+/** The CLI never follows a cursor. */
+const SIZES = { usual: 50, max: 500, first: 1000 };
+/** No project has it: what is listed for it are the runtime brokers that provide for all. */
+const NO_PROJECT = "00000000-0000-0000-0000-000000000000";
+
+const listQuery = z.object({
+  ...pageQuery,
+  status: z.string().optional(),
+  name: z.string().optional(),
+  projectId: z.string().optional(),
+  groveId: z.string().optional(),
+});
+
+const patchBody = z.object({ name: text(MAX_NAME).transform((name) => name?.trim() || undefined), labels });
+
+export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
+  const { db } = deps;
+  const view = (principal: Principal, r: RuntimeBrokerRow & { readonly local_path?: string | null }) =>
+    runtimeBrokerJson(r, {
+      localPath: r.local_path ?? null,
+      capabilities: runtimeBrokerCapabilities(principal, r),
+    });
+
+  return [
+    route({
+      method: "GET",
+      path: PLACE,
+      access: authenticated,
+      query: listQuery,
+      handler: async (call) => {
+        const { status, name } = call.query;
+        const asked = optionalUuid("projectId", call.query.projectId || call.query.groveId);
+        // Where the project lies on those machines is told to whoever may read it.
+        const projectId = asked && ((await mayReadProject(db, call.principal, asked)) ? asked : NO_PROJECT);
+        const filter = { ...(status && { status }), ...(name && { name }), ...(projectId && { projectId }) };
+        const page = await readPage({
+          list: "runtime-brokers",
+          filters: { status, name, projectId: asked },
+          given: call.query,
+          sizes: SIZES,
+          rows: (rows) => listRuntimeBrokers(db, filter, rows),
+          position: (id) => runtimeBrokerPosition(db, id),
+        });
+        return json(200, {
+          brokers: page.rows.map((r) => view(call.principal, r)),
+          ...some("nextCursor", page.nextCursor),
+          totalCount: await totalOf(page, () => countRuntimeBrokers(db, filter)),
+        });
+      },
+    }),
+    route({
+      method: "GET",
+      path: `${PLACE}/connect`,
+      access: authenticated,
+      handler: () => {
+        throw new HubError("invalid_request", "a WebSocket upgrade is expected here");
+      },
+    }),
+    route({
+      method: "GET",
+      path: ONE,
+      access: authenticated,
+      handler: async (call) => json(200, view(call.principal, await runtimeBrokerOf(db, call))),
+    }),
+    route({
+      method: "PATCH",
+      path: ONE,
+      access: users,
+      body: patchBody,
+      handler: async (call) => {
+        const { id } = await runtimeBrokerOf(db, call, "update");
+        const { name } = call.body;
+        await updateRuntimeBroker(db, id, {
+          ...(name !== undefined && { name, slug: runtimeBrokerSlug(name) }),
+          ...(call.body.labels && { labels: JSON.stringify(call.body.labels) }),
+        }).catch((err: unknown) => {
+          if (!isUniqueViolation(err)) throw err;
+          throw new HubError("conflict", "another runtime broker has this name", { details: { field: "name" } });
+        });
+        deps.changed();
+        return json(200, view(call.principal, await runtimeBrokerOf(db, call)));
+      },
+    }),
+    route({
+      method: "DELETE",
+      path: ONE,
+      access: users,
+      handler: async (call) => {
+        const { id } = await runtimeBrokerOf(db, call, "delete");
+        await deleteRuntimeBroker(db, id);
+        deps.changed();
+        deps.forget(id);
+        return empty();
+      },
+    }),
+    route({
+      method: "GET",
+      path: `${ONE}/projects`,
+      access: authenticated,
+      handler: async (call) => {
+        const { principal } = call;
+        const owner = await runtimeBrokerOf(db, call);
+        const all = may(principal, "update", runtimeBrokerResource(owner)) || isSelf(principal, owner.id);
+        const projects = (await listProvidedProjects(db, owner.id)).filter(
+          (p) => all || may(principal, "read", projectResource(p)),
+        );
+        return json(200, {
+          projects: projects.map((p) => ({
+            projectId: p.id,
+            projectName: p.name,
+            ...some("gitRemote", p.git_remote),
+            agentCount: p.agent_count,
+            ...some("localPath", p.local_path),
+          })),
+        });
+      },
+    }),
+    ...["env", "secrets"].flatMap((part) =>
+      [`${ONE}/${part}`, `${ONE}/${part}/*`].flatMap((path) =>
+        (["GET", "PUT", "POST", "PATCH", "DELETE"] as const).map((method) =>
+          route({
+            method,
+            path,
+            access: authenticated,
+            handler: () => {
+              throw new HubError(
+                "not_implemented",
+                "stored environment values and secrets are not configured on this hub",
+              );
+            },
+          }),
+        ),
+      ),
+    ),
+  ];
+};
+
+const isSelf = (principal: Principal, id: Uuid): boolean => principal.kind === "runtimeBroker" && principal.id === id;
+
+const mayReadProject = async (db: Db, principal: Principal, projectId: Uuid): Promise<boolean> => {
+  const project = await projectRow(db, projectId);
+  if (!project) return false;
+  return may(principal, "read", projectResource(project, principal.kind === "runtimeBroker" ? [principal.id] : []));
+};
+
+/** Lower case, spaces as `-`, nothing but `a-z0-9-` (spec/01 1.2). May be empty. */
+export const runtimeBrokerSlug = (name: string): string =>
+  name
+    .toLowerCase()
+    .replaceAll(" ", "-")
+    .replace(/[^a-z0-9-]/g, "");
