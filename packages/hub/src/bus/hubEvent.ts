@@ -12,6 +12,8 @@ export interface HubEvent {
   readonly entityId: Uuid;
   readonly projectId?: Uuid;
   readonly agentId?: Uuid;
+  /** Who owns what it is about. */
+  readonly ownerId?: Uuid;
   /** Who sent it and to whom, for messages: people and agents. */
   readonly parties?: readonly Uuid[];
   /** Where it stands in the feed: the change it comes from, its transaction, and which of the change's events it is. */

@@ -50,6 +50,7 @@ export const project = async (db: Db, rows: readonly ChangeRow[]): Promise<HubEv
         entityId: row.entityId,
         ...projectOf(draft.projectId ?? row.projectId),
         ...(row.agentId && { agentId: row.agentId }),
+        ...(row.ownerId && row.entity !== "message" && { ownerId: row.ownerId }),
         ...(draft.parties && { parties: draft.parties }),
         origin: {
           changeId: row.id,

@@ -3,6 +3,7 @@ import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { ChangeLogTable, RuntimeBrokerStatus } from "../tables.ts";
 import { transaction } from "../tx.ts";
+import { type ReadScope, readableAgent, readableProject } from "./readScope.ts";
 
 /**
  * The change log (spec/07 part B). A reader's position is a snapshot, as text: it reads what is visible now and was not
@@ -18,6 +19,8 @@ export interface ChangeRow {
   readonly op: ChangeLogTable["op"];
   readonly projectId: Uuid | null;
   readonly agentId: Uuid | null;
+  /** The owner of what changed, or the person a message is to. */
+  readonly ownerId: Uuid | null;
   readonly changed: readonly string[];
   readonly payload: Readonly<Record<string, unknown>>;
   /** Milliseconds between the write and this read, by the database's clock. */
@@ -77,7 +80,7 @@ export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> =
     select f.epoch, pg_current_snapshot()::text as now, f.pruned_tx >= pg_snapshot_xmin(${seen}) as pruned,
         greatest(pg_snapshot_xmax(${seen}), pg_snapshot_xmax(${target})) > pg_snapshot_xmax(pg_current_snapshot()) as future,
         p.id, p.tx::text as tx, p.entity, p.entity_id as "entityId", p.op, p.project_id as "projectId",
-        p.agent_id as "agentId", p.changed, p.payload,
+        p.agent_id as "agentId", p.owner_user_id as "ownerId", p.changed, p.payload,
         (extract(epoch from clock_timestamp() - p.at) * 1000)::float8 as "ageMs"
       from feed_meta f left join page p on true order by p.id`.execute(db);
   const [first] = rows;
@@ -222,4 +225,18 @@ export const messageFacts = async (db: Db, ids: readonly Uuid[]): Promise<Messag
         recipient_id as "recipientId", msg, type, urgent, broadcasted, state is not null as "toAgent", error, created
       from messages where id = any(${[...ids]}::uuid[])`.execute(db);
   return rows;
+};
+
+/** Everything that a caller may read at this moment, for decisions about events, which come too fast for one query each. */
+export const readableIds = async (
+  db: Db,
+  scope: ReadScope,
+): Promise<{ readonly projects: ReadonlySet<Uuid>; readonly agents: ReadonlySet<Uuid> }> => {
+  const { rows } = await sql<{ id: Uuid; kind: string }>`
+    select id, 'project' as kind from projects where ${readableProject(scope)}
+    union all
+    select agents.id, 'agent' from agents join projects on projects.id = agents.project_id
+     where ${readableAgent(scope)}`.execute(db);
+  const ids = (kind: string) => new Set(rows.filter((r) => r.kind === kind).map((r) => r.id));
+  return { projects: ids("project"), agents: ids("agent") };
 };

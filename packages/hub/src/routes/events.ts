@@ -1,0 +1,95 @@
+import { HubError, type Uuid } from "@rootstock/protocol";
+import { type Db, readableIds } from "@rootstock/store";
+import { z } from "zod";
+import type { Principal } from "../auth/index.ts";
+import { type HubEvent, isPattern } from "../bus/index.ts";
+import { agentMessageStream, type SseHub, sseResponse } from "../sse/index.ts";
+import { users, usersAndAgents } from "./access.ts";
+import { agentOf } from "./lookup.ts";
+import { readScope } from "./rights.ts";
+import { type Call, type Route, route } from "./route.ts";
+
+export interface EventRouteDeps {
+  readonly db: Db;
+  readonly sse: SseHub;
+}
+
+const MAX_PATTERNS = 64;
+
+/** Where to go on. The header wins: a browser repeats the query of its first connection with every later one. */
+const position = { lastEventId: z.string().optional(), after: z.string().optional() };
+
+/** Live events (spec/02 7.3, 4.3), resumable (spec/07 B.6). */
+export const eventRoutes = (deps: EventRouteDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/events",
+    access: usersAndAgents,
+    repeated: ["sub"],
+    query: z.object({ sub: z.array(z.string()), ...position }),
+    handler: async (call) => {
+      const patterns = call.query.sub;
+      if (patterns.length === 0) return refused("at least one sub parameter is required");
+      if (patterns.length > MAX_PATTERNS) return refused(`at most ${MAX_PATTERNS} sub parameters are allowed`);
+      const bad = patterns.find((pattern) => !isPattern(pattern));
+      if (bad !== undefined)
+        return refused(`invalid sub ${JSON.stringify(bad.slice(0, 256))}: tokens of A-Z a-z 0-9 _ -, * alone, > last`);
+      return sseResponse(deps.sse, {
+        patterns,
+        allow: await listener(deps.db, call.principal),
+        lastEventId: lastEventId(call),
+        signal: call.signal,
+      });
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/agents/:agentId/messages/stream",
+    access: users,
+    query: z.object(position),
+    handler: async (call) => {
+      if (call.principal.kind !== "user") throw new HubError("forbidden", "only users have messages");
+      const agent = await agentOf(deps.db, call);
+      return sseResponse(deps.sse, {
+        ...agentMessageStream({ agentId: agent.id, userId: call.principal.id }),
+        lastEventId: lastEventId(call),
+        signal: call.signal,
+      });
+    },
+  }),
+];
+
+const lastEventId = (call: Call<{ readonly lastEventId?: string | undefined; readonly after?: string | undefined }>) =>
+  call.headers.get("last-event-id") || call.query.lastEventId || call.query.after;
+
+/** The clients expect plain text here (spec/02 7.3). */
+const refused = (reason: string): Response =>
+  new Response(`${reason}\n`, { status: 400, headers: { "content-type": "text/plain; charset=utf-8" } });
+
+/**
+ * What a principal hears: admins everything; others no messages but those from or to them. An agent hears of its own
+ * project; a person of what is theirs and of what they could read when the stream began.
+ */
+const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent) => boolean> => {
+  if (principal.kind === "user" && principal.role === "admin") return () => true;
+  if (principal.kind !== "user" && principal.kind !== "agent") return () => false;
+  const isParty = (event: HubEvent): boolean => event.parties?.includes(principal.id) === true;
+  if (principal.kind === "agent")
+    return (event) => (event.entity === "message" ? isParty(event) : event.projectId === principal.projectId);
+  const { projects, agents } = await readableIds(db, readScope(principal));
+  const readable = (ids: ReadonlySet<Uuid>, id: Uuid | undefined): boolean => id !== undefined && ids.has(id);
+  return (event) => {
+    switch (event.entity) {
+      case "message":
+        return isParty(event);
+      case "agent":
+        return event.ownerId === principal.id || readable(agents, event.agentId);
+      case "project":
+        return event.ownerId === principal.id || readable(projects, event.entityId);
+      case "provider":
+        return readable(projects, event.projectId);
+      case "runtime_broker":
+        return event.projectId === undefined || readable(projects, event.projectId);
+    }
+  };
+};
