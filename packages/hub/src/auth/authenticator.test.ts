@@ -1,0 +1,185 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { HubError, signatureHeaders } from "@rootstock/protocol";
+import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { Database, insertRuntimeBroker, transaction } from "@rootstock/store";
+import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import {
+  AgentTokens,
+  Authenticator,
+  type Credentials,
+  DEVELOPMENT_USER,
+  ReplicaTokens,
+  RuntimeBrokerSecrets,
+  RuntimeBrokerSignatures,
+  SecretBox,
+} from "./index.ts";
+
+const secret = "a shared secret of at least 32 bytes";
+const developmentToken = `scion_dev_${"ab".repeat(32)}`;
+const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const [instanceId, project, runtimeBrokerId] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
+const agentTokens = new AgentTokens(secret, base);
+let test_: TestDatabase;
+let database: Database;
+let authenticator: Authenticator;
+let key: Buffer;
+
+beforeAll(async () => {
+  test_ = await createTestDatabase();
+  database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", log: base.log });
+  const secrets = new RuntimeBrokerSecrets(new SecretBox(secret, systemRandom), base);
+  authenticator = new Authenticator({
+    db: database.db,
+    agentTokens,
+    replicaTokens: new ReplicaTokens(secret, instanceId, base),
+    signatures: new RuntimeBrokerSignatures(database.db, secrets, systemClock),
+    developmentToken,
+    scrapeToken: "collector",
+  });
+  await Promise.all([authenticator.start(), authenticator.start()]);
+  await test_.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
+  key = await transaction(database.db, async (tx) => {
+    const row = { id: runtimeBrokerId, name: "m", slug: "m", autoProvide: false, labels: {}, createdBy: project };
+    await insertRuntimeBroker(tx, row);
+    return (await secrets.replace(tx, runtimeBrokerId, 0)).key;
+  });
+});
+
+afterAll(async () => {
+  await database.stop();
+  await test_.drop();
+});
+
+const request = (headers: Readonly<Record<string, string>>): Credentials => ({
+  method: "GET",
+  path: "/api/v1/agents",
+  query: "",
+  headers: new Headers(headers),
+  body: async () => new Uint8Array(0),
+});
+const who = (headers: Readonly<Record<string, string>>) => authenticator.authenticate(request(headers));
+/** What a refusal says. */
+const refusal = async (headers: Readonly<Record<string, string>>): Promise<string> => {
+  try {
+    return `accepted as ${(await who(headers)).kind}`;
+  } catch (err) {
+    if (!(err instanceof HubError)) throw err;
+    return `${err.status} ${err.code}: ${err.message}`;
+  }
+};
+const signed = (): Record<string, string> =>
+  signatureHeaders({
+    brokerId: runtimeBrokerId,
+    secret: key,
+    method: "GET",
+    path: "/api/v1/agents",
+    query: "",
+    body: new Uint8Array(0),
+    now: systemClock.now(),
+    nonce: systemRandom.bytes(16),
+  });
+const agentToken = async (slug: string, claims: { tokenVersion?: number; projectId?: string } = {}) => {
+  const agentId = systemRandom.uuid();
+  await test_.query("insert into agents (id, project_id, slug, name) values ($1, $2, $3, $3)", [
+    agentId,
+    project,
+    slug,
+  ]);
+  const { token } = await agentTokens.issue({
+    agentId,
+    projectId: project,
+    scopes: ["agent:status:update"],
+    ancestry: [DEVELOPMENT_USER.id],
+    tokenVersion: 1,
+    ...claims,
+  });
+  return { agentId, token };
+};
+
+test("without credentials it is nobody", async () => {
+  expect(await who({})).toEqual({ kind: "nobody" });
+  expect(await who({ authorization: "Basic abc" })).toEqual({ kind: "nobody" });
+  expect(await who({ authorization: "Bearer " })).toEqual({ kind: "nobody" });
+});
+
+test("the development token is the development user, whatever the scheme's case, and has a row", async () => {
+  expect(await who({ authorization: `bEaReR ${developmentToken}` })).toEqual(DEVELOPMENT_USER);
+  expect(await test_.query("select email, role from users")).toEqual([{ email: "dev@localhost", role: "admin" }]);
+});
+
+test("an agent's token, in its own header or as a bearer", async () => {
+  const { agentId, token } = await agentToken("a1");
+  const agent = {
+    kind: "agent",
+    id: agentId,
+    projectId: project,
+    scopes: ["agent:status:update"],
+    ancestry: [DEVELOPMENT_USER.id],
+  };
+  expect(await who({ "x-scion-agent-token": token })).toEqual(agent);
+  expect(await who({ authorization: `Bearer ${token}` })).toEqual(agent);
+});
+
+test("an agent's token beats a signature, which beats a bearer; a foreign Authorization is not looked at", async () => {
+  const { token } = await agentToken("a2");
+  const foreign = { authorization: "Bearer ya29.google" };
+  expect((await who({ "x-scion-agent-token": token, ...foreign, ...signed() })).kind).toBe("agent");
+  expect(await who({ ...signed(), ...foreign })).toEqual({ kind: "runtimeBroker", id: runtimeBrokerId });
+  expect((await who({ ...signed(), authorization: `Bearer ${developmentToken}` })).kind).toBe("runtimeBroker");
+});
+
+test("a replica and a collector", async () => {
+  const from = systemRandom.uuid();
+  const token = await new ReplicaTokens(secret, from, base).issue(instanceId);
+  expect(await who({ "x-rootstock-replica-token": token })).toEqual({ kind: "replica", instanceId: from });
+  expect(await who({ authorization: "Bearer collector" })).toEqual({ kind: "scraper" });
+});
+
+test.each<[string, Record<string, string>, string]>([
+  ["an agent header", { "x-scion-agent-token": "x" }, "401 unauthorized: invalid agent token: malformed token"],
+  [
+    "an agent header beside a good bearer",
+    { "x-scion-agent-token": "x", authorization: `Bearer ${developmentToken}` },
+    "401 unauthorized: invalid agent token: malformed token",
+  ],
+  ["a bearer of no known shape", { authorization: "Bearer x" }, "401 unauthorized: unrecognized token format"],
+  ["a JWT of nobody", { authorization: "Bearer a.b.c" }, "401 unauthorized: invalid access token: malformed token"],
+  ["an access token", { authorization: "Bearer scion_pat_x" }, "401 unauthorized: invalid access token"],
+  ["a development token", { authorization: "Bearer scion_dev_x" }, "401 unauthorized: invalid development token"],
+  ["a replica token", { "x-rootstock-replica-token": "x" }, "401 unauthorized: invalid replica token: malformed token"],
+  [
+    "a signature",
+    { "x-scion-broker-id": "11111111-2222-4333-8444-555555555555" },
+    "401 broker_auth_failed: missing X-Scion-Timestamp header",
+  ],
+])("%s that proves nothing is refused", async (_, headers, expected) => {
+  expect(await refusal(headers)).toBe(expected);
+});
+
+test("where development login is off, its token is refused", async () => {
+  const off = new Authenticator({
+    db: database.db,
+    agentTokens,
+    replicaTokens: new ReplicaTokens(secret, instanceId, base),
+    signatures: { verify: () => Promise.reject(new Error("not asked")) } as unknown as RuntimeBrokerSignatures,
+    developmentToken: undefined,
+    scrapeToken: undefined,
+  });
+  await expect(off.authenticate(request({ authorization: `Bearer ${developmentToken}` }))).rejects.toThrow(
+    "development authentication is not enabled",
+  );
+});
+
+test("a good token of a deleted, unknown, moved or renewed agent proves nothing", async () => {
+  const reason = async (token: string) => refusal({ "x-scion-agent-token": token });
+  const deleted = await agentToken("a3");
+  await test_.query("update agents set deleted_at = now() where id = $1", [deleted.agentId]);
+  expect(await reason(deleted.token)).toBe("401 unauthorized: invalid agent token: agent deleted");
+  await test_.query("delete from agents where id = $1", [deleted.agentId]);
+  expect(await reason(deleted.token)).toBe("401 unauthorized: invalid agent token: agent deleted");
+  const moved = await agentToken("a4", { projectId: systemRandom.uuid() });
+  expect(await reason(moved.token)).toBe("401 unauthorized: invalid agent token: agent belongs to another project");
+  const renewed = await agentToken("a5");
+  await test_.query("update agents set token_version = 2 where id = $1", [renewed.agentId]);
+  expect(await reason(renewed.token)).toBe("401 unauthorized: invalid agent token: token revoked");
+});
