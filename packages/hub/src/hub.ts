@@ -10,7 +10,7 @@ import {
   schemaVersion,
   targetsOfProject,
 } from "@rootstock/store";
-import { type ActionDeps, deleteAgent, Idempotency } from "./actions/index.ts";
+import { type ActionDeps, deleteAgent, finishers, Idempotency } from "./actions/index.ts";
 import {
   AgentTokens,
   Authenticator,
@@ -36,7 +36,8 @@ import {
 import { createApp, HttpServer } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
 import { Membership } from "./replicas/index.ts";
-import { hubRoutes } from "./routes/index.ts";
+import { hubRoutes, toReply } from "./routes/index.ts";
+import { SseHub } from "./sse/index.ts";
 import { Relay } from "./streams/index.ts";
 import { VERSION } from "./version.ts";
 
@@ -57,6 +58,7 @@ export class Hub implements Service {
   readonly #membership: Membership;
   readonly #registry: Registry;
   readonly #executor: Executor;
+  readonly #sse: SseHub;
   readonly #stages: readonly (readonly Service[])[];
   #serving = false;
   #knownSchema = 0;
@@ -123,6 +125,7 @@ export class Hub implements Service {
       options: CONTROL_DEFAULTS,
     });
     const heartbeats = new HeartbeatIntake(own, database, signaller);
+    const sse = new SseHub(own, { database, bus: eventBus });
 
     const locks = new AgentLocks();
     const mintAgentToken = agentTokenMinter(agentTokens, { development: config.developmentToken !== undefined });
@@ -151,17 +154,17 @@ export class Hub implements Service {
       database,
       dispatcher,
       courier,
-      idempotency: new Idempotency(own, { database, box }),
+      idempotency: new Idempotency(own, { database, box, finishers: () => finishing }),
       box,
       changed,
       softDeleteSeconds: config.softDeleteSeconds,
     };
+    const finishing = finishers(actions);
 
     const app = createApp(own, {
       routes: hubRoutes({
         ...own,
         db,
-        database,
         actions,
         changed,
         relay,
@@ -169,8 +172,8 @@ export class Hub implements Service {
         agentTokens,
         secrets,
         heartbeats,
+        sse,
         forget: (id) => registry.forget(id),
-        acceptMessage: undefined,
         metrics: this.metrics,
         version: VERSION,
         statistics: () => hubStatistics(db),
@@ -181,13 +184,17 @@ export class Hub implements Service {
         signals: () => listener.state(),
         coordination: () => ({ held: coordination.held(), pooled: coordination.pooled() }),
         draining: () => membership.draining(),
-        wake: (ids) => {
-          reconciler.wake(ids);
-          commandBus.wake(ids);
+        wake: (id) => {
+          reconciler.wake([id]);
+          if (!registry.get(id)) commandBus.wake([id]);
         },
         deleteAgents: (projectId) => this.#deleteAgents(actions, projectId),
       }),
       authenticate: (credentials) => authenticator.authenticate(credentials),
+      repeat: async (call) => {
+        const answer = await actions.idempotency.repeat(call);
+        return answer && toReply(answer);
+      },
       publicUrl: config.publicUrl,
       trustsPeer: (address) => config.trustedProxies.includes(address.replace(/^::ffff:/, "")),
       metrics: this.metrics,
@@ -204,6 +211,7 @@ export class Hub implements Service {
     this.#membership = membership;
     this.#registry = registry;
     this.#executor = executor;
+    this.#sse = sse;
 
     commandBus.onLookAtEverything(() => void registry.poll());
     membership.onSuspended(() => registry.suspend());
@@ -224,7 +232,7 @@ export class Hub implements Service {
       [listener, coordination],
       [authenticator, membership],
       [eventBus, commandBus],
-      [registry, heartbeats],
+      [registry, heartbeats, sse],
       [dispatcher, courier, reconciler],
     ];
   }
@@ -278,6 +286,8 @@ export class Hub implements Service {
     await this.#membership.drain();
     await clock.sleep(this.#config.drainSeconds * 1000);
     await this.#registry.drain(RELEASE_SOCKETS_OVER_MS);
+    // Streams never end by themselves: what listens is told to come back, elsewhere.
+    await this.#sse.stop();
     await this.#closeHttp();
     this.#executor.stop();
     await stopStages(this.#stages);

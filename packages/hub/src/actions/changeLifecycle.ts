@@ -2,7 +2,7 @@ import { HubError, notFound, type Phase } from "@rootstock/protocol";
 import { type DispatchOp, type DispatchTarget, isUniqueViolation, recordHalted, restoreAgent } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
 import { agentJson } from "../wire/index.ts";
-import { type ActionCall, type ActionDeps, agentNow, carryOut, throwUnlessDone } from "./deps.ts";
+import { type ActionCall, type ActionDeps, agentNow, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
 /** The verbs on an existing agent (spec/02 2.8). */
@@ -47,25 +47,29 @@ export const changeLifecycle = async (
     ...(!halts && { hubEndpoint: call.origin }),
   };
   const createdBy = principalId(call.principal);
-  return carryOut(deps, call, {
-    prepare: async () => ({
-      id: deps.base.random.uuid(),
-      op,
-      agentId: agent.id,
-      agentSlug: agent.slug,
-      projectId: agent.project_id,
-      runtimeBrokerId: runtimeBroker.id,
-      args,
-      ...(createdBy && { createdBy }),
-    }),
-    answer: async (_intent, outcome) => {
-      throwUnlessDone(outcome);
-      const now = agentJson(await agentNow(deps, agent.id));
-      if (outcome.kind !== "unfinished") return { status: 200, body: now };
-      const warnings = [`the ${verb} is still under way; it goes on without this call`];
-      return { status: halts ? 202 : 200, body: { ...now, warnings } };
-    },
-  });
+  return carryOut(deps, call, VERB, async () => ({
+    id: deps.base.random.uuid(),
+    op,
+    agentId: agent.id,
+    agentSlug: agent.slug,
+    projectId: agent.project_id,
+    runtimeBrokerId: runtimeBroker.id,
+    args,
+    ...(createdBy && { createdBy }),
+  }));
+};
+
+/** How the end of a verb is told. */
+export const VERB: LifecycleKind = {
+  name: "verb",
+  answer: async (deps, intent, outcome) => {
+    throwUnlessDone(outcome);
+    const now = agentJson(await agentNow(deps, intent.agentId));
+    if (outcome.kind !== "unfinished") return { status: 200, body: now };
+    const warnings = [`the ${intent.op} is still under way; it goes on without this call`];
+    const halts = intent.op === "stop" || intent.op === "suspend";
+    return { status: halts ? 202 : 200, body: { ...now, warnings } };
+  },
 };
 
 /** An agent without a runtime broker has no container: only its record changes. */

@@ -13,11 +13,19 @@ import {
   targetBySlug,
 } from "@rootstock/store";
 import { type AgentPrincipal, decide, type UserPrincipal } from "../auth/index.ts";
-import type { Intent, Outcome } from "../dispatch/index.ts";
+import type { Intent } from "../dispatch/index.ts";
 import { agentJson } from "../wire/index.ts";
 import { type CreateAgentRequest, configOf, templateOf } from "./agentConfig.ts";
 import { chooseRuntimeBroker } from "./chooseRuntimeBroker.ts";
-import { type ActionCall, type ActionDeps, agentNow, carryOut, targetResource, throwUnlessDone } from "./deps.ts";
+import {
+  type ActionCall,
+  type ActionDeps,
+  agentNow,
+  carryOut,
+  type LifecycleKind,
+  targetResource,
+  throwUnlessDone,
+} from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
 /** Users start agents, and agents start agents of their own project. */
@@ -91,10 +99,7 @@ export const createAgent = async (
   };
 
   try {
-    return await carryOut(deps, call, {
-      prepare,
-      answer: (intent, outcome) => answerOf(deps, intent, outcome),
-    });
+    return await carryOut(deps, call, CREATE, prepare);
   } catch (err) {
     // Two creates of one name at once: the other one won.
     if (isUniqueViolation(err, "agents_slug")) throw taken(slug);
@@ -190,17 +195,21 @@ const subscribe = async (deps: ActionDeps, tx: Db, creator: Creator, agentId: Uu
   });
 };
 
-const answerOf = async (deps: ActionDeps, intent: Intent, outcome: Outcome): Promise<Answer> => {
-  throwUnlessDone(outcome);
-  const agent = agentJson(await agentNow(deps, intent.agentId));
-  const result = outcome.kind === "done" ? outcome.result : {};
-  if (result.envGather) return { status: 202, body: { agent, envGather: result.envGather } };
-  const warnings = [
-    ...(typeof result.warning === "string" ? [result.warning] : []),
-    ...(outcome.kind === "unfinished" ? ["the start is still under way; it goes on without this call"] : []),
-  ];
-  return {
-    status: intent.op === "create" ? 201 : 200,
-    body: { agent, ...(warnings.length > 0 && { warnings }) },
-  };
+/** How the end of a create is told. */
+export const CREATE: LifecycleKind = {
+  name: "create",
+  answer: async (deps, intent, outcome) => {
+    throwUnlessDone(outcome);
+    const agent = agentJson(await agentNow(deps, intent.agentId));
+    const result = outcome.kind === "done" ? outcome.result : {};
+    if (result.envGather) return { status: 202, body: { agent, envGather: result.envGather } };
+    const warnings = [
+      ...(typeof result.warning === "string" ? [result.warning] : []),
+      ...(outcome.kind === "unfinished" ? ["the start is still under way; it goes on without this call"] : []),
+    ];
+    return {
+      status: intent.op === "create" ? 201 : 200,
+      body: { agent, ...(warnings.length > 0 && { warnings }) },
+    };
+  },
 };

@@ -2,7 +2,7 @@ import type { DispatchTarget } from "@rootstock/store";
 import { deleteAgentRow, failUndeliveredOfAgent, softDeleteAgent, transaction } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
 import { reachability } from "../dispatch/index.ts";
-import { type ActionCall, type ActionDeps, carryOut, throwUnlessDone } from "./deps.ts";
+import { type ActionCall, type ActionDeps, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
 export interface DeleteOptions {
@@ -38,24 +38,25 @@ export const deleteAgent = async (
   }
   const runtimeBroker = deps.dispatcher.requireReachable(target);
   const createdBy = principalId(call.principal);
-  return carryOut(deps, call, {
-    prepare: async () => ({
-      id: deps.base.random.uuid(),
-      op: "delete",
-      agentId: agent.id,
-      agentSlug: agent.slug,
-      projectId: agent.project_id,
-      runtimeBrokerId: runtimeBroker.id,
-      args: { ...options, softDelete, ...(softDelete && { deletedAt: deletedAt.toISOString() }) },
-      ...(createdBy && { createdBy }),
-    }),
-    answer: async (intent, outcome) => {
-      throwUnlessDone(outcome);
-      if (outcome.kind !== "unfinished") return { status: 204, body: null };
-      return {
-        status: 202,
-        body: { agentId: agent.id, deletion: { state: "deleting", soft: softDelete, claim: intent.id } },
-      };
-    },
-  });
+  return carryOut(deps, call, DELETE, async () => ({
+    id: deps.base.random.uuid(),
+    op: "delete",
+    agentId: agent.id,
+    agentSlug: agent.slug,
+    projectId: agent.project_id,
+    runtimeBrokerId: runtimeBroker.id,
+    args: { ...options, softDelete, ...(softDelete && { deletedAt: deletedAt.toISOString() }) },
+    ...(createdBy && { createdBy }),
+  }));
+};
+
+/** How the end of a delete is told. */
+export const DELETE: LifecycleKind = {
+  name: "delete",
+  answer: async (_deps, intent, outcome) => {
+    throwUnlessDone(outcome);
+    if (outcome.kind !== "unfinished") return { status: 204, body: null };
+    const deletion = { state: "deleting", soft: intent.args.softDelete === true, claim: intent.id };
+    return { status: 202, body: { agentId: intent.agentId, deletion } };
+  },
 };

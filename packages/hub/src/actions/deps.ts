@@ -5,7 +5,7 @@ import { type AgentView, agentById, type Database, type Db, type DispatchTarget,
 import { z } from "zod";
 import type { Resource, SecretBox } from "../auth/index.ts";
 import type { Courier, Dispatcher, Intent, Outcome } from "../dispatch/index.ts";
-import type { Answer, Idempotency, KeyedCall } from "./idempotency.ts";
+import { type Answer, type Finisher, finisher, type Idempotency, type KeyedCall } from "./idempotency.ts";
 
 /** What the actions work with. */
 export interface ActionDeps {
@@ -63,30 +63,37 @@ export const intentSchema: z.ZodType<Intent> = z.object({
 export const carryOut = async (
   deps: ActionDeps,
   call: KeyedCall,
-  work: {
-    readonly prepare: (tx: Db) => Promise<Intent>;
-    readonly answer: (intent: Intent, outcome: Outcome) => Promise<Answer>;
-  },
+  kind: LifecycleKind,
+  prepare: (tx: Db) => Promise<Intent>,
 ): Promise<Answer> => {
   const { dispatcher, idempotency, database } = deps;
   if (!idempotency.isKeyed(call)) {
-    const intent = await transaction(database.db, work.prepare);
-    return work.answer(intent, await dispatcher.run(intent));
+    const intent = await transaction(database.db, prepare);
+    return kind.answer(deps, intent, await dispatcher.run(intent));
   }
   return idempotency.run(call, {
-    operation: intentSchema,
+    kind: kind.name,
     begin: async (tx) => {
-      const intent = await work.prepare(tx);
+      const intent = await prepare(tx);
       await dispatcher.begin(tx, intent);
       return intent;
     },
     begun: (intent) => dispatcher.begun(intent),
-    finish: async (intent, repeated) => {
-      const outcome = await dispatcher.finish(intent);
-      return repeated && outcome.kind === "unfinished" ? undefined : work.answer(intent, outcome);
-    },
   });
 };
+
+/** A kind of lifecycle call: how its end is told, from the intent alone. */
+export interface LifecycleKind {
+  readonly name: string;
+  readonly answer: (deps: ActionDeps, intent: Intent, outcome: Outcome) => Promise<Answer>;
+}
+
+/** Finishes keyed lifecycle calls of a kind. */
+export const lifecycleFinisher = (deps: ActionDeps, kind: LifecycleKind): Finisher =>
+  finisher(intentSchema, async (intent, repeated) => {
+    const outcome = await deps.dispatcher.finish(intent);
+    return repeated && outcome.kind === "unfinished" ? undefined : kind.answer(deps, intent, outcome);
+  });
 
 /** Throws what a caller is told of an operation that did not succeed; returns when it did or is still under way. */
 export const throwUnlessDone = (outcome: Outcome): void => {

@@ -38,23 +38,33 @@ export interface KeyedCall {
   readonly rawBody: Buffer;
 }
 
-/** How a keyed call is carried out in two steps. */
+/** The first half of a keyed call: what only its first caller does. */
 export interface KeyedWork<Op> {
-  readonly operation: z.ZodType<Op>;
+  /** Which finisher makes the answer. */
+  readonly kind: string;
   /** Commits the call's effects; what it returns is kept beside the key, and is no secret. */
   readonly begin: (tx: Db) => Promise<Op>;
   /** After the commit. */
   readonly begun: (op: Op) => void;
-  /**
-   * Waits for the end and makes the answer. `repeated` callers get undefined while there is none yet; the first one
-   * always gets an answer.
-   */
-  readonly finish: (op: Op, repeated: boolean) => Promise<Answer | undefined>;
 }
+
+/**
+ * The second half: waits for the end of an operation and makes its answer, on any replica, from what was kept beside the
+ * key alone. `repeated` callers get undefined while there is no end yet; the first one always gets an answer.
+ */
+export type Finisher = (op: unknown, repeated: boolean) => Promise<Answer | undefined>;
+
+/** A finisher for operations of this shape. */
+export const finisher =
+  <Op>(shape: z.ZodType<Op>, finish: (op: Op, repeated: boolean) => Promise<Answer | undefined>): Finisher =>
+  (op, repeated) =>
+    finish(shape.parse(op), repeated);
 
 export interface IdempotencyDeps {
   readonly database: Database;
   readonly box: SecretBox;
+  /** By kind. Asked for at the call: the finishers themselves work with what this belongs to. */
+  readonly finishers: () => Readonly<Record<string, Finisher>>;
 }
 
 const KEY = /^[\x21-\x7e]{1,255}$/;
@@ -82,22 +92,36 @@ export class Idempotency {
     return keyOf(call) !== undefined;
   }
 
-  /** Carries out a keyed call, or what is left of it. The call must be keyed. */
+  /**
+   * The answer of a call that repeats another: to be asked before anything else is looked at, because what the first one
+   * did may stand in the way of a second. Undefined when the call carries no key, or a new one.
+   */
+  async repeat(call: KeyedCall): Promise<Answer | undefined> {
+    const key = keyOf(call);
+    if (!key) return undefined;
+    const row = await getIdempotencyKey(this.#deps.database.db, key);
+    if (!row || row.expires_at.getTime() <= this.#base.clock.now()) return undefined;
+    return this.#repeat(key, row);
+  }
+
+  /** Carries out a keyed call. */
   async run<Op>(call: KeyedCall, work: KeyedWork<Op>): Promise<Answer> {
     const key = keyOf(call);
     if (!key) throw new Error("run() needs a keyed call");
-    const known = await getIdempotencyKey(this.#deps.database.db, key);
-    if (known && known.expires_at.getTime() > this.#base.clock.now()) return this.#repeat(key, known, work);
     const begun = await transaction(this.#deps.database.db, async (tx) => {
       if (!(await claimIdempotencyKey(tx, key))) return undefined;
       const op = await work.begin(tx);
-      await setIdempotentOperation(tx, { ...key, operation: { op } });
+      await setIdempotentOperation(tx, { ...key, operation: { kind: work.kind, op } });
       return { op };
     });
-    if (!begun) return this.#repeatNow(key, work);
-    work.begun(begun.op);
-    const answer = await this.#conclude(key, () => work.finish(begun.op, false));
-    return answer ?? this.#repeatNow(key, work);
+    if (begun) {
+      work.begun(begun.op);
+      const answer = await this.#conclude(key, () => this.#finish(work.kind, begun.op, false));
+      if (answer) return answer;
+    }
+    const row = await getIdempotencyKey(this.#deps.database.db, key);
+    if (!row) throw inProgress();
+    return this.#repeat(key, row);
   }
 
   /**
@@ -122,21 +146,22 @@ export class Idempotency {
     return kept;
   }
 
-  async #repeatNow<Op>(key: Key, work: KeyedWork<Op>): Promise<Answer> {
-    const row = await getIdempotencyKey(this.#deps.database.db, key);
-    if (!row) throw inProgress();
-    return this.#repeat(key, row, work);
-  }
-
-  async #repeat<Op>(key: Key, row: IdempotencyRow, work: KeyedWork<Op>): Promise<Answer> {
+  async #repeat(key: Key, row: IdempotencyRow): Promise<Answer> {
     refuseOther(key, row);
     const kept = this.#open(key, row);
     if (kept) return kept;
-    const op = work.operation.safeParse(row.operation.op);
-    if (!op.success) throw inProgress();
-    const answer = await this.#conclude(key, () => work.finish(op.data, true));
+    const { kind, op } = row.operation;
+    if (typeof kind !== "string") throw inProgress();
+    const answer = await this.#conclude(key, () => this.#finish(kind, op, true));
     if (!answer) throw inProgress();
     return answer;
+  }
+
+  #finish(kind: string, op: unknown, repeated: boolean): Promise<Answer | undefined> {
+    const finish = this.#deps.finishers()[kind];
+    // A kind of a newer release: a replica that knows it will finish the call.
+    if (!finish) throw inProgress();
+    return finish(op, repeated);
   }
 
   /** The answer, kept. When somebody else was first, theirs. Undefined when there is none yet. */

@@ -1,9 +1,11 @@
 /** A verb each, for routes and sweeps alike. */
+export * from "./acceptInbound.ts";
 export { type CreateAgentRequest, createAgentSchema } from "./agentConfig.ts";
 export * from "./changeLifecycle.ts";
 export * from "./createAgent.ts";
 export * from "./deleteAgent.ts";
 export type { ActionCall, ActionDeps } from "./deps.ts";
+export * from "./finishers.ts";
 export * from "./idempotency.ts";
 export * from "./sendMessage.ts";
 export * from "./sendToMany.ts";

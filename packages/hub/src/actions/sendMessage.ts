@@ -1,4 +1,10 @@
-import { HubError, type StructuredMessage, type StructuredMessageInput, type Uuid } from "@rootstock/protocol";
+import {
+  HubError,
+  notFound,
+  type StructuredMessage,
+  type StructuredMessageInput,
+  type Uuid,
+} from "@rootstock/protocol";
 import {
   createSubscription,
   type Db,
@@ -7,6 +13,7 @@ import {
   type MessageOutcome,
   type NewMessage,
   targetById,
+  transaction,
 } from "@rootstock/store";
 import { z } from "zod";
 import { decide, type Principal, principalId } from "../auth/index.ts";
@@ -70,7 +77,7 @@ export const newMessage = (
   deps: ActionDeps,
   p: {
     readonly target: DispatchTarget;
-    readonly sender: { readonly name: string; readonly id: Uuid };
+    readonly sender: { readonly name: string; readonly id: Uuid | null };
     readonly input: StructuredMessageInput;
     readonly interrupt: boolean;
     readonly holdReason: string | null;
@@ -88,7 +95,7 @@ export const newMessage = (
     version: 1,
     timestamp: new Date(deps.base.clock.now()).toISOString(),
     sender: p.sender.name,
-    sender_id: p.sender.id,
+    ...(p.sender.id && { sender_id: p.sender.id }),
     recipient,
     recipient_id: agent.id,
     ...(p.input.recipients && { recipients: p.input.recipients }),
@@ -120,7 +127,14 @@ export const newMessage = (
   };
 };
 
-const operationSchema = z.object({ messageId: z.string(), agentId: z.string(), held: z.boolean() });
+/** A committed message, as it is kept beside an idempotency key. */
+export const messageOperation = z.object({
+  messageId: z.string(),
+  agentId: z.string(),
+  /** Why it was known to wait when it was accepted. */
+  holdReason: z.string().optional(),
+});
+type MessageOperation = z.infer<typeof messageOperation>;
 
 /** Sends a message to one agent (spec/02 2.9): 200 when the runtime broker has acknowledged it within 2 s, else 202. */
 export const sendMessage = async (
@@ -145,25 +159,27 @@ export const sendMessage = async (
     const posted = await deps.courier.post(build(), target);
     return answerOf(target, await posted.outcome);
   }
-  const work = {
-    operation: operationSchema,
-    begin: async (tx: Db) => {
-      const message = build();
-      await deps.courier.store(tx, message);
-      if (request.notify) await subscribe(deps, tx, call.principal, target);
-      return { messageId: message.id, agentId: target.agent.id, held: holdReason !== null };
-    },
-    begun: () => deps.courier.posted([{ runtimeBrokerId: target.agent.runtime_broker_id }]),
-    finish: async (op: z.infer<typeof operationSchema>) => {
-      const now = (await targetById(deps.database.db, op.agentId)) ?? target;
-      const outcome = op.held ? held(op.messageId, holdReason ?? "") : await deps.courier.outcome(op.messageId);
-      return answerOf(now, outcome);
-    },
+  const begin = async (tx: Db): Promise<MessageOperation> => {
+    const message = build();
+    await deps.courier.store(tx, message);
+    if (request.notify) await subscribe(deps, tx, call.principal, target);
+    return { messageId: message.id, agentId: target.agent.id, ...(holdReason !== null && { holdReason }) };
   };
-  if (deps.idempotency.isKeyed(call)) return deps.idempotency.run(call, work);
-  const op = await deps.database.db.transaction().execute(work.begin);
-  work.begun();
-  return work.finish(op);
+  const begun = () => deps.courier.posted([{ runtimeBrokerId: target.agent.runtime_broker_id }]);
+  if (deps.idempotency.isKeyed(call)) return deps.idempotency.run(call, { kind: "message", begin, begun });
+  const op = await transaction(deps.database.db, begin);
+  begun();
+  return finishMessage(deps, op);
+};
+
+/** Tells where a committed message stands. */
+export const finishMessage = async (deps: ActionDeps, op: MessageOperation): Promise<Answer> => {
+  const target = await targetById(deps.database.db, op.agentId);
+  if (!target) throw notFound("Agent");
+  return answerOf(
+    target,
+    op.holdReason === undefined ? await deps.courier.outcome(op.messageId) : held(op.messageId, op.holdReason),
+  );
 };
 
 const held = (id: Uuid, reason: string): MessageOutcome => ({ id, state: "pending", holdReason: reason, error: null });

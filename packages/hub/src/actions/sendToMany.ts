@@ -6,6 +6,7 @@ import {
   type NewMessage,
   runningTargets,
   targetBySlug,
+  transaction,
   usersNamed,
 } from "@rootstock/store";
 import { z } from "zod";
@@ -27,10 +28,13 @@ const addressedSchema = z.object({
   recipient: z.string(),
   messageId: z.string().optional(),
   held: z.boolean(),
+  /** Stored is delivered. */
+  toPerson: z.boolean(),
   error: z.string().optional(),
 });
-const operationSchema = z.object({ groupId: z.string(), addressed: z.array(addressedSchema) });
-type Operation = z.infer<typeof operationSchema>;
+/** Committed messages, as they are kept beside an idempotency key. */
+export const manyOperation = z.object({ groupId: z.string(), addressed: z.array(addressedSchema) });
+type ManyOperation = z.infer<typeof manyOperation>;
 
 interface Result {
   readonly recipient: string;
@@ -148,7 +152,7 @@ const post = async (
   groupId: string,
   addressed: readonly Addressed[],
 ): Promise<Answer> => {
-  const begin = async (tx: Db): Promise<Operation> => {
+  const begin = async (tx: Db): Promise<ManyOperation> => {
     for (const { message, toPerson } of addressed) {
       if (!message) continue;
       if (toPerson) await insertInboxMessage(tx, message);
@@ -158,46 +162,46 @@ const post = async (
       groupId,
       addressed: addressed.map((a) => ({
         recipient: a.recipient,
-        held: a.message?.holdReason !== null || a.toPerson === true,
+        held: a.message?.holdReason !== null,
+        toPerson: a.toPerson === true,
         ...(a.message && { messageId: a.message.id }),
         ...(a.error && { error: a.error }),
       })),
     };
   };
   const begun = () => deps.courier.posted(addressed.flatMap((a) => (a.message ? [a.message] : [])));
-  const persons = new Set(addressed.filter((a) => a.toPerson).map((a) => a.recipient));
-  const finish = async (op: Operation): Promise<Answer> => {
-    const results = await Promise.all(op.addressed.map((a) => resultOf(deps, a, persons.has(a.recipient))));
-    const failed = results.filter((r) => r.status === "failed").length;
-    return {
-      status: 200,
-      body: {
-        group_id: op.groupId,
-        status: "accepted",
-        total: results.length,
-        targeted: results.length - failed,
-        skipped: 0,
-        delivered: results.filter((r) => r.status === "delivered").length,
-        failed,
-        results,
-      },
-    };
-  };
-  if (deps.idempotency.isKeyed(call))
-    return deps.idempotency.run(call, { operation: operationSchema, begin, begun, finish });
-  const op = await deps.database.db.transaction().execute(begin);
+  if (deps.idempotency.isKeyed(call)) return deps.idempotency.run(call, { kind: "many", begin, begun });
+  const op = await transaction(deps.database.db, begin);
   begun();
-  return finish(op);
+  return finishMany(deps, op);
 };
 
-const resultOf = async (deps: ActionDeps, a: z.infer<typeof addressedSchema>, toPerson: boolean): Promise<Result> => {
+/** Tells where each of several committed messages stands. */
+export const finishMany = async (deps: ActionDeps, op: ManyOperation): Promise<Answer> => {
+  const results = await Promise.all(op.addressed.map((a) => resultOf(deps, a)));
+  const failed = results.filter((r) => r.status === "failed").length;
+  return {
+    status: 200,
+    body: {
+      group_id: op.groupId,
+      status: "accepted",
+      total: results.length,
+      targeted: results.length - failed,
+      skipped: 0,
+      delivered: results.filter((r) => r.status === "delivered").length,
+      failed,
+      results,
+    },
+  };
+};
+
+const resultOf = async (deps: ActionDeps, a: z.infer<typeof addressedSchema>): Promise<Result> => {
   if (!a.messageId) return { recipient: a.recipient, status: "failed", error: a.error ?? "not accepted" };
   const found = { recipient: a.recipient, message_id: a.messageId };
-  if (toPerson) return { ...found, status: "delivered" };
+  if (a.toPerson) return { ...found, status: "delivered" };
   if (a.held) return { ...found, status: "deferred" };
   const outcome = await deps.courier.outcome(a.messageId);
-  // A message without a state is one to a person: stored is delivered.
-  if (outcome.state === "delivered" || outcome.state === null) return { ...found, status: "delivered" };
+  if (outcome.state === "delivered") return { ...found, status: "delivered" };
   if (outcome.state === "failed") return { ...found, status: "failed", error: outcome.error ?? "not delivered" };
   return { ...found, status: "deferred" };
 };

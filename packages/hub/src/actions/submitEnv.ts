@@ -3,7 +3,7 @@ import { type DispatchTarget, keepValues } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
 import { sealKeptValue } from "../dispatch/index.ts";
 import { agentJson } from "../wire/index.ts";
-import { type ActionCall, type ActionDeps, agentNow, carryOut, throwUnlessDone } from "./deps.ts";
+import { type ActionCall, type ActionDeps, agentNow, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
 /**
@@ -26,30 +26,33 @@ export const submitEnv = async (
   if (!target.runtimeBroker) throw new HubError("validation_error", `agent ${agent.slug} has no runtime broker`);
   const runtimeBroker = deps.dispatcher.requireReachable(target);
   const createdBy = principalId(call.principal);
-  return carryOut(deps, call, {
-    prepare: async (tx) => {
-      const values = Object.entries(env).map(([key, value]) => ({
-        key,
-        value: sealKeptValue(deps.box, agent.id, key, value),
-      }));
-      await keepValues(tx, agent.id, values);
-      return {
-        id: deps.base.random.uuid(),
-        op: "finalize_env",
-        agentId: agent.id,
-        agentSlug: agent.slug,
-        projectId: agent.project_id,
-        runtimeBrokerId: runtimeBroker.id,
-        args: { hubEndpoint: call.origin, gather: true },
-        ...(createdBy && { createdBy }),
-      };
-    },
-    answer: async (_intent, outcome) => {
-      throwUnlessDone(outcome);
-      const now = agentJson(await agentNow(deps, agent.id));
-      const gather = outcome.kind === "done" ? outcome.result.envGather : undefined;
-      if (gather) return { status: 202, body: { agent: now, envGather: gather } };
-      return { status: 200, body: { agent: now } };
-    },
+  return carryOut(deps, call, ENV, async (tx) => {
+    const values = Object.entries(env).map(([key, value]) => ({
+      key,
+      value: sealKeptValue(deps.box, agent.id, key, value),
+    }));
+    await keepValues(tx, agent.id, values);
+    return {
+      id: deps.base.random.uuid(),
+      op: "finalize_env",
+      agentId: agent.id,
+      agentSlug: agent.slug,
+      projectId: agent.project_id,
+      runtimeBrokerId: runtimeBroker.id,
+      args: { hubEndpoint: call.origin, gather: true },
+      ...(createdBy && { createdBy }),
+    };
   });
+};
+
+/** How the end of submitted values is told. */
+export const ENV: LifecycleKind = {
+  name: "env",
+  answer: async (deps, intent, outcome) => {
+    throwUnlessDone(outcome);
+    const now = agentJson(await agentNow(deps, intent.agentId));
+    const gather = outcome.kind === "done" ? outcome.result.envGather : undefined;
+    if (gather) return { status: 202, body: { agent: now, envGather: gather } };
+    return { status: 200, body: { agent: now } };
+  },
 };

@@ -17,6 +17,8 @@ export interface AppOptions {
   readonly trustsPeer: (address: string) => boolean;
   /** False while the replica starts: nothing behind the routes is there yet. */
   readonly serving: () => boolean;
+  /** The answer of a call that repeats another with its Idempotency-Key; undefined for every other call. */
+  readonly repeat: (call: Call) => Promise<Response | undefined>;
   readonly metrics: Metrics;
   /** True while the replica drains: clients are asked to open their next connection elsewhere. */
   readonly draining: () => boolean;
@@ -133,7 +135,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       log,
       signal: c.req.raw.signal,
     };
-    return route.handler(call);
+    return (call.headers.has("idempotency-key") && (await options.repeat(call))) || route.handler(call);
   };
 
   return app;

@@ -82,7 +82,9 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
   ): Promise<Registered> => {
     const given = optionalUuid("brokerId", body.brokerId);
     return transaction(db, async (tx) => {
-      const found = (await findRuntimeBrokerByName(tx, body.name)) ?? (given === undefined ? undefined : await findRuntimeBroker(tx, given));
+      const found =
+        (await findRuntimeBrokerByName(tx, body.name)) ??
+        (given === undefined ? undefined : await findRuntimeBroker(tx, given));
       const id = found?.id ?? given ?? deps.random.uuid();
       if (found) {
         if (!may(user, "update", runtimeBrokerResource(found)))

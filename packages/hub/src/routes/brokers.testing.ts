@@ -61,6 +61,7 @@ export const startBrokerHub = async (
     publicUrl: undefined,
     trustsPeer: () => false,
     serving: () => true,
+    repeat: async () => undefined,
     metrics: new Metrics(),
     draining: () => false,
   });

@@ -40,6 +40,7 @@ beforeEach(async () => {
     trustsPeer: () => false,
     metrics: new Metrics(),
     serving: () => true,
+    repeat: async () => undefined,
     draining: () => false,
   });
 });

@@ -59,7 +59,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     log: BASE.log,
   });
   const box = new SecretBox("a shared secret of at least 32 bytes", BASE.random);
-  const idempotency = new Idempotency(BASE, { database, box });
+  const idempotency = new Idempotency(BASE, { database, box, finishers: () => ({}) });
   const calls: string[] = [];
   let changes = 0;
   const deps: ResourceRouteDeps = {
@@ -88,6 +88,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     publicUrl: undefined,
     trustsPeer: () => false,
     serving: () => true,
+    repeat: async () => undefined,
     metrics: new Metrics(),
     draining: () => false,
   });

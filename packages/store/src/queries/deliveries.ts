@@ -24,6 +24,10 @@ const listens = sql<boolean>`(a.phase = 'running' and a.deleted_at is null
   and (a.ready_at is not null or a.running_since is null
     or a.running_since <= now() - make_interval(secs => ${sql.lit(LISTENS_AFTER_SECONDS)})))`;
 
+/** Whether no lifecycle operation waits for the agent `a`: it goes first, or the message would meet its end. */
+const undisturbed = sql<boolean>`not exists (select from broker_dispatch d
+  where d.agent_id = a.id and d.state in ('pending', 'in_progress'))`;
+
 export interface NewMessage {
   readonly id: Uuid;
   readonly projectId: Uuid;
@@ -96,7 +100,7 @@ export const insertClaimedMessage = async (
     insert into messages (${columns}, state, claimed_by, claim_session, attempts)
     select ${values(m)}, 'delivering', ${p.claim.instanceId}::uuid, ${p.claim.sessionId}::uuid, 1
       from agents a, fence
-     where a.id = ${m.agentId} and ${listens}
+     where a.id = ${m.agentId} and ${listens} and ${undisturbed}
        and not exists (select from messages o where o.agent_id = a.id and o.state in ('pending', 'delivering'))
     on conflict (agent_id) where state = 'delivering' do nothing
     returning *`.execute(db);
@@ -128,6 +132,7 @@ export const claimMessages = async (
              where m.agent_id = a.id and m.state = 'pending' order by m.seq limit 1) as head
           where a.runtime_broker_id = held.id and ${listens}
             and not exists (select from messages f where f.agent_id = a.id and f.state = 'delivering')
+            and ${undisturbed}
             and a.id <> all(${uuids(p.busyAgents)})
           order by head.seq limit held.slots) as ranked
     ), next as materialized (

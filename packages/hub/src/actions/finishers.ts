@@ -1,0 +1,17 @@
+import { VERB } from "./changeLifecycle.ts";
+import { CREATE } from "./createAgent.ts";
+import { DELETE } from "./deleteAgent.ts";
+import { type ActionDeps, lifecycleFinisher } from "./deps.ts";
+import { type Finisher, finisher } from "./idempotency.ts";
+import { finishMessage, messageOperation } from "./sendMessage.ts";
+import { finishMany, manyOperation } from "./sendToMany.ts";
+import { finishStopAll, stopAllOperation } from "./stopAll.ts";
+import { ENV } from "./submitEnv.ts";
+
+/** How each kind of keyed call is finished, by whichever replica is asked. */
+export const finishers = (deps: ActionDeps): Readonly<Record<string, Finisher>> => ({
+  ...Object.fromEntries([CREATE, VERB, DELETE, ENV].map((kind) => [kind.name, lifecycleFinisher(deps, kind)])),
+  message: finisher(messageOperation, (op) => finishMessage(deps, op)),
+  many: finisher(manyOperation, (op) => finishMany(deps, op)),
+  stopAll: finisher(stopAllOperation, (op) => finishStopAll(deps, op)),
+});
