@@ -41,6 +41,7 @@ export class Connection implements FrameSink {
   #unsent = 0;
   #unsentSince = 0;
   #garbageSeen = false;
+  #wasReady = false;
 
   constructor(ws: WebSocket, identity: ConnectionIdentity, owner: ConnectionOwner, shared: TunnelShared) {
     this.runtimeBrokerId = identity.runtimeBrokerId;
@@ -78,6 +79,11 @@ export class Connection implements FrameSink {
   /** Whether requests are taken. */
   get isOpen(): boolean {
     return this.#state === "ready";
+  }
+
+  /** Whether requests were ever taken. */
+  get wasReady(): boolean {
+    return this.#wasReady;
   }
 
   /** Whether it is the registry's business: not ended. */
@@ -188,7 +194,12 @@ export class Connection implements FrameSink {
       this.#garbage("not JSON");
       return;
     }
-    this.#dispatch(frame);
+    try {
+      this.#dispatch(frame);
+    } catch (err) {
+      // Thrown by whoever reads a stream: nobody else is there to hear it, and the process would end.
+      this.#shared.base.log.error({ err, ...this.#names() }, "taking a frame of a runtime broker failed");
+    }
   }
 
   #dispatch(frame: unknown): void {
@@ -234,6 +245,7 @@ export class Connection implements FrameSink {
     if (this.#state !== "new") return;
     this.#limits = limits;
     this.#state = "ready";
+    this.#wasReady = true;
     this.#owner.ready(this);
   }
 

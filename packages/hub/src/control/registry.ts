@@ -115,7 +115,7 @@ export class Registry implements Service, ConnectionOwner {
   ended(connection: Connection, reason: string): void {
     const { runtimeBrokerId, sessionId } = connection;
     this.#base.log.info({ runtimeBrokerId, sessionId, reason }, "runtime broker disconnected");
-    this.#tell(this.#disconnected, connection);
+    if (connection.wasReady) this.#tell(this.#disconnected, connection);
     // Replaced on this replica: the database names the newer session already.
     if (this.#connections.get(runtimeBrokerId) !== connection) return;
     this.#connections.delete(runtimeBrokerId);

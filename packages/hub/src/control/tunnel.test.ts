@@ -189,6 +189,19 @@ test("a silent runtime broker without a request is given up", async () => {
   await eventually(() => plane.registry.size === 0);
 });
 
+test("a runtime broker that reads nothing while bytes wait for it is given up", async () => {
+  const { broker, plane, connection } = await connected(
+    { like: "rootstock", concurrentRequests: 64, redials: false },
+    { writeLimitMs: 150 },
+  );
+  const to = await connection();
+  broker.stopReading();
+  const calls = Array.from({ length: 40 }, () => to.call(message("a", "x".repeat(700_000))));
+  const outcomes = await Promise.allSettled(calls);
+  expect(outcomes.every((o) => o.status === "rejected" && o.reason.kind === "lost")).toBe(true);
+  expect(plane.registry.size).toBe(0);
+});
+
 test("pings are answered, so an idle socket stays", async () => {
   const { broker, connection } = await connected({}, { pingIntervalMs: 20, silenceLimitMs: 100 });
   await connection();
@@ -411,6 +424,24 @@ test("streams: opened, fed in frames that fit, closed from either side and with 
   broker.cut();
   await eventually(() => third.ends.length === 1);
   expect([second.ends.length, broker.received.length]).toEqual([1, 0]);
+});
+
+test("a reader of a stream that fails disturbs nobody else", async () => {
+  const { broker, connection } = await connected();
+  const to = await connection();
+  const opened = broker.onFrame.next((f) => f.type === "stream_open");
+  to.openStream(
+    { streamType: "pty", slug: "a", projectId: "p1", cols: 80, rows: 24 },
+    {
+      onData: () => {
+        throw new Error("no room");
+      },
+      onClose: () => {},
+    },
+  );
+  const { streamId } = await opened;
+  broker.sendFrame({ type: "stream", streamId, data: "eA==" });
+  expect((await to.call(message("a"))).status).toBe(200);
 });
 
 test("a secret in the database cannot be read without the shared secret", async () => {

@@ -33,6 +33,7 @@ export interface ControlChannelDeps {
 
 /** A runtime broker that is refused backs off by itself; the header is for others. */
 const RETRY_AFTER_SECONDS = 2;
+const KEEPALIVE_MS = 30_000;
 const WEBSOCKET_KEY = /^[+/0-9A-Za-z]{22}==$/;
 
 /** The dials of runtime brokers: signature, claim, handshake. */
@@ -90,6 +91,8 @@ export class ControlChannel {
     try {
       if (!socket.destroyed) {
         socket.off("error", onError);
+        // A host that vanishes in the middle of a long request is not noticed by pings, which wait for its end.
+        request.socket.setKeepAlive(true, KEEPALIVE_MS);
         this.#wss.handleUpgrade(request, socket, head, (ws) => {
           handedOver = true;
           registry.add(ws, { runtimeBrokerId, sessionId, key });
