@@ -47,6 +47,9 @@ create index messages_undelivered_by_runtime_broker on messages (runtime_broker_
   where state in ('pending', 'delivering');
 create index messages_delivering on messages (claimed_by) where state = 'delivering';
 create index messages_undelivered_age on messages (created) where state in ('pending', 'delivering');
+-- What a delivered message carried beside its text is dropped after a while; only large ones are worth the look.
+create index messages_trimmable on messages (dispatched_at)
+  where state = 'delivered' and octet_length(envelope::text) > 512;
 create index messages_recipient on messages (recipient_id, created desc, id desc);
 create index messages_agent on messages (agent_id, created desc, id desc);
 create index messages_project on messages (project_id, created desc, id desc);

@@ -30,7 +30,9 @@ const locksOf = (key: bigint) =>
   );
 
 const cut = () =>
-  db.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'coordination-test'");
+  db.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'coordination-test'",
+  );
 
 test("the replica's lock is there while the connection is, and comes back with it", async () => {
   const coordination = await started();
@@ -112,7 +114,9 @@ test("started and stopped in any order, nothing is left", async () => {
   await Promise.all([coordination.stop(), coordination.start(), coordination.start(), coordination.stop()]);
   await Promise.all([coordination.start(), coordination.stop()]);
   await eventually(async () => {
-    const rows = await db.query("select 1 from pg_stat_activity where application_name = 'coordination-test'");
+    const rows = await db.query(
+      "select 1 from pg_stat_activity where datname = current_database() and application_name = 'coordination-test'",
+    );
     return rows.length === 0;
   });
   const refused = new Coordination(base, { directUrl: "postgres://nobody@127.0.0.1:1/none", applicationName: "x" });

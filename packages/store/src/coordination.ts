@@ -92,7 +92,7 @@ export class Coordination implements Service {
       try {
         return await work(connection.lost);
       } finally {
-        await connection.unlock(LOCK_KEYS[name]);
+        if (!(await connection.unlock(LOCK_KEYS[name]))) this.#setPooled();
       }
     } finally {
       this.#running.delete(name);
@@ -155,9 +155,9 @@ export class Coordination implements Service {
     );
     try {
       await connection.open();
-      this.#pooled = false;
-      if (await sharesServerConnections(connection, this.#options.directUrl)) this.#setPooled();
-      else await connection.takeOver(this.lockKey);
+      // Once found it stays: the same address leads to the same pooler.
+      if (!this.#pooled && (await sharesServerConnections(connection, this.#options.directUrl))) this.#setPooled();
+      if (!this.#pooled) await connection.takeOver(this.lockKey);
     } catch (err) {
       connection.destroy();
       throw err;

@@ -12,6 +12,7 @@ const HOLDERS = `select pg_terminate_backend(pid) from pg_locks where locktype =
   and classid::bigint = $1::bigint >> 32 and objid::bigint = $1::bigint & 4294967295 and objsubid = 1`;
 
 const TAKE_OVER_ATTEMPTS = 20;
+const LOOKS = 5;
 
 /** One coordination connection, from dialling to its end. A statement that fails or is not answered in time ends it. */
 export class CoordinationConnection {
@@ -66,9 +67,11 @@ export class CoordinationConnection {
     return (await this.#orLose(this.#tryLock(key))) ?? false;
   }
 
-  async unlock(key: number): Promise<void> {
-    const { unlocked } = (await this.#orLose(this.#unlock(key))) ?? { unlocked: true };
+  /** False when the lock was not held where it was taken: then the connection is pooled, and is ended. */
+  async unlock(key: number): Promise<boolean> {
+    const unlocked = (await this.#orLose(this.#unlock(key))) ?? true;
     if (!unlocked) this.#lose(new Error("an advisory lock was not held where it was taken"));
+    return unlocked;
   }
 
   /** Whether the connection lives, on the server process that it began with, and holds the replica's lock there. */
@@ -96,12 +99,12 @@ export class CoordinationConnection {
     return rows[0]?.got === true;
   }
 
-  async #unlock(key: number): Promise<{ unlocked: boolean }> {
+  async #unlock(key: number): Promise<boolean> {
     const { rows } = await this.#client.query<{ unlocked: boolean }>(
       "select pg_advisory_unlock($1::bigint) as unlocked",
       [String(key)],
     );
-    return { unlocked: rows[0]?.unlocked === true };
+    return rows[0]?.unlocked === true;
   }
 
   async #orLose<T>(statement: Promise<T>): Promise<T | undefined> {
@@ -135,7 +138,9 @@ export const sharesServerConnections = async (first: CoordinationConnection, url
     await second.query("begin");
     const { rows } = await second.query<{ pid: number }>("select pg_backend_pid() as pid");
     if (rows[0]?.pid === first.backend) return true;
-    return (await first.backendNow()) !== first.backend;
+    // A pooler that hands out server connections in turn shows itself when asked a few times.
+    for (let look = 0; look < LOOKS; look += 1) if ((await first.backendNow()) !== first.backend) return true;
+    return false;
   } catch {
     // No second connection to be had: the periodic look will tell.
     return false;

@@ -86,7 +86,9 @@ test("the listen connection is cut: degraded, then reconnected, then told to loo
     connects += 1;
   });
   const degraded = listener.changes.next((s) => !s.healthy);
-  await db.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'the-listener'");
+  await db.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'the-listener'",
+  );
   await degraded;
   await healthy(listener);
   expect(heard.some((c) => c.everything)).toBe(true);
@@ -126,7 +128,8 @@ test("a listener that cannot connect at first says so, and may be started and st
   await expect(listener.start()).rejects.toThrow();
   const good = build().listener;
   await Promise.all([good.start(), good.stop(), good.start(), good.start(), good.stop(), good.stop()]);
-  const open = () => db.query("select 1 from pg_stat_activity where application_name = 'the-listener'");
+  const open = () =>
+    db.query("select 1 from pg_stat_activity where datname = current_database() and application_name = 'the-listener'");
   await eventually(async () => (await open()).length === 0);
 });
 

@@ -76,7 +76,9 @@ test("the listen connection is cut while others write: nothing is missed", async
   for (let i = 0; i < 20; i += 1) {
     await rows.project({ name: `n${i}` });
     if (i === 5)
-      await db.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'cut-listener'");
+      await db.query(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'cut-listener'",
+      );
   }
   await eventually(() => events.length === 20);
   expect(events.map((e) => e.data.name)).toEqual(Array.from({ length: 20 }, (_, i) => `n${i}`));
@@ -102,7 +104,9 @@ test("after a restore into another cluster the epoch changes, the log is cleared
   await eventually(() => events.length === 1);
   const before = r.bus.position().epoch;
   await db.query("update feed_meta set fingerprint = 'another cluster'");
-  await db.query("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'restored-listener'");
+  await db.query(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'restored-listener'",
+  );
   await eventually(() => outcomes.includes("epoch"));
   expect(r.bus.position().epoch).not.toBe(before);
   expect(await db.query("select 1 from change_log")).toEqual([]);

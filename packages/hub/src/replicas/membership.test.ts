@@ -81,7 +81,7 @@ test("without its coordination connection a replica claims nothing until it has 
     coordination.onChange((held) => resolve(!held && !membership.mayClaim()));
   });
   await db.query(
-    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'member-coordination'",
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'member-coordination'",
   );
   expect(await lost).toBe(true);
   await eventually(() => membership.mayClaim());

@@ -144,7 +144,8 @@ export class Membership implements Service {
   async #run(signal: AbortSignal): Promise<void> {
     const every = this.#options.renewEveryMs ?? 2_000;
     while (!signal.aborted) {
-      await this.#base.clock.sleep(every, signal);
+      // Behind a pooler there is no lock to prove that this replica lives: being seen often has to do.
+      await this.#base.clock.sleep(this.#options.coordination.pooled() ? every / 4 : every, signal);
       if (signal.aborted) return;
       await this.#renewing.poke();
       this.#judge();

@@ -1,0 +1,320 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { systemRandom } from "@rootstock/service";
+import type { LockName } from "@rootstock/store";
+import {
+  createTestDatabase,
+  eventually,
+  type Seed,
+  type StoreStack,
+  seed,
+  startStoreStack,
+  type TestDatabase,
+} from "@rootstock/testkit";
+import { standardSweeps } from "./standardSweeps.ts";
+import type { Sweep } from "./sweeper.ts";
+
+let db: TestDatabase;
+let stack: StoreStack;
+let rows: Seed;
+let sweeps: readonly Sweep[];
+let told: { wake: Set<string>; done: Set<string>; changes: number };
+
+beforeEach(async () => {
+  db = await createTestDatabase();
+  stack = await startStoreStack(db.url);
+  rows = seed(db);
+  sweeps = standardSweeps({
+    ...stack,
+    softDeleteSeconds: 3_600,
+    undeliveredMessageSeconds: 7_200,
+    stalledAfterSeconds: 300,
+  });
+  told = { wake: new Set(), done: new Set(), changes: 0 };
+  stack.listener.onCommands((c) => {
+    for (const id of c.wake) told.wake.add(id);
+    for (const id of c.done) told.done.add(id);
+  });
+  stack.listener.onChanges(() => {
+    told.changes += 1;
+  });
+});
+afterEach(async () => {
+  await stack.stop();
+  await db.drop();
+});
+
+/** Runs the sweep as two replicas at once would, and returns what both changed together. */
+const run = async (name: LockName): Promise<number> => {
+  const sweep = sweeps.find((s) => s.name === name);
+  if (!sweep) throw new Error(name);
+  const { signal } = new AbortController();
+  const [a, b] = await Promise.all([sweep.runOnce(signal), sweep.runOnce(signal)]);
+  return a + b;
+};
+const ago = (seconds: number) => new Date(stack.base.clock.now() - seconds * 1000);
+const state = async (table: string, id: string) =>
+  (await db.query<Record<string, unknown>>(`select * from ${table} where id = $1`, [id]))[0];
+const uuid = () => systemRandom.uuid();
+
+/** A runtime broker held by a socket since ten seconds ago. */
+const heldBroker = async () => {
+  const [hub, session] = [uuid(), uuid()];
+  const id = await rows.runtimeBroker({
+    status: "online",
+    connected_hub_id: hub,
+    connected_session_id: session,
+    connected_at: ago(10),
+  });
+  return { id, hub, session };
+};
+
+test("every sweep has a lock and a row of its own, and one with nothing to do does nothing", async () => {
+  expect(new Set(sweeps.map((s) => s.name)).size).toBe(sweeps.length);
+  for (const { name } of sweeps) expect([name, await run(name)]).toEqual([name, 0]);
+});
+
+test("a sweep that is told to end does not begin another chunk", async () => {
+  const rb = await rows.runtimeBroker();
+  await rows.dispatch({ runtime_broker_id: rb, deadline_at: ago(1) });
+  const aborted = AbortSignal.abort();
+  for (const sweep of sweeps) expect(await sweep.runOnce(aborted)).toBe(0);
+});
+
+test("lifecycle intents that nobody took in time expire, and whoever waits is told", async () => {
+  const rb = await rows.runtimeBroker();
+  const late = await rows.dispatch({ runtime_broker_id: rb, deadline_at: ago(1) });
+  const early = await rows.dispatch({ runtime_broker_id: rb });
+  expect(await run("stuckDispatches")).toBe(1);
+  expect(await state("broker_dispatch", late)).toMatchObject({ state: "expired", error: expect.any(String) });
+  expect(await state("broker_dispatch", early)).toMatchObject({ state: "pending" });
+  await eventually(() => told.done.has(late));
+});
+
+test("claims of a socket that is not the runtime broker's own any more are taken back; those of the own one are not", async () => {
+  const { id: rb, hub, session } = await heldBroker();
+  const agents = await Promise.all(
+    Array.from({ length: 5 }, async () => rows.agent({ project_id: await rows.project(), runtime_broker_id: rb })),
+  );
+  const claimed = (i: number, over: Record<string, unknown>) =>
+    rows.dispatch({
+      runtime_broker_id: rb,
+      agent_id: agents[i],
+      state: "in_progress",
+      attempts: 1,
+      claimed_by: hub,
+      claim_session: session,
+      ...over,
+    });
+  const own = await claimed(0, {});
+  const old = await claimed(1, { claim_session: uuid() });
+  const spent = await claimed(2, { claimed_by: uuid(), attempts: 3 });
+  const late = await claimed(3, { claimed_by: uuid(), deadline_at: ago(1) });
+  const project = await rows.project();
+  const message = (agent: string | undefined, claim: string) =>
+    rows.message({
+      project_id: project,
+      agent_id: agent,
+      runtime_broker_id: rb,
+      state: "delivering",
+      claimed_by: hub,
+      claim_session: claim,
+    });
+  const [ownMessage, oldMessage] = [await message(agents[0], session), await message(agents[1], uuid())];
+
+  expect(await run("stuckDispatches")).toBeGreaterThan(0);
+  const states = async () =>
+    Promise.all([own, old, spent, late].map(async (id) => (await state("broker_dispatch", id))?.state));
+  expect(await states()).toEqual(["in_progress", "pending", "failed", "failed"]);
+  expect(await state("broker_dispatch", old)).toMatchObject({ attempts: 1, claimed_by: null, claim_session: null });
+  expect(await state("messages", ownMessage)).toMatchObject({ state: "delivering" });
+  expect(await state("messages", oldMessage)).toMatchObject({ state: "pending", claimed_by: null });
+  await eventually(() => told.wake.has(rb) && told.done.has(spent) && told.done.has(late));
+});
+
+test("a socket that moved a moment ago keeps its claims: its replica is about to settle them", async () => {
+  const rb = await rows.runtimeBroker({ disconnected_at: ago(1) });
+  const fresh = await rows.dispatch({
+    runtime_broker_id: rb,
+    state: "in_progress",
+    attempts: 1,
+    claimed_by: uuid(),
+    claim_session: uuid(),
+  });
+  expect(await run("stuckDispatches")).toBe(0);
+  await db.query("update runtime_brokers set disconnected_at = $1", [ago(10)]);
+  expect(await run("stuckDispatches")).toBe(1);
+  expect(await state("broker_dispatch", fresh)).toMatchObject({ state: "pending" });
+});
+
+test("invariant 2: one execution at a time: an overdue intent that the live socket may still be at fails, and never runs again", async () => {
+  const { id: rb, hub, session } = await heldBroker();
+  const claim = { runtime_broker_id: rb, state: "in_progress", claimed_by: hub, claim_session: session, attempts: 1 };
+  const slow = await rows.dispatch({ ...claim, deadline_at: ago(30) });
+  const lost = await rows.dispatch({ ...claim, deadline_at: ago(90) });
+  expect(await run("stuckDispatches")).toBe(1);
+  expect(await state("broker_dispatch", slow)).toMatchObject({ state: "in_progress" });
+  expect(await state("broker_dispatch", lost)).toMatchObject({ state: "failed" });
+});
+
+test("messages that waited too long fail with the reason, and an event tells it", async () => {
+  const project = await rows.project();
+  const agent = await rows.agent({ project_id: project });
+  const old = await rows.message({
+    project_id: project,
+    agent_id: agent,
+    state: "pending",
+    hold_reason: "the agent is stopped",
+    created: ago(8_000),
+  });
+  const young = await rows.message({ project_id: project, agent_id: agent, state: "pending" });
+  const inbox = await rows.message({ project_id: project, created: ago(100_000) });
+  expect(await run("undeliveredMessages")).toBe(1);
+  expect(await state("messages", old)).toMatchObject({
+    state: "failed",
+    error: "not delivered in time: the agent is stopped",
+  });
+  expect(await state("messages", young)).toMatchObject({ state: "pending" });
+  expect(await state("messages", inbox)).toMatchObject({ state: null });
+  await eventually(() => told.done.has(old) && told.changes > 0);
+  expect(
+    await db.query("select op from change_log where entity = 'message' and entity_id = $1 order by id", [old]),
+  ).toEqual([{ op: "I" }, { op: "U" }]);
+});
+
+test("agents that went silent are offline and remember what they did; the ended, blocked and deleted are left alone", async () => {
+  const project = await rows.project();
+  const running = (over: Record<string, unknown>) =>
+    rows.agent({ project_id: project, phase: "running", last_seen: ago(130), activity: "working", ...over });
+  const silent = await running({});
+  const wasStalled = await running({ activity: "stalled", stalled_from_activity: "executing" });
+  const unheard = await running({ activity: null, last_seen: null, running_since: ago(130) });
+  const others = await Promise.all([
+    running({ last_seen: ago(60) }),
+    running({ activity: "completed" }),
+    running({ activity: "limits_exceeded" }),
+    running({ activity: "blocked" }),
+    running({ phase: "stopped" }),
+    running({ deleted_at: ago(1) }),
+  ]);
+  expect(await run("offlineAgents")).toBe(3);
+  expect(await state("agents", silent)).toMatchObject({ activity: "offline", stalled_from_activity: "working" });
+  expect(await state("agents", wasStalled)).toMatchObject({ activity: "offline", stalled_from_activity: "executing" });
+  expect(await state("agents", unheard)).toMatchObject({ activity: "offline", stalled_from_activity: null });
+  for (const id of others) expect((await state("agents", id))?.activity).not.toBe("offline");
+  expect(await run("offlineAgents")).toBe(0);
+});
+
+test("agents that are heard of and do nothing are stalled and remember what they did", async () => {
+  const project = await rows.project();
+  const running = (over: Record<string, unknown>) =>
+    rows.agent({
+      project_id: project,
+      phase: "running",
+      last_seen: ago(10),
+      last_activity_event: ago(310),
+      activity: "thinking",
+      ...over,
+    });
+  const idle = await running({});
+  const others = await Promise.all([
+    running({ last_activity_event: ago(290) }),
+    running({ last_activity_event: null }),
+    running({ last_seen: ago(130) }),
+    running({ activity: "waiting_for_input" }),
+    running({ activity: "offline" }),
+    running({ deleted_at: ago(1) }),
+    running({ phase: "starting" }),
+  ]);
+  expect(await run("stalledAgents")).toBe(1);
+  expect(await state("agents", idle)).toMatchObject({ activity: "stalled", stalled_from_activity: "thinking" });
+  for (const id of others) expect((await state("agents", id))?.activity).not.toBe("stalled");
+});
+
+test("runtime brokers without a socket are offline after the redial grace, not before", async () => {
+  const gone = await rows.runtimeBroker({ status: "online", disconnected_at: ago(6) });
+  const redialling = await rows.runtimeBroker({ status: "online", disconnected_at: ago(2) });
+  const { id: held } = await heldBroker();
+  expect(await run("offlineRuntimeBrokers")).toBe(1);
+  expect((await state("runtime_brokers", gone))?.status).toBe("offline");
+  expect((await state("runtime_brokers", redialling))?.status).toBe("online");
+  expect((await state("runtime_brokers", held))?.status).toBe("online");
+  await eventually(() => told.changes > 0);
+});
+
+test("agents deleted long ago go for good, with what waited for them; one with work under way stays", async () => {
+  const project = await rows.project();
+  const rb = await rows.runtimeBroker();
+  const deleted = (seconds: number) => rows.agent({ project_id: project, deleted_at: ago(seconds) });
+  const [expired, restorable, busy] = [await deleted(3_700), await deleted(3_500), await deleted(3_700)];
+  const waiting = await rows.message({ project_id: project, agent_id: expired, state: "pending" });
+  await rows.message({
+    project_id: project,
+    agent_id: expired,
+    state: "delivering",
+    claimed_by: uuid(),
+    claim_session: uuid(),
+  });
+  await rows.dispatch({ runtime_broker_id: rb, agent_id: busy, op: "delete" });
+  expect(await run("deletedAgents")).toBe(1);
+  expect(await state("agents", expired)).toBeUndefined();
+  expect(await state("agents", restorable)).toBeDefined();
+  expect(await state("agents", busy)).toBeDefined();
+  expect(await state("messages", waiting)).toMatchObject({ state: "failed", agent_id: null });
+});
+
+test("nonces, join tokens and idempotency keys go when their time is over", async () => {
+  const rb = await rows.runtimeBroker();
+  const other = await rows.runtimeBroker();
+  await db.query("insert into seen_nonces values ($1, 'old', $2), ($1, 'new', now())", [rb, ago(700)]);
+  await db.query(
+    `insert into broker_join_tokens (runtime_broker_id, token_hash, expires_at)
+     values ($1, 'old', $3), ($2, 'new', now() + interval '1 hour')`,
+    [rb, other, ago(1)],
+  );
+  await db.query(
+    `insert into idempotency_keys (principal, key, method, path, body_hash, operation, expires_at)
+     values ('p', 'old', 'POST', '/', '', '{}', $1), ('p', 'new', 'POST', '/', '', '{}', now() + interval '1 hour')`,
+    [ago(1)],
+  );
+  for (const name of ["seenNonces", "joinTokens", "idempotencyKeys"] as const) expect(await run(name)).toBe(1);
+  expect(await db.query("select nonce from seen_nonces")).toEqual([{ nonce: "new" }]);
+  expect(await db.query("select token_hash from broker_join_tokens")).toEqual([{ token_hash: "new" }]);
+  expect(await db.query("select key from idempotency_keys")).toEqual([{ key: "new" }]);
+});
+
+test("old changes go, and the log says up to which transaction", async () => {
+  await db.query(
+    `insert into change_log (entity, entity_id, op, at)
+     select 'other', gen_random_uuid(), 'I', now() - interval '8 days' from generate_series(1, 12000)`,
+  );
+  await db.query("insert into change_log (entity, entity_id, op) values ('other', gen_random_uuid(), 'I')");
+  const [newest] = await db.query<{ tx: string }>(
+    "select max(tx)::text as tx from change_log where at < now() - interval '7 days'",
+  );
+  expect(await run("changeLog")).toBe(12_000);
+  expect(await db.query("select pruned_tx::text as tx from feed_meta")).toEqual([newest]);
+  expect(await db.query("select 1 from change_log")).toHaveLength(1);
+});
+
+test("finished dispatches and what delivered messages carried go after a week", async () => {
+  const rb = await rows.runtimeBroker();
+  const project = await rows.project();
+  const week = 8 * 24 * 3_600;
+  const old = await rows.dispatch({ runtime_broker_id: rb, state: "done", updated_at: ago(week) });
+  const kept = await Promise.all([
+    rows.dispatch({ runtime_broker_id: rb, state: "done" }),
+    rows.dispatch({ runtime_broker_id: rb, updated_at: ago(week) }),
+  ]);
+  const large = JSON.stringify({ metadata: { note: "x".repeat(1_000) } });
+  const delivered = (over: Record<string, unknown>) =>
+    rows.message({ project_id: project, state: "delivered", dispatched_at: ago(week), envelope: large, ...over });
+  const trimmed = await delivered({});
+  const recent = await delivered({ dispatched_at: ago(60) });
+  const small = await delivered({ envelope: '{"plain":true}' });
+  expect(await run("oldPayloads")).toBe(2);
+  expect(await state("broker_dispatch", old)).toBeUndefined();
+  for (const id of kept) expect(await state("broker_dispatch", id)).toBeDefined();
+  expect(await state("messages", trimmed)).toMatchObject({ envelope: {}, msg: expect.any(String) });
+  expect(await state("messages", recent)).toMatchObject({ envelope: { metadata: expect.anything() } });
+  expect(await state("messages", small)).toMatchObject({ envelope: { plain: true } });
+});

@@ -1,0 +1,172 @@
+import {
+  type Database,
+  type Db,
+  deleteExpiredIdempotencyKeys,
+  deleteExpiredJoinTokens,
+  deleteFinishedDispatches,
+  deleteOldNonces,
+  expireDispatches,
+  failOverdueDispatches,
+  failUndeliveredMessages,
+  markAgentsOffline,
+  markAgentsStalled,
+  markSilentRuntimeBrokersOffline,
+  pruneChangeLog,
+  purgeDeletedAgents,
+  type Signaller,
+  takeBackStaleClaims,
+  trimDeliveredEnvelopes,
+} from "@rootstock/store";
+import type { Sweep } from "./sweeper.ts";
+
+export interface StandardSweepOptions {
+  readonly database: Database;
+  readonly signaller: Signaller;
+  /** How long soft-deleted agents may be restored, in seconds. */
+  readonly softDeleteSeconds: number;
+  /** How long a message waits for its agent, in seconds. */
+  readonly undeliveredMessageSeconds: number;
+  /** How long an agent may do nothing before it counts as stalled, in seconds. */
+  readonly stalledAfterSeconds: number;
+}
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const WEEK_SECONDS = 7 * 24 * 3_600;
+
+/** An agent not heard of for this long is offline (spec/02 2.4). */
+const SILENT_AGENT_SECONDS = 120;
+/** A socket may be redialled within this time without the runtime broker counting as offline. */
+const REDIAL_GRACE_MS = 5_000;
+/** A runtime broker that still sends heartbeats gets as long as calls wait for its return. */
+const HEARTBEAT_GRACE_MS = 90_000;
+/** A claimant gives its own work back within this time after its socket has ended. */
+const STALE_CLAIM_SECONDS = 5;
+/** Beyond its deadline an operation under way may take this much longer. */
+const OVERDUE_SECONDS = 60;
+const CHANGE_LOG_ROWS = 2_000_000;
+
+/** Every sweep but that of the replicas: who is gone, what waits too long, and what has been kept long enough. */
+export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] => {
+  const { database, signaller } = options;
+
+  /** Repeats `work` while it finds as much as it takes at once. */
+  const chunks = async (signal: AbortSignal, limit: number, work: (db: Db, limit: number) => Promise<number>) => {
+    let total = 0;
+    while (!signal.aborted) {
+      const changed = await database.background(() => work(database.db, limit));
+      total += changed;
+      if (changed < limit) break;
+    }
+    return total;
+  };
+  const sweep = (
+    name: Sweep["name"],
+    intervalMs: number,
+    limit: number,
+    work: (db: Db, limit: number) => Promise<number>,
+    after: () => void = () => {},
+  ): Sweep => ({
+    name,
+    intervalMs,
+    runOnce: async (signal) => {
+      const changed = await chunks(signal, limit, work);
+      if (changed > 0) after();
+      return changed;
+    },
+  });
+  const tellChanges = () => signaller.changed();
+  const done = (ids: readonly string[]): number => {
+    signaller.done(ids);
+    return ids.length;
+  };
+
+  return [
+    {
+      name: "stuckDispatches",
+      intervalMs: 5 * SECOND,
+      runOnce: async (signal) =>
+        (await chunks(signal, 500, async (db, limit) => done(await expireDispatches(db, limit)))) +
+        (await chunks(signal, 500, async (db, limit) =>
+          done(await failOverdueDispatches(db, { overdueSeconds: OVERDUE_SECONDS, limit })),
+        )) +
+        (await chunks(signal, 100, async (db, limit) => {
+          const { wake, failed } = await takeBackStaleClaims(db, { staleSeconds: STALE_CLAIM_SECONDS, limit });
+          signaller.wake(wake);
+          done(failed);
+          return wake.length + failed.length;
+        })),
+    },
+    sweep(
+      "undeliveredMessages",
+      MINUTE,
+      500,
+      async (db, limit) =>
+        done(await failUndeliveredMessages(db, { maxAgeSeconds: options.undeliveredMessageSeconds, limit })),
+      tellChanges,
+    ),
+    sweep(
+      "offlineAgents",
+      30 * SECOND,
+      500,
+      (db, limit) => markAgentsOffline(db, { silentSeconds: SILENT_AGENT_SECONDS, limit }),
+      tellChanges,
+    ),
+    sweep(
+      "stalledAgents",
+      30 * SECOND,
+      500,
+      (db, limit) =>
+        markAgentsStalled(db, {
+          stalledSeconds: options.stalledAfterSeconds,
+          silentSeconds: SILENT_AGENT_SECONDS,
+          limit,
+        }),
+      tellChanges,
+    ),
+    sweep(
+      "offlineRuntimeBrokers",
+      2 * SECOND,
+      500,
+      async (db, limit) =>
+        (
+          await markSilentRuntimeBrokersOffline(db, {
+            redialGraceMs: REDIAL_GRACE_MS,
+            heartbeatGraceMs: HEARTBEAT_GRACE_MS,
+            limit,
+          })
+        ).length,
+      tellChanges,
+    ),
+    sweep(
+      "deletedAgents",
+      10 * MINUTE,
+      100,
+      (db, limit) => purgeDeletedAgents(db, { retentionSeconds: options.softDeleteSeconds, limit }),
+      tellChanges,
+    ),
+    sweep("seenNonces", MINUTE, 10_000, (db, limit) => deleteOldNonces(db, 10 * MINUTE, limit)),
+    {
+      name: "joinTokens",
+      intervalMs: 10 * MINUTE,
+      // One per runtime broker at most: no need for chunks.
+      runOnce: async (signal) => (signal.aborted ? 0 : database.background(() => deleteExpiredJoinTokens(database.db))),
+    },
+    sweep("idempotencyKeys", 10 * MINUTE, 1_000, deleteExpiredIdempotencyKeys),
+    sweep("changeLog", 10 * MINUTE, 10_000, (db, limit) =>
+      pruneChangeLog(db, { maxAgeSeconds: WEEK_SECONDS, maxRows: CHANGE_LOG_ROWS, limit }),
+    ),
+    {
+      name: "oldPayloads",
+      intervalMs: HOUR,
+      runOnce: async (signal) =>
+        (await chunks(signal, 5_000, (db, limit) =>
+          deleteFinishedDispatches(db, { maxAgeSeconds: WEEK_SECONDS, limit }),
+        )) +
+        (await chunks(signal, 1_000, (db, limit) =>
+          trimDeliveredEnvelopes(db, { maxAgeSeconds: WEEK_SECONDS, limit }),
+        )),
+    },
+  ];
+};

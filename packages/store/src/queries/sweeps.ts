@@ -1,0 +1,235 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type RawBuilder, sql } from "kysely";
+import type { Db } from "../database.ts";
+import { transaction } from "../tx.ts";
+import { returnDispatches, returnMessages } from "./replicas.ts";
+
+/** Statements of the sweeps (design section 7). Each is safe when two replicas run it at once, and touches at most `limit` rows. */
+
+/** Claims the sweep's turn: true once per interval, whatever the replicas' clocks say. */
+export const claimSweep = async (
+  db: Db,
+  p: { readonly name: string; readonly intervalMs: number },
+): Promise<boolean> => {
+  const next = sql`now() + ${p.intervalMs}::float8 * interval '1 millisecond'`;
+  const { numAffectedRows } = await sql`
+    insert into sweeps as s (name, next_at) values (${p.name}, ${next})
+    on conflict (name) do update set next_at = excluded.next_at where s.next_at <= now()`.execute(db);
+  return numAffectedRows === 1n;
+};
+
+/** Lifecycle intents that nobody took in time: nothing of them runs any more. Returns their ids. */
+export const expireDispatches = async (db: Db, limit: number): Promise<Uuid[]> => {
+  const { rows } = await sql<{ id: Uuid }>`
+    with late as (
+      select id from broker_dispatch where state = 'pending' and deadline_at <= now()
+       order by id limit ${limit} for update skip locked)
+    update broker_dispatch d set state = 'expired', updated_at = now(),
+        error = coalesce(d.error, 'the runtime broker did not take it in time')
+      from late where d.id = late.id returning d.id`.execute(db);
+  return rows.map((r) => r.id);
+};
+
+/**
+ * Lifecycle intents that a live socket has had for longer than any operation takes. They fail rather than run again:
+ * the socket may still be at it. Returns their ids.
+ */
+export const failOverdueDispatches = async (
+  db: Db,
+  p: { readonly overdueSeconds: number; readonly limit: number },
+): Promise<Uuid[]> => {
+  const { rows } = await sql<{ id: Uuid }>`
+    with overdue as (
+      select id from broker_dispatch
+       where state = 'in_progress' and deadline_at < now() - make_interval(secs => ${p.overdueSeconds}::float8)
+       order by id limit ${p.limit} for update skip locked)
+    update broker_dispatch d set state = 'failed', error = 'the runtime broker did not answer in time', updated_at = now()
+      from overdue where d.id = overdue.id returning d.id`.execute(db);
+  return rows.map((r) => r.id);
+};
+
+export interface TakenBack {
+  /** Runtime brokers with work that is pending again. */
+  readonly wake: readonly Uuid[];
+  /** Dispatches that failed for want of time or attempts. */
+  readonly failed: readonly Uuid[];
+}
+
+/**
+ * Takes back intents and messages whose claim names a socket that has not been the runtime broker's own for
+ * `staleSeconds`. Their claimants give them back themselves; this is for what was missed. Looks at up to `limit` runtime
+ * brokers.
+ */
+export const takeBackStaleClaims = (
+  db: Db,
+  p: { readonly staleSeconds: number; readonly limit: number },
+): Promise<TakenBack> =>
+  transaction(db, async (tx) => {
+    const moved = (claim: RawBuilder<unknown>) => sql`exists (select from runtime_brokers r
+      where r.id = ${claim}.runtime_broker_id and (r.connected_hub_id is distinct from ${claim}.claimed_by
+        or r.connected_session_id is distinct from ${claim}.claim_session)
+        and coalesce(r.disconnected_at, r.connected_at, r.created) < now() - make_interval(secs => ${p.staleSeconds}::float8))`;
+    const d = sql.ref("d");
+    const m = sql.ref("m");
+    const { rows } = await sql<{ id: Uuid }>`
+      select r.id from runtime_brokers r where r.id in (
+          select d.runtime_broker_id from broker_dispatch d where d.state = 'in_progress' and ${moved(d)}
+          union select m.runtime_broker_id from messages m where m.state = 'delivering' and ${moved(m)})
+       order by r.id limit ${p.limit} for no key update`.execute(tx);
+    if (rows.length === 0) return { wake: [], failed: [] };
+    // Decided again in statements of their own: only now can nobody claim or move what is looked at.
+    const ids = sql`any(${rows.map((r) => r.id)}::uuid[])`;
+    const dispatches = await returnDispatches(
+      tx,
+      sql`d.runtime_broker_id = ${ids} and ${moved(d)}`,
+      "its socket was lost",
+    );
+    const messages = await returnMessages(tx, sql`m.runtime_broker_id = ${ids} and ${moved(m)}`);
+    return {
+      wake: [
+        ...new Set([...dispatches.filter((r) => r.state === "pending"), ...messages].map((r) => r.runtimeBrokerId)),
+      ],
+      failed: dispatches.filter((r) => r.state === "failed").map((r) => r.id),
+    };
+  });
+
+/** Messages that have waited for their agent for too long. Returns their ids. */
+export const failUndeliveredMessages = async (
+  db: Db,
+  p: { readonly maxAgeSeconds: number; readonly limit: number },
+): Promise<Uuid[]> => {
+  const { rows } = await sql<{ id: Uuid }>`
+    with old as (
+      select id from messages where state = 'pending' and created < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+       order by created limit ${p.limit} for update skip locked)
+    update messages m set state = 'failed', error = 'not delivered in time' || coalesce(': ' || m.hold_reason, '')
+      from old where m.id = old.id returning m.id`.execute(db);
+  return rows.map((r) => r.id);
+};
+
+/** The activity before the hub's own marks `stalled` and `offline`, so that it can be told and come back. */
+const priorActivity = sql`case when a.activity in ('stalled', 'offline') then a.stalled_from_activity else a.activity end`;
+
+/** Running agents of which nothing has been heard for `silentSeconds` (spec/02 2.4). Returns how many are offline now. */
+export const markAgentsOffline = (
+  db: Db,
+  p: { readonly silentSeconds: number; readonly limit: number },
+): Promise<number> =>
+  affected(
+    sql`
+    with silent as (
+      select id from agents where phase = 'running' and deleted_at is null
+        and coalesce(last_seen, running_since, created) < now() - make_interval(secs => ${p.silentSeconds}::float8)
+        and coalesce(activity, '') not in ('completed', 'limits_exceeded', 'blocked', 'offline')
+       order by id limit ${p.limit} for no key update skip locked)
+    update agents a set activity = 'offline', stalled_from_activity = ${priorActivity}, updated = now()
+      from silent where a.id = silent.id`,
+    db,
+  );
+
+/** Running agents that are heard of but have done nothing for `stalledSeconds` (spec/02 2.4). */
+export const markAgentsStalled = (
+  db: Db,
+  p: { readonly stalledSeconds: number; readonly silentSeconds: number; readonly limit: number },
+): Promise<number> =>
+  affected(
+    sql`
+    with idle as (
+      select id from agents where phase = 'running' and deleted_at is null
+        and last_activity_event < now() - make_interval(secs => ${p.stalledSeconds}::float8)
+        and last_seen >= now() - make_interval(secs => ${p.silentSeconds}::float8)
+        and coalesce(activity, '') not in
+          ('completed', 'limits_exceeded', 'blocked', 'stalled', 'offline', 'waiting_for_input')
+       order by id limit ${p.limit} for no key update skip locked)
+    update agents a set activity = 'stalled', stalled_from_activity = a.activity, updated = now()
+      from idle where a.id = idle.id`,
+    db,
+  );
+
+/**
+ * Removes agents that were deleted longer than `retentionSeconds` ago, with what waited for them. One with an operation
+ * still under way is left for later.
+ */
+export const purgeDeletedAgents = (
+  db: Db,
+  p: { readonly retentionSeconds: number; readonly limit: number },
+): Promise<number> =>
+  transaction(db, async (tx) => {
+    const { rows } = await sql<{ id: Uuid }>`
+      select a.id from agents a
+       where a.deleted_at < now() - make_interval(secs => ${p.retentionSeconds}::float8)
+         and not exists (select from broker_dispatch d where d.agent_id = a.id and d.state in ('pending', 'in_progress'))
+       order by a.id limit ${p.limit} for update skip locked`.execute(tx);
+    if (rows.length === 0) return 0;
+    const ids = sql`any(${rows.map((r) => r.id)}::uuid[])`;
+    // A message cannot wait for an agent that is not there: the database would refuse the deletion.
+    await sql`
+      with waiting as materialized (
+        select id from messages where agent_id = ${ids} and state in ('pending', 'delivering') order by id for update)
+      update messages m set state = 'failed', error = 'the agent was deleted', claimed_by = null, claim_session = null
+        from waiting where m.id = waiting.id`.execute(tx);
+    return affected(sql`delete from agents where id = ${ids}`, tx);
+  });
+
+/** Idempotency keys whose answers are not kept any longer. */
+export const deleteExpiredIdempotencyKeys = (db: Db, limit: number): Promise<number> =>
+  affected(
+    sql`delete from idempotency_keys where (principal, key) in (
+      select principal, key from idempotency_keys where expires_at < now() limit ${limit} for update skip locked)`,
+    db,
+  );
+
+/**
+ * Prunes the change log: what is older than `maxAgeSeconds`, and what exceeds `maxRows`. The newest transaction pruned
+ * is recorded in the same transaction, so that every position before it gets a resync and none a silent gap.
+ */
+export const pruneChangeLog = (
+  db: Db,
+  p: { readonly maxAgeSeconds: number; readonly maxRows: number; readonly limit: number },
+): Promise<number> =>
+  transaction(db, async (tx) => {
+    // Counting is left to the case in which there may be too many: ids are handed out one by one.
+    const excess = sql`select case when (select max(id) - min(id) from change_log) >= ${p.maxRows}::bigint
+      then (select id from change_log order by id desc offset ${p.maxRows} limit 1) end`;
+    const { rows } = await sql<{ id: string; tx: string }>`
+      (select id, tx::text as tx from change_log
+        where at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8) order by at limit ${p.limit})
+      union all
+      (select id, tx::text from change_log where id <= (${excess}) order by id limit ${p.limit})
+      `.execute(tx);
+    if (rows.length === 0) return 0;
+    const newest = rows.reduce((max, r) => (BigInt(r.tx) > max ? BigInt(r.tx) : max), 0n);
+    await sql`update feed_meta set pruned_tx = greatest(pruned_tx, ${String(newest)}::xid8)`.execute(tx);
+    return affected(sql`delete from change_log where id = any(${rows.map((r) => r.id)}::bigint[])`, tx);
+  });
+
+/** Dispatches that ended longer than `maxAgeSeconds` ago. */
+export const deleteFinishedDispatches = (
+  db: Db,
+  p: { readonly maxAgeSeconds: number; readonly limit: number },
+): Promise<number> =>
+  affected(
+    sql`delete from broker_dispatch where id in (
+      select id from broker_dispatch where state in ('done', 'failed', 'expired')
+         and updated_at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+       limit ${p.limit} for update skip locked)`,
+    db,
+  );
+
+/** What large messages carried beside their text, once they were delivered longer than `maxAgeSeconds` ago. */
+export const trimDeliveredEnvelopes = (
+  db: Db,
+  p: { readonly maxAgeSeconds: number; readonly limit: number },
+): Promise<number> =>
+  affected(
+    sql`update messages set envelope = '{}' where id in (
+      select id from messages where state = 'delivered' and octet_length(envelope::text) > 512
+         and dispatched_at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+       limit ${p.limit} for update skip locked)`,
+    db,
+  );
+
+const affected = async (statement: ReturnType<typeof sql>, db: Db): Promise<number> => {
+  const { numAffectedRows } = await statement.execute(db);
+  return Number(numAffectedRows ?? 0n);
+};
