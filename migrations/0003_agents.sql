@@ -40,6 +40,8 @@ create table agents (
   token_version int not null default 1,
   -- One container run; new at each create and start.
   run_id uuid,
+  -- A create or start of it is under way.
+  launching boolean not null default false,
   -- When this run reached the phase `running`, and when the agent itself first reported an activity in it. Messages
   -- are held until it listens.
   running_since timestamptz(3),

@@ -102,8 +102,8 @@ create trigger agents_inserted after insert on agents for each row
 create trigger agents_deleted after delete on agents for each row
   execute function log_change('agent', 'name', 'slug', 'deleted_at');
 create trigger agents_updated after update on agents for each row
-  when (to_jsonb(old) - '{updated,last_seen,last_activity_event,state_version}'::text[]
-    is distinct from to_jsonb(new) - '{updated,last_seen,last_activity_event,state_version}'::text[])
+  when (to_jsonb(old) - '{updated,last_seen,last_activity_event,state_version,launching}'::text[]
+    is distinct from to_jsonb(new) - '{updated,last_seen,last_activity_event,state_version,launching}'::text[])
   execute function log_change('agent', 'phase', 'activity', 'tool_name', 'message', 'task_summary',
     'container_status', 'current_turns', 'current_model_calls', 'started_at', 'deleted_at', 'exit_code');
 

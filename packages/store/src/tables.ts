@@ -170,6 +170,7 @@ export interface AgentsTable {
   ancestry: Generated<readonly Uuid[]>;
   token_version: Generated<number>;
   run_id: Nullable<Uuid>;
+  launching: Generated<boolean>;
   running_since: NullableTime;
   ready_at: NullableTime;
   started_at: NullableTime;

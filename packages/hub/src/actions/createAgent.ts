@@ -34,6 +34,9 @@ export type Creator = UserPrincipal | AgentPrincipal;
 /** What the CLI's `--notify` on start asks for (spec/02 2.6). */
 const NOTIFY_TRIGGERS = ["COMPLETED", "WAITING_FOR_INPUT", "LIMITS_EXCEEDED", "STALLED", "ERROR"];
 
+/** For so long an agent counts as being launched; its launcher may have died without a word. */
+const LAUNCH_MS = 120_000;
+
 /** How a create goes on: a new record, or one of this name that is there already. */
 type Plan =
   | { readonly kind: "new" }
@@ -56,7 +59,8 @@ export const createAgent = async (
   const slug = slugify(request.name);
   if (!slug)
     throw new HubError("invalid_name", "the name must contain a letter or a digit", { details: { field: "name" } });
-  const plan = planFor(call, slug, request, await targetBySlug(db, { projectId: project.id, slug }));
+  const existing = await targetBySlug(db, { projectId: project.id, slug });
+  const plan = planFor(call, slug, request, existing, deps.base.clock.now());
   const runtimeBroker = await chooseRuntimeBroker(db, call.principal, {
     projectId: project.id,
     asked:
@@ -118,6 +122,7 @@ const planFor = (
   slug: string,
   request: CreateAgentRequest,
   existing: DispatchTarget | undefined,
+  now: number,
 ): Plan => {
   if (!existing || existing.agent.deleted_at) return { kind: "new" };
   const { phase } = existing.agent;
@@ -127,7 +132,8 @@ const planFor = (
     if (!decision.allow) throw new HubError("forbidden", `you may not start this agent: ${decision.reason}`);
     return { kind: "inPlace", op, target: existing };
   };
-  if (request.provisionOnly) throw taken(slug, phase);
+  const underWay = existing.agent.launching && now - existing.agent.updated.getTime() < LAUNCH_MS;
+  if (request.provisionOnly || underWay) throw taken(slug, phase);
   if (phase === "suspended") return inPlace("resume");
   if (phase === "stopped" && request.resume) return inPlace("start");
   if (phase === "provisioning" && request.gatherEnv) return { kind: "again", target: existing };

@@ -40,6 +40,7 @@ export const insertAgent = (db: Db, a: NewAgent): Promise<AgentRow> =>
       created_by: a.createdBy,
       owner_id: a.ownerId,
       ancestry: [...a.ancestry],
+      launching: true,
     })
     .returningAll()
     .executeTakeFirstOrThrow();
@@ -74,6 +75,7 @@ export const beginRun = async (
     .updateTable("agents")
     .set({
       run_id: p.runId,
+      launching: true,
       phase: p.phase,
       activity: null,
       tool_name: null,
@@ -140,6 +142,7 @@ export const recordLaunched = (
       image: sql<string | null>`coalesce(${f.image ?? null}::text, image)`,
       runtime: sql<string | null>`coalesce(${f.runtime ?? null}::text, runtime)`,
       applied_config: sql<string>`applied_config || ${config}::jsonb`,
+      launching: false,
       state_version: sql<number>`state_version + 1`,
       updated: sql<Date>`now()`,
     })
@@ -159,6 +162,7 @@ export const recordLaunchFailed = (
     .set({
       phase: p.phase,
       message: p.message,
+      launching: false,
       state_version: sql<number>`state_version + 1`,
       updated: sql<Date>`now()`,
     })
@@ -167,6 +171,15 @@ export const recordLaunchFailed = (
     .where("phase", "in", ["created", "provisioning", "starting"])
     .returningAll()
     .executeTakeFirst();
+
+/** Records that a create waits for values: it goes on when they come, and may be made again meanwhile. */
+export const recordWaiting = async (db: Db, agentId: Uuid): Promise<void> => {
+  await db
+    .updateTable("agents")
+    .set({ launching: false, state_version: sql<number>`state_version + 1`, updated: sql<Date>`now()` })
+    .where("id", "=", agentId)
+    .execute();
+};
 
 /** Records that the container is down on purpose. A crash or an exhausted limit stays visible. */
 export const recordHalted = (

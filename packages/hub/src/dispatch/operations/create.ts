@@ -1,4 +1,4 @@
-import { deleteAgentRow, recordLaunched, recordLaunchFailed } from "@rootstock/store";
+import { deleteAgentRow, recordLaunched, recordLaunchFailed, recordWaiting } from "@rootstock/store";
 import { z } from "zod";
 import type { Operation, OperationContext, OperationResult } from "./operation.ts";
 import { createPayload } from "./payloads.ts";
@@ -86,7 +86,8 @@ const missingValues = async (context: OperationContext, needs: EnvRequirements):
     needs: needs.needs,
     ...(needs.secretInfo && { secretInfo: needs.secretInfo }),
   };
-  if (context.args.gather === true) return { ok: true, result: { envGather }, settle: async () => {} };
+  if (context.args.gather === true)
+    return { ok: true, result: { envGather }, settle: (tx) => recordWaiting(tx, context.target.agent.id) };
   await removeAtRuntimeBroker(context);
   return {
     ok: false,
