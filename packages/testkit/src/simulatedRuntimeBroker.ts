@@ -118,6 +118,8 @@ export class SimulatedRuntimeBroker {
   readonly onRefusedDial = new Probe<number>();
   /** Frames that are no requests, parsed: `stream_open`, `stream`, ... */
   readonly onFrame = new Probe<Record<string, unknown>>();
+  /** Each ping of the hub, when it is answered. */
+  readonly onPing = new Probe<void>();
   /** The keys that tunnelled requests are verified with, standard base64. */
   verifyingKeys: readonly string[];
 
@@ -264,8 +266,10 @@ export class SimulatedRuntimeBroker {
       if (working) return;
       working = true;
       for (let next = queue.shift(); next; next = queue.shift()) {
-        if (next.kind === "ping") ws.pong(next.data);
-        else session = await this.#take(ws, next.data, session, hubUrl);
+        if (next.kind === "ping") {
+          ws.pong(next.data);
+          this.onPing.emit();
+        } else session = await this.#take(ws, next.data, session, hubUrl);
       }
       working = false;
     };
