@@ -34,7 +34,7 @@ const RULES: DeathRules = { leaseSeconds: 10, unseenSeconds: 3 };
 export const replicaReaper = (base: Base, options: ReplicaReaperOptions): Sweep => {
   const { database, coordination, signaller, instanceId } = options;
   const { rules = RULES, graceMs = 5_000, secondLookMs = 1_000 } = options;
-  const mayJudge = () => coordination.heldForMs() >= graceMs;
+  const mayJudge = () => coordination.held() && coordination.heldForMs() >= graceMs;
 
   const look = async (): Promise<readonly SuspectReplica[]> => {
     const found = await database.background(() => findSuspectReplicas(database.db, rules));
