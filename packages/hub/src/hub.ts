@@ -39,6 +39,7 @@ import { Membership } from "./replicas/index.ts";
 import { hubRoutes, toReply } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
 import { Relay } from "./streams/index.ts";
+import { replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
 /** How long a stopping replica spreads the closing of its runtime brokers' sockets, in milliseconds. */
@@ -148,6 +149,14 @@ export class Hub implements Service {
       executor,
       announceMessage: (outcome) => courier.announce(outcome),
     });
+    const sweeper = new Sweeper(own, {
+      database,
+      coordination,
+      sweeps: [
+        replicaReaper(own, { database, coordination, signaller, instanceId: membership.instanceId }),
+        ...standardSweeps({ ...config, database, signaller }),
+      ],
+    });
     const relay = new Relay(own, { db, registry, tokens: replicaTokens });
     const actions: ActionDeps = {
       base: own,
@@ -234,6 +243,7 @@ export class Hub implements Service {
       [eventBus, commandBus],
       [registry, heartbeats, sse],
       [dispatcher, courier, reconciler],
+      [sweeper],
     ];
   }
 

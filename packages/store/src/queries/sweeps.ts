@@ -4,6 +4,14 @@ import type { Db } from "../database.ts";
 import { transaction } from "../tx.ts";
 import { returnDispatches, returnMessages } from "./replicas.ts";
 
+/** An agent whose launch ended with its intent does not look as if it were still coming up. */
+const endLaunches = (ended: "expired" | "failed") => sql`
+    ended_launches as (
+      update agents a set phase = 'error', launching = false, message = e.error, updated = now(),
+          state_version = a.state_version + 1
+        from ${sql.raw(ended)} e
+       where a.id = e.agent_id and a.launching and a.phase in ('created', 'provisioning', 'starting'))`;
+
 /** Statements of the sweeps (design section 7). Each is safe when two replicas run it at once, and touches at most `limit` rows. */
 
 /** Claims the sweep's turn: true once per interval, whatever the replicas' clocks say. */
@@ -23,10 +31,13 @@ export const expireDispatches = async (db: Db, limit: number): Promise<Uuid[]> =
   const { rows } = await sql<{ id: Uuid }>`
     with late as (
       select id from broker_dispatch where state = 'pending' and deadline_at <= now()
-       order by id limit ${limit} for update skip locked)
-    update broker_dispatch d set state = 'expired', updated_at = now(),
-        error = coalesce(d.error, 'the runtime broker did not take it in time')
-      from late where d.id = late.id returning d.id`.execute(db);
+       order by id limit ${limit} for update skip locked),
+    expired as (
+      update broker_dispatch d set state = 'expired', updated_at = now(),
+          error = coalesce(d.error, 'the runtime broker did not take it in time')
+        from late where d.id = late.id returning d.id, d.agent_id, d.error),
+    ${endLaunches("expired")}
+    select id from expired`.execute(db);
   return rows.map((r) => r.id);
 };
 
@@ -42,9 +53,12 @@ export const failOverdueDispatches = async (
     with overdue as (
       select id from broker_dispatch
        where state = 'in_progress' and deadline_at < now() - make_interval(secs => ${p.overdueSeconds}::float8)
-       order by id limit ${p.limit} for update skip locked)
-    update broker_dispatch d set state = 'failed', error = 'the runtime broker did not answer in time', updated_at = now()
-      from overdue where d.id = overdue.id returning d.id`.execute(db);
+       order by id limit ${p.limit} for update skip locked),
+    failed as (
+      update broker_dispatch d set state = 'failed', error = 'the runtime broker did not answer in time', updated_at = now()
+        from overdue where d.id = overdue.id returning d.id, d.agent_id, d.error),
+    ${endLaunches("failed")}
+    select id from failed`.execute(db);
   return rows.map((r) => r.id);
 };
 
