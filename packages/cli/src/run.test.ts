@@ -65,7 +65,7 @@ describe("agent start", () => {
       out: "demo: running on here",
       err: "",
     });
-    expect(calls.at(-1)?.body).toEqual({ name: "demo", task: "say hi", gatherEnv: true });
+    expect(calls.at(-1)?.body).toEqual({ name: "demo", task: "say hi", gatherEnv: true, resume: true });
   });
 
   test("hands in what the harness needs from this environment", async () => {
@@ -92,6 +92,18 @@ describe("agent start", () => {
     expect(result).toMatchObject({ code: EXIT.failed, err: expect.stringContaining("KEY") });
     expect(calls.at(-1)).toMatchObject({ method: "DELETE", path: `${AGENTS}/a1?removeBranch=false&force=true` });
   });
+});
+
+test("agent start never removes an agent that was there before", async () => {
+  const envGather = { agentId: "a1", required: ["KEY"], hubHas: null, needs: ["KEY"] };
+  const { calls, rootstock } = await hub(
+    withProject((call) => {
+      if (call.path === `${AGENTS}/my-demo`) return [200, { ...agent, phase: "stopped" }];
+      return call.path === AGENTS ? [202, { agent, envGather }] : undefined;
+    }),
+  );
+  expect((await rootstock(["agent", "start", "My Demo"])).code).toBe(EXIT.failed);
+  expect(calls.map((c) => c.method)).not.toContain("DELETE");
 });
 
 test("agent list follows every page", async () => {

@@ -1,4 +1,11 @@
-import type { CreateAgent, CreatedAgent, EnvGather, ProjectAgents } from "@rootstock/client";
+import {
+  type CreateAgent,
+  type CreatedAgent,
+  type EnvGather,
+  HubResponseError,
+  type ProjectAgents,
+} from "@rootstock/client";
+import { slugify } from "@rootstock/protocol";
 import { CliError } from "../exitCodes.ts";
 import type { Env } from "../flags.ts";
 
@@ -20,12 +27,24 @@ const gather = (wanted: EnvGather, env: Env): Record<string, string> => {
   );
 };
 
+const exists = async (agents: ProjectAgents, name: string): Promise<boolean> => {
+  try {
+    await agents.get(slugify(name));
+    return true;
+  } catch (err) {
+    if (err instanceof HubResponseError && err.status === 404) return false;
+    throw err;
+  }
+};
+
 /**
- * Starts an agent and hands in what its harness needs from this environment. When a value is missing, or the hub
- * refuses one, the half-made agent is removed again, so that the next try finds the name free.
+ * Starts an agent, or a stopped one again, and hands in what its harness needs from this environment. When a value is
+ * missing, or the hub refuses one, an agent that this call has made is removed again, so that the next try finds the
+ * name free; one that was there before is left alone.
  */
 export const startAgent = async (agents: ProjectAgents, request: CreateAgent, env: Env): Promise<CreatedAgent> => {
-  let created = await agents.create({ ...request, gatherEnv: true });
+  const isOurs = !(await exists(agents, request.name));
+  let created = await agents.create({ ...request, gatherEnv: true, resume: true });
   try {
     for (let round = 1; created.envGather; round += 1) {
       if (round > MAX_ROUNDS) throw new CliError(`the hub keeps asking for ${created.envGather.needs.join(", ")}`);
@@ -33,7 +52,7 @@ export const startAgent = async (agents: ProjectAgents, request: CreateAgent, en
     }
     return created;
   } catch (err) {
-    await agents.delete(created.agent.id, { removeBranch: false, force: true }).catch(() => {});
+    if (isOurs) await agents.delete(created.agent.id, { removeBranch: false, force: true }).catch(() => {});
     throw err;
   }
 };

@@ -41,7 +41,7 @@ export const addAgentCommand = (program: Command, terminal: Terminal): void => {
     .summary("start agents, talk to them, stop them")
     .description("Talks to the cluster of `rootstock start` on this machine, or to the hub that is named.");
 
-  const start = define(parent, "start <name> [task]", "start an agent")
+  const start = define(parent, "start <name> [task]", "start an agent, or a stopped one again")
     .option("--harness <name>", "what the agent runs; the runtime broker's default otherwise")
     .option("--template <name>", "template of the agent")
     .option("--runtime-broker <name>", "name or id of the runtime broker; the hub chooses otherwise");
