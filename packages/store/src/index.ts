@@ -15,6 +15,7 @@ export * from "./queries/deliveries.ts";
 export * from "./queries/dispatches.ts";
 export * from "./queries/dispatchTargets.ts";
 export * from "./queries/heartbeats.ts";
+export type { Claim, ClaimScope, HeldSocket } from "./queries/heldSockets.ts";
 export * from "./queries/idempotency.ts";
 export * from "./queries/keptValues.ts";
 export type { Page, Position } from "./queries/keyset.ts";

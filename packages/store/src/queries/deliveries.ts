@@ -2,7 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { MessageState, MessagesTable } from "../tables.ts";
-import type { Claim, HeldSocket } from "./dispatches.ts";
+import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 
 /**
  * Messages on their way to agents (design section 5): pending → delivering → delivered | failed. One message of an
@@ -111,19 +111,9 @@ export const insertClaimedMessage = async (
  * Claims, for each agent that listens and has none in flight, its first pending message: at most `slots` for each
  * socket held. Not SKIP LOCKED: skipping a locked message would let a later one overtake it.
  */
-export const claimMessages = async (
-  db: Db,
-  p: { readonly instanceId: Uuid; readonly sockets: readonly HeldSocket[]; readonly busyAgents: readonly Uuid[] },
-): Promise<ClaimedMessage[]> => {
+export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessage[]> => {
   const { rows } = await sql<ClaimedMessage>`
-    with held as materialized (
-      select rb.id, h.session, h.slots
-        from unnest(${uuids(p.sockets.map((s) => s.runtimeBrokerId))}, ${uuids(p.sockets.map((s) => s.sessionId))},
-                    ${ints(p.sockets.map((s) => s.slots))}) as h(id, session, slots)
-        join runtime_brokers rb on rb.id = h.id
-         and rb.connected_hub_id = ${p.instanceId} and rb.connected_session_id = h.session
-       order by rb.id for share of rb
-    ), first as materialized (
+    with ${heldSockets(p)}, first as materialized (
       select ranked.id, ranked.session from held
        cross join lateral (
          select head.id, held.session from agents a
@@ -240,6 +230,3 @@ const only = <T>(rows: readonly T[]): T => {
   if (!row) throw new Error("an insert returned no row");
   return row;
 };
-
-const uuids = (ids: readonly Uuid[]) => sql`${[...ids]}::uuid[]`;
-const ints = (numbers: readonly number[]) => sql`${[...numbers]}::int[]`;

@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { BrokerDispatchTable, DispatchOp } from "../tables.ts";
+import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 
 /**
  * Lifecycle intents (design section 5): pending → in_progress → done | failed, pending → expired. Every claim reads the
@@ -10,19 +11,6 @@ import type { BrokerDispatchTable, DispatchOp } from "../tables.ts";
  */
 
 export type DispatchRow = Selectable<BrokerDispatchTable>;
-
-/** A socket that a replica holds, and how many more requests it takes now. */
-export interface HeldSocket {
-  readonly runtimeBrokerId: Uuid;
-  readonly sessionId: Uuid;
-  readonly slots: number;
-}
-
-/** Who claimed an intent: the fence of everything done for it. */
-export interface Claim {
-  readonly instanceId: Uuid;
-  readonly sessionId: Uuid;
-}
 
 export interface NewDispatch {
   readonly id: Uuid;
@@ -64,23 +52,9 @@ export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
  * Claims the oldest pending intents of the sockets held, at most `slots` for each, one per agent, and never beside an
  * unfinished one of the same agent. `busyAgents` are those with a direct call under way on this replica.
  */
-export const claimDispatches = async (
-  db: Db,
-  p: {
-    readonly instanceId: Uuid;
-    readonly sockets: readonly HeldSocket[];
-    readonly busyAgents: readonly Uuid[];
-  },
-): Promise<DispatchRow[]> => {
+export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRow[]> => {
   const { rows } = await sql<DispatchRow>`
-    with held as materialized (
-      select rb.id, h.session, h.slots
-        from unnest(${uuids(p.sockets.map((s) => s.runtimeBrokerId))}, ${uuids(p.sockets.map((s) => s.sessionId))},
-                    ${ints(p.sockets.map((s) => s.slots))}) as h(id, session, slots)
-        join runtime_brokers rb on rb.id = h.id
-         and rb.connected_hub_id = ${p.instanceId} and rb.connected_session_id = h.session
-       order by rb.id for share of rb
-    ), next as materialized (
+    with ${heldSockets(p)}, next as materialized (
       select d.id, held.session from held
        cross join lateral (
          select d.id from broker_dispatch d
@@ -209,6 +183,3 @@ export const runtimeBrokersWithWork = async (db: Db, instanceId: Uuid): Promise<
   `.execute(db);
   return rows.map((r) => r.id);
 };
-
-const uuids = (ids: readonly Uuid[]) => sql`${[...ids]}::uuid[]`;
-const ints = (values: readonly number[]) => sql`${[...values]}::int[]`;
