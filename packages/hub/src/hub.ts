@@ -142,7 +142,7 @@ export class Hub implements Service {
       changed,
     });
     const shared = { database, registry, membership, commandBus, locks, metrics: this.metrics, changed };
-    const dispatcher = new Dispatcher(own, { ...shared, eventBus, executor });
+    const dispatcher = new Dispatcher(own, { ...shared, eventBus, executor, wake: (id) => reconciler.wake([id]) });
     const courier: Courier = new Courier(own, { ...shared, reconciler: () => reconciler });
     const reconciler = new Reconciler(own, {
       ...shared,

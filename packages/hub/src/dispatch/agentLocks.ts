@@ -14,6 +14,11 @@ export class AgentLocks {
     return [...this.#lifecycle.keys(), ...this.#inFlight.keys()];
   }
 
+  /** Whether a lifecycle operation is under way or waits for its turn. */
+  inLifecycle(agentId: Uuid): boolean {
+    return this.#lifecycle.has(agentId);
+  }
+
   isBusy(agentId: Uuid): boolean {
     return this.#lifecycle.has(agentId) || this.#inFlight.has(agentId);
   }

@@ -66,6 +66,8 @@ export interface DispatcherDeps {
   readonly executor: Executor;
   readonly metrics: Metrics;
   readonly changed: () => void;
+  /** After a direct call: what it kept from going on may go on. */
+  readonly wake: (runtimeBrokerId: Uuid) => void;
 }
 
 /**
@@ -194,6 +196,10 @@ export class Dispatcher implements Service {
       if (!connection?.isOpen) return undefined;
       return executor.run({ ...intent, attempt: 1, intent: false }, connection);
     });
+    void run.then(
+      () => this.#deps.wake(intent.runtimeBrokerId),
+      () => {},
+    );
     return this.#within(run);
   }
 

@@ -194,6 +194,11 @@ export class Reconciler implements Service {
     const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
     this.#onWire.set(message.id, connection.sessionId);
     const { locks, metrics, announceMessage } = this.#deps;
+    // A stop that began while the message was claimed would meet it at a runtime broker that acknowledges and drops it.
+    if (locks.inLifecycle(agentId)) {
+      await this.#giveBack(message, delivery, { kind: "lost", reason: "an operation on the agent is under way" });
+      return;
+    }
     const started = this.#base.clock.elapsed();
     const result = await locks.message(agentId, () => deliver(message, connection));
     metrics.dispatches.inc({ op: "message", way: "socket", outcome: result.kind });

@@ -89,3 +89,25 @@ test("a long text does not make the log lose the short facts beside it", async (
     expect.objectContaining({ cut: true, phase: "error", deleted_at: expect.any(String) }),
   ]);
 });
+
+test("a prune voids the positions before it, and not those of now, however long a writer has been open", async () => {
+  const open = await pool.connect();
+  try {
+    await open.query("begin");
+    await open.query("insert into projects (id, name, slug) values ($1, 'open', 'open')", [systemRandom.uuid()]);
+    const { seen: before } = await currentPosition(db);
+    await insertChanges(2);
+    const { seen: between } = await currentPosition(db);
+    await insertChanges(1);
+    await test_db.query("update feed_meta set pruned_tx = (select max(tx) from change_log)");
+    const { seen: now } = await currentPosition(db);
+    expect((await readChanges(db, { seen: before, limit: 10 })).pruned).toBe(true);
+    expect((await readChanges(db, { seen: between, limit: 10 })).pruned).toBe(true);
+    expect((await readChanges(db, { seen: now, limit: 10 })).pruned).toBe(false);
+    await open.query("commit");
+    // Whether its rows were among those pruned cannot be told any more: rather a needless resync than a gap.
+    expect((await readChanges(db, { seen: now, limit: 10 })).pruned).toBe(true);
+  } finally {
+    open.release();
+  }
+});

@@ -67,7 +67,12 @@ export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> =
   // "Not visible in seen", spelled out so that an index finds it however long a writer has been open. The values are
   // given, not computed by the statement: the planner must see how few rows they name.
   const [, xmax = "", xip = ""] = q.seen.split(":");
-  const unseen = sql`(tx >= ${xmax}::xid8 or tx = any(${xip ? xip.split(",") : []}::xid8[]))`;
+  const open = sql`${xip ? xip.split(",") : []}::xid8[]`;
+  const unseen = sql`(tx >= ${xmax}::xid8 or tx = any(${open}))`;
+  // Rows of a transaction that is still under way cannot have been pruned. Without that, one writer left open for long
+  // anywhere in the cluster would void every position, the newest included.
+  const pruned = sql`(f.pruned_tx >= ${xmax}::xid8 or exists (select from unnest(${open}) as o(tx)
+    where o.tx <= f.pruned_tx and pg_visible_in_snapshot(o.tx, pg_current_snapshot())))`;
   const wanted = q.page
     ? sql`select id from change_log where ${unseen} and pg_visible_in_snapshot(tx, ${target})
             and id >= ${q.page.afterId}::bigint + ${q.page.inclusive ? 0 : 1} order by id limit ${q.limit + 1}`
@@ -77,7 +82,7 @@ export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> =
       -- "offset 0" keeps this a look-up per row: as a join it is planned as a scan of the whole log.
       page as (select c.* from (select id from wanted order by id limit ${q.limit + 1}) w
         cross join lateral (select * from change_log l where l.id = w.id offset 0) c)
-    select f.epoch, pg_current_snapshot()::text as now, f.pruned_tx >= pg_snapshot_xmin(${seen}) as pruned,
+    select f.epoch, pg_current_snapshot()::text as now, ${pruned} as pruned,
         greatest(pg_snapshot_xmax(${seen}), pg_snapshot_xmax(${target})) > pg_snapshot_xmax(pg_current_snapshot()) as future,
         p.id, p.tx::text as tx, p.entity, p.entity_id as "entityId", p.op, p.project_id as "projectId",
         p.agent_id as "agentId", p.owner_user_id as "ownerId", p.changed, p.payload,

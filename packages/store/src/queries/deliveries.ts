@@ -114,7 +114,7 @@ export const insertClaimedMessage = async (
 export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessage[]> => {
   const { rows } = await sql<ClaimedMessage>`
     with ${heldSockets(p)}, first as materialized (
-      select ranked.id, ranked.session from held
+      select ranked.id, ranked.session, held.id as runtime_broker from held
        cross join lateral (
          select head.id, held.session from agents a
           cross join lateral (
@@ -126,11 +126,11 @@ export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessa
             and a.id <> all(${uuids(p.busyAgents)})
           order by head.seq limit held.slots) as ranked
     ), next as materialized (
-      select m.id, first.session from first join messages m on m.id = first.id
+      select m.id, first.session, first.runtime_broker from first join messages m on m.id = first.id
        where m.state = 'pending' order by m.id for update of m
     )
     update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
-        attempts = m.attempts + 1, hold_reason = null
+        runtime_broker_id = next.runtime_broker, attempts = m.attempts + 1, hold_reason = null
       from next where m.id = next.id
     returning m.*, (select a.slug from agents a where a.id = m.agent_id) as agent_slug`.execute(db);
   return rows;
