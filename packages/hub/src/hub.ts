@@ -293,6 +293,7 @@ export class Hub implements Service {
     const { log, clock } = this.#base;
     log.info({}, "replica draining");
     this.#registry.stopAccepting();
+    this.#registry.stopAccepting();
     await this.#membership.drain();
     await clock.sleep(this.#config.drainSeconds * 1000);
     await this.#registry.drain(RELEASE_SOCKETS_OVER_MS);
