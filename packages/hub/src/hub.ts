@@ -20,7 +20,7 @@ import {
   RuntimeBrokerSignatures,
   SecretBox,
 } from "./auth/index.ts";
-import { EventBus } from "./bus/index.ts";
+import { EventBus, encodePosition } from "./bus/index.ts";
 import { CommandBus } from "./commands/index.ts";
 import { type HubConfig, isLoopback } from "./config.ts";
 import { CONTROL_DEFAULTS, ControlChannel, HeartbeatIntake, Ownership, Registry } from "./control/index.ts";
@@ -182,6 +182,7 @@ export class Hub implements Service {
         secrets,
         heartbeats,
         sse,
+        feedCursor: () => encodePosition(eventBus.position()),
         forget: (id) => registry.forget(id),
         metrics: this.metrics,
         version: VERSION,

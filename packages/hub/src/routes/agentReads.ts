@@ -1,9 +1,10 @@
 import { invalidField, parseUuid, type Uuid } from "@rootstock/protocol";
-import { type AgentFilter, type AgentView, agentPosition, countAgents, type Db, listAgents } from "@rootstock/store";
+import { type AgentFilter, type AgentView, agentPosition, countAgents, listAgents } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal, Resource } from "../auth/index.ts";
 import { agentJson, some, time } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
 import { pageQuery, readPage } from "./pages.ts";
 import { agentCapabilities, agentListCapabilities, readScope } from "./rights.ts";
@@ -35,7 +36,7 @@ const listQuery = z.object({
 type ListQuery = z.output<typeof listQuery>;
 
 /** Reading agents (spec/02 2.6, spec/08 1.3). */
-export const agentReadRoutes = (deps: { readonly db: Db }): Route[] => [
+export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): Route[] => [
   route({
     method: "GET",
     path: "/api/v1/agents",
@@ -44,7 +45,7 @@ export const agentReadRoutes = (deps: { readonly db: Db }): Route[] => [
     repeated: REPEATED,
     handler: (call) => {
       const projectId = optionalUuid("projectId", call.query.projectId || call.query.groveId);
-      return list(deps.db, call.principal, call.query, projectId, undefined);
+      return list(deps, call.principal, call.query, projectId, undefined);
     },
   }),
   route({
@@ -55,7 +56,7 @@ export const agentReadRoutes = (deps: { readonly db: Db }): Route[] => [
     repeated: REPEATED,
     handler: async (call) => {
       const { id, resource } = await plainProjectOf(deps.db, call);
-      return list(deps.db, call.principal, call.query, id, resource);
+      return list(deps, call.principal, call.query, id, resource);
     },
   }),
   route({
@@ -76,7 +77,7 @@ export const agentReadRoutes = (deps: { readonly db: Db }): Route[] => [
 ];
 
 const list = async (
-  db: Db,
+  { db, feedCursor }: Pick<ResourceDeps, "db" | "feedCursor">,
   principal: Principal,
   query: ListQuery,
   projectId: Uuid | undefined,
@@ -95,6 +96,7 @@ const list = async (
     includeDeleted: query.includeDeleted === "true",
   };
   const filter: AgentFilter = { ...filters, scope: readScope(principal) };
+  const cursor = feedCursor();
   const counted = await countAgents(db, filter);
   const page = await readPage<AgentView>({
     list: "agents",
@@ -109,6 +111,7 @@ const list = async (
     ...some("nextCursor", page.nextCursor),
     totalCount: counted.total,
     serverTime: time(counted.now),
+    feedCursor: cursor,
     _capabilities: agentListCapabilities(principal, project),
   });
 };

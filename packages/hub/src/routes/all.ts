@@ -28,6 +28,7 @@ export interface HubRouteDeps extends Base, InsideDeps, HealthDeps, HeartbeatDep
   readonly sse: SseHub;
   /** Something waits for this runtime broker. */
   readonly wake: (runtimeBrokerId: Uuid) => void;
+  readonly feedCursor: () => string;
   readonly deleteAgents: (projectId: Uuid) => Promise<void>;
 }
 

@@ -9,6 +9,11 @@ export interface ResourceDeps {
   readonly random: Random;
   /** Called after a commit that touched what the change feed shows. */
   readonly changed: () => void;
+  /**
+   * A position of the event stream no later than now. A list that was read after it, and the events after it, leave
+   * nothing out (spec/07 B.6).
+   */
+  readonly feedCursor: () => string;
   /** Runs `work` in one transaction; a repeated call with the same Idempotency-Key gets the first one's answer. */
   readonly once: (call: KeyedCall, work: (tx: Db) => Promise<Answer>) => Promise<Answer>;
 }

@@ -36,7 +36,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     query: listQuery,
     handler: (call) =>
-      list(deps.db, call, {
+      list(deps, call, {
         recipientId: userId(call),
         projectId: optionalUuid("project", call.query.project),
         agent: agentFilter(call.query.agent),
@@ -78,7 +78,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     query: listQuery,
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
-      return list(deps.db, call, { participantId: userId(call), agent: { id: agent.id } });
+      return list(deps, call, { participantId: userId(call), agent: { id: agent.id } });
     },
   }),
   route({
@@ -110,7 +110,12 @@ const own = async (db: Db, call: Pick<Call, "principal" | "params">): Promise<Me
   return message;
 };
 
-const list = async (db: Db, call: Call<z.output<typeof listQuery>>, filter: MessageFilter): Promise<Reply> => {
+const list = async (
+  { db, feedCursor }: ResourceDeps,
+  call: Call<z.output<typeof listQuery>>,
+  filter: MessageFilter,
+): Promise<Reply> => {
+  const cursor = feedCursor();
   const page = await readPage<MessageRow>({
     list: "messages",
     filters: { ...filter },
@@ -120,5 +125,10 @@ const list = async (db: Db, call: Call<z.output<typeof listQuery>>, filter: Mess
     position: (id) => messagePosition(db, userId(call), id),
   });
   const totalCount = await totalOf(page, () => countMessages(db, filter));
-  return json(200, { items: page.rows.map(messageJson), ...some("nextCursor", page.nextCursor), totalCount });
+  return json(200, {
+    items: page.rows.map(messageJson),
+    ...some("nextCursor", page.nextCursor),
+    totalCount,
+    feedCursor: cursor,
+  });
 };

@@ -78,7 +78,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     path: "/api/v1/projects",
     access: authenticated,
     query: listQuery,
-    handler: (call) => list(deps.db, call.principal, call.query),
+    handler: (call) => list(deps, call.principal, call.query),
   }),
   route({
     method: "POST",
@@ -137,7 +137,11 @@ const projectNow = async (db: Db, id: Uuid): Promise<ProjectJson> => {
   return projectJson(project);
 };
 
-const list = async (db: Db, principal: Principal, query: z.output<typeof listQuery>): Promise<Reply> => {
+const list = async (
+  { db, feedCursor }: ProjectDeps,
+  principal: Principal,
+  query: z.output<typeof listQuery>,
+): Promise<Reply> => {
   const filters = {
     ownerId: optionalUuid("ownerId", query.ownerId),
     visibility: query.visibility || undefined,
@@ -148,6 +152,7 @@ const list = async (db: Db, principal: Principal, query: z.output<typeof listQue
     share: shareOf(principal, query.scope ?? "", query.mine === "true"),
   };
   const filter: ProjectFilter = { ...filters, scope: readScope(principal) };
+  const cursor = feedCursor();
   const page = await readPage<ProjectView>({
     list: "projects",
     filters,
@@ -163,6 +168,7 @@ const list = async (db: Db, principal: Principal, query: z.output<typeof listQue
     ...some("groves", projects),
     ...some("nextCursor", page.nextCursor),
     totalCount,
+    feedCursor: cursor,
     _capabilities: projectListCapabilities(principal),
   });
 };

@@ -66,6 +66,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     db: database.db,
     random: BASE.random,
     clock: BASE.clock,
+    feedCursor: () => "cursor",
     changed: () => {
       changes += 1;
     },
