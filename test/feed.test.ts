@@ -14,10 +14,8 @@ afterEach(() => scene.end());
 
 /** Reads the stream until an event of `subject` comes, and returns the subjects before and with it. */
 const subjectsUntil = async (replica: InProcessReplica, after: string, subject: string): Promise<string[]> => {
-  const stop = new AbortController();
   const response = await fetch(`${replica.url}/events?sub=project.>&after=${after}`, {
     headers: { authorization: `Bearer ${TEST_TOKEN}` },
-    signal: stop.signal,
   });
   const seen: string[] = [];
   let text = "";
@@ -27,10 +25,7 @@ const subjectsUntil = async (replica: InProcessReplica, after: string, subject: 
       const data = /^data: (.*)$/m.exec(text.slice(0, end))?.[1];
       text = text.slice(end + 2);
       if (data) seen.push(JSON.parse(data).subject);
-      if (seen.at(-1) === subject) {
-        stop.abort();
-        return seen;
-      }
+      if (seen.at(-1) === subject) return seen;
     }
   }
   return seen;

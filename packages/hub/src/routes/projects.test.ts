@@ -73,7 +73,12 @@ test("a created project has the fields and types that older and today's clients 
 
 test("an empty list has no groves and counts zero", async () => {
   const listed = await admin().get("/api/v1/projects?name=nobody-has-this");
-  expect(listed.body).toEqual({ projects: [], totalCount: 0, _capabilities: { actions: ["create", "list"] } });
+  expect(listed.body).toEqual({
+    projects: [],
+    totalCount: 0,
+    feedCursor: "cursor",
+    _capabilities: { actions: ["create", "list"] },
+  });
 });
 
 test("name and slug filters ignore case; the twin below /groves agrees and says that it is deprecated", async () => {
