@@ -67,6 +67,7 @@ test("an agent has the fields and types that clients read, in lists and alone", 
       },
     ],
     totalCount: 1,
+    feedCursor: "cursor",
     serverTime: expect.stringMatching(ISO),
     _capabilities: { actions: ["create", "list", "stop_all"] },
   });

@@ -85,6 +85,7 @@ test("an inbox message has the fields that clients read; the list is an envelope
       },
     ],
     totalCount: 1,
+    feedCursor: "cursor",
   });
   expect((await hub.as(alice).get(`/api/v1/messages/${id}`)).body).toEqual(at(listed.body, "items", 0));
 });
