@@ -35,8 +35,13 @@ const freePort = (): Promise<number> =>
     });
   });
 
-/** Starts a PostgreSQL of the embedded package on a free loopback port, with data that vanish at `stop`. */
-export const startEmbeddedPostgres = async (): Promise<OwnedPostgres> => {
+/**
+ * Starts a PostgreSQL of the embedded package on a free loopback port, with data that vanish at `stop`. It does not wait
+ * for the disk unless `settings`, which go before our own, say so.
+ */
+export const startEmbeddedPostgres = async (
+  settings: Readonly<Record<string, string>> = {},
+): Promise<OwnedPostgres> => {
   const root = await mkdtemp(join(tmpdir(), "rootstock-postgres-"));
   // The server runs as another user when we are root, and must reach its own folder.
   await chmod(root, 0o755);
@@ -45,7 +50,7 @@ export const startEmbeddedPostgres = async (): Promise<OwnedPostgres> => {
   const programs = await postgresPrograms(user, root);
   await makeDataFolder(dir, { programs, user, superuser: USER, password: USER, noSync: true });
   const port = await freePort();
-  const args = serverArguments(dir, port, { fsync: "off", max_connections: "400" });
+  const args = serverArguments(dir, port, { fsync: "off", max_connections: "400", ...settings });
 
   let server: ChildProcess | undefined;
   const end = async (): Promise<void> => {
