@@ -1,5 +1,6 @@
 import { describe, expect, test } from "@jest/globals";
 import { HUB_VARIABLES } from "@rootstock/hub";
+import { RUNTIME_BROKER_ENV } from "@rootstock/runtime-broker";
 import { Command } from "commander";
 import { UsageError } from "./exitCodes.ts";
 import { addConfiguration, loadSettings, type Setting, settingsEnv } from "./flags.ts";
@@ -72,6 +73,11 @@ describe("the lists of settings", () => {
 
   test("offer a flag for every variable of a replica", () => {
     expect(names(REPLICA_SETTINGS)).toEqual(Object.keys(HUB_VARIABLES).sort());
+  });
+
+  test("offer a flag for every variable of a runtime broker", () => {
+    const read = Object.values(RUNTIME_BROKER_ENV).map(([first]) => first);
+    expect(names(RUNTIME_BROKER_SETTINGS)).toEqual([...read, "ROOTSTOCK_RUNTIME_BROKER_REGISTER"].sort());
   });
 
   test("give every setting its own flag", () => {

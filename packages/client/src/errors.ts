@@ -54,7 +54,7 @@ const parseJson = (text: string): unknown => {
   }
 };
 
-/** Longer texts are pages of some proxy, of no use on a terminal (spec/06 1.3). */
+/** Longer texts, like HTML, are pages of some proxy, of no use on a terminal (spec/06 1.3). */
 const MAX_PLAIN_MESSAGE = 500;
 
 /** The error that an answer of status 400 and above stands for, whether it carries the envelope or plain text. */
@@ -68,6 +68,7 @@ export const responseError = (status: number, headers: Headers, text: string): H
     return new HubResponseError({ ...common, code, message, details, requestId: requestId ?? headerId });
   }
   const plain = text.trim();
-  const message = plain && plain.length < MAX_PLAIN_MESSAGE ? plain : `the hub answered with status ${status}`;
+  const isReadable = plain !== "" && plain.length < MAX_PLAIN_MESSAGE && !plain.startsWith("<");
+  const message = isReadable ? plain : `the hub answered with status ${status}`;
   return new HubResponseError({ ...common, code: `http_${status}`, message, requestId: headerId });
 };

@@ -94,6 +94,9 @@ describe("errors", () => {
     server?.close();
     const long = await failure((_req, res) => res.writeHead(502).end("x".repeat(5000)));
     expect(long.message).toBe("the hub answered with status 502");
+    server?.close();
+    const page = await failure((_req, res) => res.writeHead(503).end("<html><body>no server</body></html>"));
+    expect(page.message).toBe("the hub answered with status 503");
   });
 
   test("a 2xx that is not JSON is an error, not a crash later", async () => {
