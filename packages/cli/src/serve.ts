@@ -19,19 +19,23 @@ export interface ServeHooks {
   readonly onKill?: () => void;
 }
 
+/** A second signal within this time is the first one again: some versions of npm pass on what the terminal has already sent. */
+const SAME_REQUEST_MS = 500;
+
 /**
  * Runs a service in the foreground until it is asked to stop: by SIGTERM, Ctrl-C or the end of its terminal, or by the
  * end of the `rootstock start` that watches it. The first request drains, a second one ends the process at once.
  */
 export const serve = async (service: Service, terminal: Terminal, hooks: ServeHooks = {}): Promise<void> => {
-  let requests = 0;
+  const { clock } = terminal.base;
+  let firstAt: number | undefined;
   let stop: (why: string) => void = () => {};
   const asked = new Promise<string>((resolve) => {
     stop = resolve;
   });
   const onSignal = (signal: string) => {
-    requests += 1;
-    if (requests > 1) {
+    firstAt ??= clock.elapsed();
+    if (clock.elapsed() - firstAt > SAME_REQUEST_MS) {
       hooks.onKill?.();
       process.exit(EXIT.interrupted);
     }
