@@ -1,0 +1,127 @@
+import { randomBytes } from "node:crypto";
+import { MAX_FRAME_BYTES, signatureHeaders } from "@rootstock/protocol";
+import { WebSocket } from "ws";
+import { serveWorker } from "../worker.ts";
+
+/**
+ * Runtime brokers that do next to nothing: they dial, answer every request at once, and keep the account of messages.
+ * A message's text is `sender:agent:number`; each sender's numbers to one agent must arrive in order, each id once.
+ */
+
+export interface Dialled {
+  readonly brokerId: string;
+  /** Standard base64; empty for a hub that asks for no signature. */
+  readonly secretKey: string;
+  /** Where it dials; when that fails, the next. */
+  readonly urls: readonly string[];
+}
+
+export interface Account {
+  readonly delivered: number;
+  readonly duplicates: number;
+  readonly outOfOrder: number;
+}
+
+const seen = new Set<string>();
+const texts = new Set<string>();
+const last = new Map<string, number>();
+const account = { delivered: 0, duplicates: 0, outOfOrder: 0 };
+const awaited = new Map<string, (atNs: bigint) => void>();
+let holding = false;
+let held: (() => void) | undefined;
+let online = 0;
+let onOnline: () => void = () => {};
+
+const take = (body: { message_id?: string; structured_message?: { msg?: string } }): void => {
+  const text = body.structured_message?.msg ?? "";
+  const id = body.message_id ?? "";
+  awaited.get(text)?.(process.hrtime.bigint());
+  awaited.delete(text);
+  if (id !== "" && seen.has(id)) {
+    account.duplicates += 1;
+    return;
+  }
+  seen.add(id);
+  texts.add(text);
+  account.delivered += 1;
+  const at = text.lastIndexOf(":");
+  const pair = text.slice(0, at);
+  const n = Number(text.slice(at + 1));
+  if (n <= (last.get(pair) ?? -1)) account.outOfOrder += 1;
+  else last.set(pair, n);
+};
+
+const CONNECT_PATH = "/api/v1/runtime-brokers/connect";
+const REDIAL_MS = 15;
+
+const dial = (peer: Dialled, attempt = 0): void => {
+  const url = peer.urls[attempt % peer.urls.length] ?? "";
+  const headers = peer.secretKey
+    ? signatureHeaders({
+        brokerId: peer.brokerId,
+        secret: Buffer.from(peer.secretKey, "base64"),
+        method: "GET",
+        path: CONNECT_PATH,
+        query: "",
+        body: new Uint8Array(0),
+        now: Date.now(),
+        nonce: randomBytes(16),
+      })
+    : {};
+  const ws = new WebSocket(`${url.replace(/^http/, "ws")}${CONNECT_PATH}`, { headers, perMessageDeflate: false });
+  let welcome = false;
+  ws.on("open", () => {
+    const rootstock = { concurrentRequests: 64, maxFrameBytes: MAX_FRAME_BYTES, remembersMessages: true };
+    ws.send(JSON.stringify({ type: "connect", brokerId: peer.brokerId, version: "bench", rootstock }));
+  });
+  ws.on("message", (data) => {
+    const frame = JSON.parse(data.toString());
+    if (frame.type === "connected") {
+      welcome = true;
+      online += 1;
+      onOnline();
+    } else if (frame.type === "request") {
+      const message = frame.path.endsWith("/message");
+      if (message) take(JSON.parse(Buffer.from(frame.body, "base64").toString()));
+      if (message && holding) {
+        holding = false;
+        held?.();
+        return;
+      }
+      ws.send(`{"type":"response","requestId":"${frame.requestId}","statusCode":${message ? 200 : 202}}`);
+    }
+  });
+  ws.on("error", () => {});
+  ws.on("close", () => {
+    if (welcome) {
+      online -= 1;
+      dial(peer, attempt);
+    } else setTimeout(() => dial(peer, attempt + 1), REDIAL_MS);
+  });
+};
+
+serveWorker({
+  /** Dials with all of them at once. Resolves with the milliseconds until all were online. */
+  dial: (peers: readonly Dialled[]) =>
+    new Promise<number>((resolve) => {
+      const started = performance.now();
+      const wanted = online + peers.length;
+      onOnline = () => {
+        if (online < wanted) return;
+        onOnline = () => {};
+        resolve(performance.now() - started);
+      };
+      for (const peer of peers) dial(peer);
+    }),
+  account: (): Account => ({ ...account }),
+  /** Of these texts, those that never arrived. */
+  missing: (sent: readonly string[]) => sent.filter((text) => !texts.has(text)),
+  /** Leaves the next message unanswered. Resolves when it has arrived. */
+  hold: () =>
+    new Promise<void>((resolve) => {
+      holding = true;
+      held = resolve;
+    }),
+  /** Resolves with the time at which the message with this text arrived, by the machine's monotonic clock. */
+  arrival: (text: string) => new Promise<bigint>((resolve) => awaited.set(text, resolve)),
+});
