@@ -33,6 +33,8 @@ export interface BenchDatabase {
 /** A PostgreSQL with a normal server's settings, started for this run, or the one in TEST_DATABASE_URL. */
 export interface BenchServer {
   database(): Promise<BenchDatabase>;
+  /** What the statements so far cost; the server must have loaded pg_stat_statements. */
+  statements(): Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -40,7 +42,26 @@ export const startServer = async (settings: Readonly<Record<string, string>>): P
   const given = process.env.TEST_DATABASE_URL;
   const own = given ? undefined : await startEmbeddedPostgres({ fsync: "on", ...settings });
   const serverUrl = given ?? own?.url ?? "";
-  return { database: () => createDatabase(serverUrl), stop: async () => own?.stop() };
+  return {
+    database: () => createDatabase(serverUrl),
+    statements: () => readStatements(serverUrl),
+    stop: async () => own?.stop(),
+  };
+};
+
+const readStatements = async (serverUrl: string): Promise<string> => {
+  const client = new pg.Client({ connectionString: serverUrl });
+  client.on("error", () => {});
+  await client.connect();
+  await client.query("create extension if not exists pg_stat_statements");
+  const { rows } = await client.query<Readonly<Record<string, string>>>(
+    `select calls, round(total_plan_time) as plan_ms, round(total_exec_time) as exec_ms,
+            round((total_plan_time + total_exec_time)::numeric / calls, 3) as mean_ms,
+            left(regexp_replace(query, '\\s+', ' ', 'g'), 110) as query
+       from pg_stat_statements order by total_plan_time + total_exec_time desc limit 25`,
+  );
+  await client.end();
+  return rows.map((r) => Object.values(r).join("\t")).join("\n");
 };
 
 const createDatabase = async (serverUrl: string): Promise<BenchDatabase> => {

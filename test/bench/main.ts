@@ -10,7 +10,7 @@ import { throughput } from "./measures/throughput.ts";
 import { describeEnvironment, type Figure, table } from "./report.ts";
 
 /**
- * `npm run bench [name...] [-- --json FILE] [--quick] [--profile FOLDER] [--set name=value]`: what the hub costs beside
+ * `npm run bench [name...] [-- --json FILE] [--quick] [--profile FOLDER] [--statements] [--set name=value]`: what the hub costs beside
  * floors measured in the same run (design section 11).
  */
 
@@ -22,6 +22,7 @@ const { values, positionals } = parseArgs({
     json: { type: "string" },
     quick: { type: "boolean", default: false },
     profile: { type: "string" },
+    statements: { type: "boolean", default: false },
     set: { type: "string", multiple: true, default: [] },
   },
 });
@@ -32,7 +33,13 @@ if (unknown.length > 0) {
 }
 const say = (text: string) => void process.stderr.write(`  ${text}\n`);
 const nodeOptions = values.profile ? `--cpu-prof --cpu-prof-dir=${resolve(values.profile)}` : undefined;
-const settings = Object.fromEntries(values.set.map((s) => s.split("=", 2) as [string, string]));
+const settings = {
+  ...(values.statements && {
+    shared_preload_libraries: "pg_stat_statements",
+    "pg_stat_statements.track_planning": "on",
+  }),
+  ...Object.fromEntries(values.set.map((s) => s.split("=", 2) as [string, string])),
+};
 
 const server = await startServer(settings);
 const figures: Figure[] = [];
@@ -48,6 +55,7 @@ try {
     figures.push(...((await BENCHES[name]?.({ server, nodeOptions, quick: values.quick, say })) ?? []));
   }
   process.stdout.write(`${table(figures)}\n`);
+  if (values.statements) process.stdout.write(`${await server.statements()}\n`);
   if (values.json) writeFileSync(values.json, `${JSON.stringify({ environment, figures }, undefined, 2)}\n`);
 } finally {
   await server.stop();
