@@ -36,7 +36,7 @@ import {
 import { createApp, HttpServer } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
 import { Membership } from "./replicas/index.ts";
-import { hubRoutes, toReply } from "./routes/index.ts";
+import { hubRoutes, type Route, toReply } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
 import { Relay } from "./streams/index.ts";
 import { replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
@@ -53,6 +53,8 @@ const LAST_REQUESTS_MS = 10_000;
  */
 export class Hub implements Service {
   readonly metrics = new Metrics();
+  /** Every route that it serves, as declared: for checks that must leave none out. */
+  readonly routes: readonly Route[];
   readonly #base: Base;
   readonly #config: HubConfig;
   readonly #http: HttpServer;
@@ -170,36 +172,37 @@ export class Hub implements Service {
     };
     const finishing = finishers(actions);
 
+    this.routes = hubRoutes({
+      ...own,
+      db,
+      actions,
+      changed,
+      relay,
+      mintAgentToken,
+      agentTokens,
+      secrets,
+      heartbeats,
+      sse,
+      feedCursor: () => encodePosition(eventBus.position()),
+      forget: (id) => registry.forget(id),
+      metrics: this.metrics,
+      version: VERSION,
+      statistics: () => hubStatistics(db),
+      schema: () => schemaVersion(db),
+      get knownSchema() {
+        return knownSchema();
+      },
+      signals: () => listener.state(),
+      coordination: () => ({ held: coordination.held(), pooled: coordination.pooled() }),
+      draining: () => membership.draining(),
+      wake: (id) => {
+        reconciler.wake([id]);
+        if (!registry.get(id)) commandBus.wake([id]);
+      },
+      deleteAgents: (projectId) => this.#deleteAgents(actions, projectId),
+    });
     const app = createApp(own, {
-      routes: hubRoutes({
-        ...own,
-        db,
-        actions,
-        changed,
-        relay,
-        mintAgentToken,
-        agentTokens,
-        secrets,
-        heartbeats,
-        sse,
-        feedCursor: () => encodePosition(eventBus.position()),
-        forget: (id) => registry.forget(id),
-        metrics: this.metrics,
-        version: VERSION,
-        statistics: () => hubStatistics(db),
-        schema: () => schemaVersion(db),
-        get knownSchema() {
-          return knownSchema();
-        },
-        signals: () => listener.state(),
-        coordination: () => ({ held: coordination.held(), pooled: coordination.pooled() }),
-        draining: () => membership.draining(),
-        wake: (id) => {
-          reconciler.wake([id]);
-          if (!registry.get(id)) commandBus.wake([id]);
-        },
-        deleteAgents: (projectId) => this.#deleteAgents(actions, projectId),
-      }),
+      routes: this.routes,
       authenticate: (credentials) => authenticator.authenticate(credentials),
       repeat: async (call) => {
         const answer = await actions.idempotency.repeat(call);

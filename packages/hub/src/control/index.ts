@@ -4,6 +4,7 @@ export type { Connection } from "./connection.ts";
 export * from "./heartbeatIntake.ts";
 export * from "./options.ts";
 export * from "./ownership.ts";
+export * from "./refuseSocket.ts";
 export * from "./registry.ts";
 export type { StreamEnd, StreamHandle, StreamHandler, StreamRequest } from "./streams.ts";
 export type { TunnelRequest, TunnelResponse } from "./tunnel.ts";

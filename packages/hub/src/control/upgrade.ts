@@ -1,4 +1,4 @@
-import { type IncomingMessage, STATUS_CODES } from "node:http";
+import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
@@ -7,6 +7,7 @@ import { WebSocketServer } from "ws";
 import { FlapGuard } from "./flapGuard.ts";
 import type { ControlOptions } from "./options.ts";
 import type { Ownership, PoolOfConnections } from "./ownership.ts";
+import { refuseSocket } from "./refuseSocket.ts";
 import type { Registry } from "./registry.ts";
 
 /** Where runtime brokers dial, at the root of the host whatever the hub's URL (spec/01 3.1). */
@@ -71,7 +72,7 @@ export class ControlChannel {
     // Until the socket is handed over, nobody else listens: an unheard error would end the process.
     const onError = () => socket.destroy();
     socket.on("error", onError);
-    this.#accept(request, socket, head, onError).catch((err: unknown) => refuse(socket, this.#errorOf(err)));
+    this.#accept(request, socket, head, onError).catch((err: unknown) => refuseSocket(socket, this.#errorOf(err)));
   }
 
   async #accept(request: IncomingMessage, socket: Duplex, head: Buffer, onError: () => void): Promise<void> {
@@ -150,24 +151,4 @@ const dialOf = (request: IncomingMessage): Parameters<DialVerifier["verify"]>[0]
     headers,
     body: async () => new Uint8Array(0),
   };
-};
-
-const refuse = (socket: Duplex, err: HubError): void => {
-  if (socket.destroyed || !socket.writable) {
-    socket.destroy();
-    return;
-  }
-  const body = JSON.stringify(err.toBody());
-  socket.once("finish", () => socket.destroy());
-  socket.end(
-    [
-      `HTTP/1.1 ${err.status} ${STATUS_CODES[err.status] ?? ""}`,
-      "Connection: close",
-      "Content-Type: application/json",
-      `Content-Length: ${Buffer.byteLength(body)}`,
-      ...(err.retryAfter === undefined ? [] : [`Retry-After: ${err.retryAfter}`]),
-      "",
-      body,
-    ].join("\r\n"),
-  );
 };

@@ -63,11 +63,18 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const requestId = given && REQUEST_ID.test(given) ? given : base.random.uuid();
     const log = base.log.child({ requestId });
     const known: { principal: Principal } = { principal: NOBODY };
+    let body: Promise<Buffer> | undefined;
+    const readOnce = () => {
+      body ??= readBody(c.req.raw, route?.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES);
+      return body;
+    };
     let response: Response;
     try {
-      response = await handle(c, route, refusal, requestId, log, known);
+      response = await handle(c, route, refusal, requestId, log, known, readOnce);
     } catch (err) {
       response = renderError(toHubError(err, log), requestId);
+      // Refused unread: what is still under way would end the connection before the client has heard why.
+      await readOnce().catch(() => {});
     }
     response.headers.set("x-request-id", requestId);
     if (options.draining()) response.headers.set("connection", "close");
@@ -94,14 +101,10 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     requestId: string,
     log: Log,
     known: { principal: Principal },
+    readOnce: () => Promise<Buffer>,
   ): Promise<Response> => {
     if (!options.serving()) throw new HubError("unavailable", "this replica is starting", { retryAfter: 1 });
     const url = new URL(c.req.url);
-    let body: Promise<Buffer> | undefined;
-    const readOnce = () => {
-      body ??= readBody(c.req.raw, route?.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES);
-      return body;
-    };
     if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
     else
       known.principal = await options.authenticate({

@@ -4,25 +4,32 @@ export const DEFAULT_MAX_BODY_BYTES = 1_048_576;
 
 const NO_BYTES = Buffer.alloc(0);
 
-/** The whole body. Throws 413 as soon as it is longer than `max`, without reading on. */
+/** How much beyond its limit a body is read and thrown away: a client hears a refusal only when it has sent everything. */
+const MAX_DISCARDED_BYTES = 33_554_432;
+
+/**
+ * The whole body. Throws 413 for one longer than `max`; of that no more than `max` is kept, and only what is absurdly
+ * long is not read to its end.
+ */
 export const readBody = async (request: Request, max: number): Promise<Buffer> => {
   if (request.method === "GET" || request.method === "HEAD") return NO_BYTES;
   const tooLarge = () =>
     new HubError("payload_too_large", `the body must not be larger than ${max} bytes`, { details: { maxBytes: max } });
-  if (Number(request.headers.get("content-length") ?? 0) > max) throw tooLarge();
+  if (Number(request.headers.get("content-length") ?? 0) > max + MAX_DISCARDED_BYTES) throw tooLarge();
   if (request.body === null) return NO_BYTES;
-  const chunks: Uint8Array[] = [];
+  let chunks: Uint8Array[] = [];
   let size = 0;
   try {
     for await (const chunk of request.body) {
       size += chunk.byteLength;
-      if (size > max) throw tooLarge();
-      chunks.push(chunk);
+      if (size > max + MAX_DISCARDED_BYTES) break;
+      if (size > max) chunks = [];
+      else chunks.push(chunk);
     }
   } catch (err) {
-    if (err instanceof HubError) throw err;
     throw new HubError("invalid_request", "the body ended before it was complete", { cause: err });
   }
+  if (size > max) throw tooLarge();
   return Buffer.concat(chunks);
 };
 

@@ -26,7 +26,7 @@ export const toHubError = (err: unknown, log: Log): HubError => {
 };
 
 /** The one place that renders an error. */
-export const renderError = (err: HubError, requestId: string): Response =>
+export const renderError = (err: HubError, requestId?: string): Response =>
   new Response(JSON.stringify(err.toBody(requestId)), {
     status: err.status,
     headers: {

@@ -2,8 +2,11 @@ import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
+import { HubError } from "@rootstock/protocol";
 import type { Log, Service } from "@rootstock/service";
 import type { Hono } from "hono";
+import { refuseSocket } from "../control/index.ts";
+import { renderError } from "./errors.ts";
 
 /** Takes WebSocket upgrades of its path. */
 export interface UpgradeHandler {
@@ -32,15 +35,18 @@ export class HttpServer implements Service {
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
-    this.#server = createServer({ maxHeaderSize: MAX_HEADER_BYTES }, getRequestListener(options.app.fetch));
+    // Called for what does not even become a request: a Host or a path that no URL can have.
+    const errorHandler = (err: unknown) => renderError(misshapen(err));
+    this.#server = createServer(
+      // A missing Host is refused below, in the envelope.
+      { maxHeaderSize: MAX_HEADER_BYTES, requireHostHeader: false },
+      getRequestListener(options.app.fetch, { errorHandler }),
+    );
     this.#server.keepAliveTimeout = KEEP_ALIVE_MS;
     this.#server.headersTimeout = KEEP_ALIVE_MS + 1_000;
     this.#server.requestTimeout = REQUEST_MS;
     this.#server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
-    this.#server.on("clientError", (_err, socket) => {
-      if (socket.writable) socket.end("HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-      else socket.destroy();
-    });
+    this.#server.on("clientError", (err: NodeJS.ErrnoException, socket) => refuseSocket(socket, misread(err)));
   }
 
   start(): Promise<void> {
@@ -84,6 +90,18 @@ export class HttpServer implements Service {
       return;
     }
     socket.on("error", () => socket.destroy());
-    socket.end("HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    refuseSocket(socket, new HubError("not_found", "no WebSocket is served at this path"));
   }
 }
+
+/** What Node's parser gave up on. */
+const misread = (err: NodeJS.ErrnoException): HubError => {
+  if (err.code === "HPE_HEADER_OVERFLOW")
+    return new HubError("headers_too_large", `the path and headers must not be larger than ${MAX_HEADER_BYTES} bytes`);
+  if (err.code === "ERR_HTTP_REQUEST_TIMEOUT")
+    return new HubError("request_timeout", "the request was not sent within its time");
+  return new HubError("invalid_request", "this is not HTTP/1.1");
+};
+
+const misshapen = (err: unknown): HubError =>
+  new HubError("invalid_request", "the Host header or the path is not valid", { cause: err });

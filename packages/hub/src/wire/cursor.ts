@@ -6,9 +6,12 @@ import { z } from "zod";
 /** Where a page begins, as a client gave it: a place, or the id of the last row that it has (spec/04 2.2). */
 export type Cursor = { readonly position: Position } | { readonly lastId: Uuid };
 
+/** The end of the year 9999: no row is younger, and PostgreSQL reads every time up to then. */
+const MAX_TIME = 253_402_300_799_999;
+
 const shape = z.object({
   q: z.string(),
-  c: z.number().int().min(-8.64e15).max(8.64e15),
+  c: z.number().int().min(0).max(MAX_TIME),
   i: z.string(),
 });
 
