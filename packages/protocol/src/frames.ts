@@ -9,6 +9,14 @@ export const LEGACY_MAX_FRAME_BYTES = 65_536;
 export const MAX_FRAME_BYTES = 1_048_576;
 
 /**
+ * How many bytes of one stream either of our own ends sends before the other says, with `stream_credit`, that it has
+ * passed some on. An end that says nothing of a window gets no credits and gives none.
+ */
+export const STREAM_WINDOW_BYTES = 1_048_576;
+
+const streamWindowBytes = z.number().int().min(LEGACY_MAX_FRAME_BYTES).max(16_777_216).nullish();
+
+/**
  * What our own runtime broker says of itself in `connect`. The unmodified one sends nothing of the kind, and ignores
  * what it does not know: then the strict rules of spec/01 section 0 hold.
  */
@@ -19,6 +27,8 @@ export const extensionSchema = z.object({
   maxFrameBytes: z.number().int().min(LEGACY_MAX_FRAME_BYTES).max(16_777_216),
   /** It drops a message whose `message_id` it has delivered before. */
   remembersMessages: z.boolean(),
+  /** How much of a stream's input it takes before it has to give credit; it heeds credits for output too. */
+  streamWindowBytes,
 });
 export type RuntimeBrokerExtension = z.infer<typeof extensionSchema>;
 
@@ -42,6 +52,8 @@ export const connectedFrame = z.object({
     .object({
       /** The largest frame that the hub reads, in bytes. */
       maxFrameBytes: z.number().int().min(LEGACY_MAX_FRAME_BYTES).max(16_777_216),
+      /** How much of a stream's output the hub takes before it has to give credit. */
+      streamWindowBytes,
     })
     .nullish(),
 });
@@ -77,6 +89,8 @@ export const streamOpenFrame = z.object({
   groveId: z.string().nullish(),
   cols: z.number().int().nullish(),
   rows: z.number().int().nullish(),
+  /** The viewer only looks: its size is not the terminal's. Unmodified runtime brokers do not know it. */
+  readonly: z.boolean().nullish(),
 });
 export type StreamOpenFrame = z.infer<typeof streamOpenFrame>;
 
@@ -103,6 +117,17 @@ export const streamCloseFrame = z.object({
 });
 export type StreamCloseFrame = z.infer<typeof streamCloseFrame>;
 
+/**
+ * So many more bytes of the stream have been passed on: as many more may be sent. Only between our own ends, and only
+ * when both have told a window; others ignore it.
+ */
+export const streamCreditFrame = z.object({
+  type: z.literal("stream_credit"),
+  streamId: z.string(),
+  bytes: z.number().int().min(1),
+});
+export type StreamCreditFrame = z.infer<typeof streamCreditFrame>;
+
 export const pingFrame = z.object({ type: z.literal("ping"), timestamp: z.number().nullish() });
 export const pongFrame = z.object({ type: z.literal("pong"), timestamp: z.number().nullish() });
 
@@ -111,6 +136,7 @@ export const fromRuntimeBroker = z.discriminatedUnion("type", [
   connectFrame,
   responseFrame,
   streamFrame,
+  streamCreditFrame,
   streamCloseFrame,
   pingFrame,
   pongFrame,
@@ -124,6 +150,7 @@ export const toRuntimeBroker = z.discriminatedUnion("type", [
   streamOpenFrame,
   streamFrame,
   streamResizeFrame,
+  streamCreditFrame,
   streamCloseFrame,
   pingFrame,
   pongFrame,

@@ -136,6 +136,7 @@ export class RuntimeBroker implements Service {
     else if (frame.type === "stream_open") this.#streams.open(channel, frame);
     else if (frame.type === "stream") this.#streams.input(channel, frame);
     else if (frame.type === "stream_resize") this.#streams.resize(channel, frame);
+    else if (frame.type === "stream_credit") this.#streams.credit(channel, frame);
     else if (frame.type === "stream_close") this.#streams.close(channel, frame);
   }
 }

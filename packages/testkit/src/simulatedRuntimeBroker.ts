@@ -4,6 +4,7 @@ import {
   MAX_FRAME_BYTES,
   SIGNATURE_HEADERS,
   SIGNATURE_MAX_SKEW_SECONDS,
+  STREAM_WINDOW_BYTES,
   signatureHeaders,
   verifySignature,
 } from "@rootstock/protocol";
@@ -76,6 +77,8 @@ export interface SimulatedRuntimeBrokerOptions {
   readonly firstRetryMs?: number;
   /** The keys that tunnelled requests are verified with; after a live reload not always the present one (1.5). */
   readonly verifyingKeys?: readonly string[];
+  /** The window of its streams' credits (`rootstock` only); null: it knows none. */
+  readonly streamWindowBytes?: number | null;
   /** Whether it sends `connect`. True unless said otherwise. */
   readonly sendsConnect?: boolean;
 }
@@ -84,6 +87,8 @@ export interface SimulatedRuntimeBrokerOptions {
 export interface SimulatedSession {
   readonly sessionId: string;
   readonly hubUrl: string;
+  /** The hub's first frame. */
+  readonly connected: Readonly<Record<string, unknown>>;
 }
 
 /** How a session ended. */
@@ -315,6 +320,8 @@ export class SimulatedRuntimeBroker {
           concurrentRequests: this.#options.concurrentRequests ?? 8,
           maxFrameBytes: MAX_FRAME_BYTES,
           remembersMessages: true,
+          streamWindowBytes:
+            this.#options.streamWindowBytes === undefined ? STREAM_WINDOW_BYTES : this.#options.streamWindowBytes,
         },
       }),
     };
@@ -339,7 +346,7 @@ export class SimulatedRuntimeBroker {
         ws.close(1002, "expected connected");
         return undefined;
       }
-      const established = { sessionId: String(frame.sessionId), hubUrl };
+      const established = { sessionId: String(frame.sessionId), hubUrl, connected: frame };
       this.#session = established;
       this.sessions.push(established);
       this.onSession.emit(established);

@@ -1,4 +1,4 @@
-import { connectFrame, streamCloseFrame, streamFrame, type Uuid } from "@rootstock/protocol";
+import { connectFrame, streamCloseFrame, streamCreditFrame, streamFrame, type Uuid } from "@rootstock/protocol";
 import type { RawData, WebSocket } from "ws";
 import { limitsOf, type PeerLimits, UNMODIFIED_LIMITS } from "./options.ts";
 import { type StreamHandle, type StreamHandler, type StreamRequest, Streams } from "./streams.ts";
@@ -66,7 +66,10 @@ export class Connection implements FrameSink {
         brokerId: this.runtimeBrokerId,
         sessionId: this.sessionId,
         pingIntervalMs: shared.options.pingIntervalMs,
-        rootstock: { maxFrameBytes: shared.options.maxFrameBytes },
+        rootstock: {
+          maxFrameBytes: shared.options.maxFrameBytes,
+          streamWindowBytes: shared.options.streamWindowBytes,
+        },
       }),
     );
   }
@@ -110,13 +113,8 @@ export class Connection implements FrameSink {
   /** Opens a stream at the runtime broker. Throws `TunnelError` when the socket does not take it. */
   openStream(request: StreamRequest, handler: StreamHandler): StreamHandle {
     if (!this.isOpen) throw new TunnelError("not_sent", "the runtime broker is not connected here");
-    this.#streams ??= new Streams((frame) => this.send(JSON.stringify(frame)));
+    this.#streams ??= new Streams((frame, sent) => this.send(JSON.stringify(frame), sent), this.#shared.options);
     return this.#streams.open(this.#shared.base.random.uuid(), request, this.#limits, handler);
-  }
-
-  /** Bytes handed to the socket that have not left yet: what a writer of a stream paces itself by. */
-  bufferedBytes(): number {
-    return this.#ws.bufferedAmount;
   }
 
   /** Takes no more requests, and resolves when those on the wire have ended. */
@@ -135,9 +133,11 @@ export class Connection implements FrameSink {
     this.#end(reason);
   }
 
-  send(text: string): boolean {
+  /** False when the socket takes nothing any more; `sent` is called once the text has left this process. */
+  send(text: string, sent?: () => void): boolean {
     if (this.#state === "ended" || this.#ws.readyState !== this.#ws.OPEN) return false;
-    this.#ws.send(text);
+    if (sent) this.#ws.send(text, (err) => err ?? sent());
+    else this.#ws.send(text);
     return true;
   }
 
@@ -210,6 +210,7 @@ export class Connection implements FrameSink {
         break;
       case "stream":
       case "stream_close":
+      case "stream_credit":
         this.#streamed(frame);
         break;
       case "connect": {
@@ -233,12 +234,18 @@ export class Connection implements FrameSink {
       this.#streams?.data(data.data.streamId, data.data.data ?? "");
       return;
     }
+    const credit = streamCreditFrame.safeParse(frame);
+    if (credit.success) {
+      this.#streams?.credit(credit.data.streamId, credit.data.bytes);
+      return;
+    }
     const end = streamCloseFrame.safeParse(frame);
     if (!end.success) {
       this.#garbage("stream");
       return;
     }
-    this.#streams?.closed(end.data.streamId, { reason: end.data.reason ?? "", code: end.data.code ?? undefined });
+    // The original leaves a code of 0 out.
+    this.#streams?.closed(end.data.streamId, { reason: end.data.reason ?? "", code: end.data.code ?? 0 });
   }
 
   #becomeReady(limits: PeerLimits): void {

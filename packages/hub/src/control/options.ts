@@ -1,4 +1,9 @@
-import { LEGACY_MAX_FRAME_BYTES, MAX_FRAME_BYTES, type RuntimeBrokerExtension } from "@rootstock/protocol";
+import {
+  LEGACY_MAX_FRAME_BYTES,
+  MAX_FRAME_BYTES,
+  type RuntimeBrokerExtension,
+  STREAM_WINDOW_BYTES,
+} from "@rootstock/protocol";
 
 /** Times and limits of control channels. Milliseconds, unless said otherwise. */
 export interface ControlOptions {
@@ -17,6 +22,10 @@ export interface ControlOptions {
   readonly maxFrameBytes: number;
   /** The largest frame read from any other: it answers with whole logs (spec/01 3.4). */
   readonly legacyMaxReplyBytes: number;
+  /** How much of a stream's output a runtime broker that heeds credits sends before it gets one. */
+  readonly streamWindowBytes: number;
+  /** A stream of which so many bytes wait for their reader is closed: what every other runtime broker makes needed. */
+  readonly streamLimitBytes: number;
 }
 
 export const CONTROL_DEFAULTS: ControlOptions = {
@@ -28,6 +37,8 @@ export const CONTROL_DEFAULTS: ControlOptions = {
   tickMs: 1_000,
   maxFrameBytes: MAX_FRAME_BYTES,
   legacyMaxReplyBytes: 16 * MAX_FRAME_BYTES,
+  streamWindowBytes: STREAM_WINDOW_BYTES,
+  streamLimitBytes: 8 * STREAM_WINDOW_BYTES,
 };
 
 /** What a runtime broker can take (spec/01 section 0; what it says of itself in `connect`). */
@@ -40,6 +51,8 @@ export interface PeerLimits {
   readonly remembersMessages: boolean;
   /** It executes requests on its read loop: while one runs it reads nothing and answers no ping. */
   readonly serial: boolean;
+  /** It gives credit for the input of streams, and heeds the hub's for their output. */
+  readonly streamCredits: boolean;
 }
 
 export const UNMODIFIED_LIMITS: PeerLimits = {
@@ -47,6 +60,7 @@ export const UNMODIFIED_LIMITS: PeerLimits = {
   maxFrameBytes: LEGACY_MAX_FRAME_BYTES,
   remembersMessages: false,
   serial: true,
+  streamCredits: false,
 };
 
 /** The limits of a runtime broker by what it said of itself; those of the unmodified one when it said nothing. */
@@ -57,5 +71,6 @@ export const limitsOf = (extension: RuntimeBrokerExtension | null | undefined): 
         maxFrameBytes: extension.maxFrameBytes,
         remembersMessages: extension.remembersMessages,
         serial: false,
+        streamCredits: typeof extension.streamWindowBytes === "number",
       }
     : UNMODIFIED_LIMITS;

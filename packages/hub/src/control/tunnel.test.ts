@@ -117,6 +117,7 @@ test("our own runtime broker gets as many requests at once as it says", async ()
     maxFrameBytes: 1_048_576,
     remembersMessages: true,
     serial: false,
+    streamCredits: true,
   });
   broker.holdAnswers();
   const calls = ["a", "b", "c", "d"].map((agent) => to.call(message(agent)));
@@ -416,7 +417,7 @@ test("streams: opened, fed in frames that fit, closed from either side and with 
     const [data, ends]: [Buffer[], unknown[]] = [[], []];
     const handle = to.openStream(
       { streamType: "pty", slug: "a", projectId: "p1", cols: 80, rows: 24 },
-      { onData: (bytes) => data.push(bytes), onClose: (end) => ends.push(end) },
+      { onData: (bytes) => data.push(bytes), onTaken: () => {}, onClose: (end) => ends.push(end) },
     );
     expect(await opened).toMatchObject({
       streamId: handle.streamId,
@@ -464,6 +465,7 @@ test("a reader of a stream that fails disturbs nobody else", async () => {
       onData: () => {
         throw new Error("no room");
       },
+      onTaken: () => {},
       onClose: () => {},
     },
   );

@@ -24,6 +24,8 @@ const CLOSE_PATIENCE_MS = 2_000;
 export interface Channel {
   /** The largest frame that the hub reads, in bytes of JSON text. */
   readonly maxFrameBytes: number;
+  /** How much of a stream's output the hub takes before it gives credit; undefined for a hub without credits. */
+  readonly streamWindowBytes: number | undefined;
   /** Bytes handed to the socket and not yet written. */
   readonly pendingBytes: number;
   /** Sends a frame; one for a socket that has closed is dropped. `sent` is called once it has left this process. */
@@ -61,6 +63,7 @@ export class HubChannel implements Channel {
   readonly #options: ChannelOptions;
   readonly #socket: WebSocket;
   #maxFrameBytes = LEGACY_MAX_FRAME_BYTES;
+  #streamWindowBytes: number | undefined;
   #connected = false;
   #heardAt: number;
   #timers: Timer[] = [];
@@ -102,6 +105,10 @@ export class HubChannel implements Channel {
 
   get maxFrameBytes(): number {
     return this.#maxFrameBytes;
+  }
+
+  get streamWindowBytes(): number | undefined {
+    return this.#streamWindowBytes;
   }
 
   get pendingBytes(): number {
@@ -194,6 +201,7 @@ export class HubChannel implements Channel {
     if (this.#connected) return;
     this.#connected = true;
     this.#maxFrameBytes = frame.rootstock?.maxFrameBytes ?? LEGACY_MAX_FRAME_BYTES;
+    this.#streamWindowBytes = frame.rootstock?.streamWindowBytes ?? undefined;
     if (frame.pingIntervalMs > 0) this.#keepAlive(frame.pingIntervalMs);
     this.#options.onConnected(frame);
   }

@@ -1,4 +1,4 @@
-import { signatureHeaders } from "@rootstock/protocol";
+import { STREAM_WINDOW_BYTES, signatureHeaders } from "@rootstock/protocol";
 import { Backoff, type Base, Loop, Probe, type Service } from "@rootstock/service";
 import { type ChannelEnd, type ChannelListener, HubChannel } from "./channel.ts";
 import type { Credentials } from "./credentials.ts";
@@ -87,6 +87,7 @@ export class Link implements Service {
           concurrentRequests: this.#options.concurrentRequests,
           maxFrameBytes: this.#options.maxFrameBytes,
           remembersMessages: true,
+          streamWindowBytes: STREAM_WINDOW_BYTES,
         },
         listener: this.#options.listener,
         onConnected: ({ sessionId }) => {

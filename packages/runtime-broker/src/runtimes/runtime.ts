@@ -65,11 +65,20 @@ export interface TerminalSize {
   readonly rows: number;
 }
 
+/** How somebody attaches to an agent's terminal. */
+export interface AttachRequest {
+  readonly size: TerminalSize;
+  /** A viewer who only looks: the terminal keeps its size. */
+  readonly readonly: boolean;
+  readonly onData: (data: Buffer) => void;
+}
+
 /** One viewer of an agent's terminal. */
 export interface Attachment {
   /** Resolves with the reason once the terminal has gone, or the viewer was too slow. */
   readonly ended: Promise<AttachmentEnd>;
-  write(data: Buffer): void;
+  /** Types; `taken` is called once the bytes have left this process. */
+  write(data: Buffer, taken?: () => void): void;
   resize(size: TerminalSize): void;
   /** Stops and resumes output: what a slow reader uses instead of letting it pile up here. */
   pause(): void;
@@ -123,7 +132,7 @@ export interface Runtime extends Service {
   /** @throws RuntimeFailure when the command takes longer than `timeoutMs` */
   exec(place: AgentPlace, command: readonly string[], timeoutMs: number): Promise<ExecResult>;
   /** Output begins with what is needed to paint the screen. */
-  attach(place: AgentPlace, size: TerminalSize, onData: (data: Buffer) => void): Promise<Attachment>;
+  attach(place: AgentPlace, request: AttachRequest): Promise<Attachment>;
   /** Replaces the agent's token. False when the tools inside will find out by themselves, later. */
   replaceToken(place: AgentPlace, token: string): Promise<boolean>;
 }

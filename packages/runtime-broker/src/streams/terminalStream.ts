@@ -18,7 +18,10 @@ export interface TerminalStreamOptions {
   readonly onEnd: () => void;
 }
 
-/** One terminal that somebody looks at. Nothing piles up without bound in either direction. */
+/**
+ * One terminal that somebody looks at. Nothing piles up without bound in either direction: a hub that gives credits has
+ * the terminal wait until its viewer has read, and is told what input has been taken.
+ */
 export class TerminalStream {
   readonly #base: Base;
   readonly #options: TerminalStreamOptions;
@@ -27,12 +30,19 @@ export class TerminalStream {
   #early: Buffer[] = [];
   #earlyBytes = 0;
   #unsentBytes = 0;
+  /** What the hub still takes; below zero when the terminal had more under way when it was asked to wait. */
+  #creditBytes: number;
+  readonly #credits: boolean;
+  #paused = false;
   #ended = false;
 
   constructor(base: Base, options: TerminalStreamOptions) {
     this.#base = base;
     this.#options = options;
     this.#size = options.size;
+    const { streamWindowBytes } = options.channel;
+    this.#credits = streamWindowBytes !== undefined;
+    this.#creditBytes = streamWindowBytes ?? Number.POSITIVE_INFINITY;
   }
 
   /** Attaches in the background; a failure ends the stream with a code (spec/01 3.7). */
@@ -46,7 +56,7 @@ export class TerminalStream {
 
   input(data: Buffer): void {
     if (this.#attachment) {
-      this.#attachment.write(data);
+      this.#type(this.#attachment, data);
       return;
     }
     this.#earlyBytes += data.byteLength;
@@ -57,6 +67,12 @@ export class TerminalStream {
   resize(size: TerminalSize): void {
     this.#size = size;
     this.#attachment?.resize(size);
+  }
+
+  /** The hub has passed on so many bytes of output. */
+  credit(bytes: number): void {
+    this.#creditBytes += bytes;
+    this.#resumeWhenClear();
   }
 
   /** The viewer has left: nothing more is said. */
@@ -74,8 +90,9 @@ export class TerminalStream {
     if (!attachment) return this.#end(404, "agent not found");
     this.#attachment = attachment;
     if (this.#ended) return attachment.close();
+    if (this.#paused) attachment.pause();
     if (size !== this.#size) attachment.resize(this.#size);
-    for (const data of this.#early.splice(0)) attachment.write(data);
+    for (const data of this.#early.splice(0)) this.#type(attachment, data);
     const { code, reason } = await attachment.ended;
     this.#end(code, reason);
   }
@@ -88,10 +105,30 @@ export class TerminalStream {
       const frame = { type: "stream", streamId: this.#options.streamId, data: chunk.toString("base64") } as const;
       this.#options.channel.send(frame, () => {
         this.#unsentBytes -= chunk.byteLength;
-        if (this.#unsentBytes < MAX_UNSENT_BYTES / 2) this.#attachment?.resume();
+        this.#resumeWhenClear();
       });
     }
-    if (this.#unsentBytes >= MAX_UNSENT_BYTES) this.#attachment?.pause();
+    this.#creditBytes -= data.byteLength;
+    if (this.#unsentBytes < MAX_UNSENT_BYTES && this.#creditBytes > 0) return;
+    this.#paused = true;
+    this.#attachment?.pause();
+  }
+
+  #resumeWhenClear(): void {
+    if (!this.#paused || this.#creditBytes <= 0 || this.#unsentBytes >= MAX_UNSENT_BYTES / 2) return;
+    this.#paused = false;
+    this.#attachment?.resume();
+  }
+
+  #type(attachment: Attachment, data: Buffer): void {
+    attachment.write(data, () => {
+      if (this.#ended || !this.#credits) return;
+      this.#options.channel.send({
+        type: "stream_credit",
+        streamId: this.#options.streamId,
+        bytes: data.byteLength,
+      });
+    });
   }
 
   #end(code: number, reason: string): void {

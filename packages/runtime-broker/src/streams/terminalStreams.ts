@@ -1,4 +1,10 @@
-import type { StreamCloseFrame, StreamFrame, StreamOpenFrame, StreamResizeFrame } from "@rootstock/protocol";
+import type {
+  StreamCloseFrame,
+  StreamCreditFrame,
+  StreamFrame,
+  StreamOpenFrame,
+  StreamResizeFrame,
+} from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { Agents } from "../agents/agents.ts";
 import type { Channel } from "../link/channel.ts";
@@ -47,6 +53,10 @@ export class TerminalStreams {
     this.#streams.get(channel)?.get(frame.streamId)?.resize(terminalSize(frame.cols, frame.rows));
   }
 
+  credit(channel: Channel, frame: StreamCreditFrame): void {
+    this.#streams.get(channel)?.get(frame.streamId)?.credit(frame.bytes);
+  }
+
   close(channel: Channel, frame: StreamCloseFrame): void {
     this.#streams.get(channel)?.get(frame.streamId)?.leave();
   }
@@ -71,7 +81,9 @@ export class TerminalStreams {
     onData: (data: Buffer) => void,
   ): Promise<Attachment | undefined> {
     const record = this.#agents.store.find(frame.slug, frame.projectId || frame.groveId || "");
-    return record && this.#agents.runtime.attach(this.#agents.place(record), size, onData);
+    if (!record) return undefined;
+    const place = this.#agents.place(record);
+    return this.#agents.runtime.attach(place, { size, readonly: frame.readonly === true, onData });
   }
 }
 

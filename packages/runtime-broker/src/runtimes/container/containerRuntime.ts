@@ -9,6 +9,7 @@ import {
   type AgentPlace,
   type Attachment,
   type AttachmentEnd,
+  type AttachRequest,
   type ExecResult,
   type LaunchSpec,
   type Runtime,
@@ -16,7 +17,6 @@ import {
   type SessionExit,
   SessionNotRunning,
   type SessionState,
-  type TerminalSize,
   type TypedInput,
 } from "../runtime.ts";
 import { ContainerCli, type ListedContainer } from "./containerCli.ts";
@@ -186,7 +186,7 @@ export class ContainerRuntime implements Runtime {
     return this.#cli.try(["exec", "--user", CONTAINER_USER, id, ...command], { timeoutMs });
   }
 
-  async attach(place: AgentPlace, size: TerminalSize, onData: (data: Buffer) => void): Promise<Attachment> {
+  async attach(place: AgentPlace, { size, readonly, onData }: AttachRequest): Promise<Attachment> {
     const id = await this.#running(place);
     const asUser = ["exec", "--user", CONTAINER_USER, id];
     await this.#terminalReady(asUser);
@@ -205,6 +205,8 @@ export class ContainerRuntime implements Runtime {
         id,
         "tmux",
         "attach-session",
+        // Keeps the keyboard out and, since tmux 3.2, the size of whoever works there.
+        ...(readonly ? ["-r"] : []),
         "-t",
         TMUX_SESSION,
       ],
@@ -269,7 +271,11 @@ const attachmentTo = (terminal: IPty, onData: (data: Buffer) => void): Attachmen
   };
   return {
     ended,
-    write: (data) => whileOpen(() => terminal.write(keyboard.write(data))),
+    write: (data, taken) =>
+      whileOpen(() => {
+        terminal.write(keyboard.write(data));
+        taken?.();
+      }),
     resize: ({ cols, rows }) => whileOpen(() => terminal.resize(cols, rows)),
     pause: () => whileOpen(() => terminal.pause()),
     resume: () => whileOpen(() => terminal.resume()),

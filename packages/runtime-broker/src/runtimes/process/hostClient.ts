@@ -72,9 +72,9 @@ export class HostClient {
     });
   }
 
-  /** Sends what has no reply. */
-  tell(request: Extract<HostRequest, { op: "input" | "resize" }>): void {
-    this.#send(request);
+  /** Sends what has no reply; `sent` is called once it has left this process. */
+  tell(request: Extract<HostRequest, { op: "input" | "resize" }>, sent?: () => void): void {
+    this.#send(request, sent);
   }
 
   pause(): void {
@@ -89,8 +89,8 @@ export class HostClient {
     this.#socket.destroy();
   }
 
-  #send(request: object): void {
-    if (this.#socket.writable) this.#socket.write(`${JSON.stringify(request)}\n`);
+  #send(request: object, sent?: () => void): void {
+    if (this.#socket.writable) this.#socket.write(`${JSON.stringify(request)}\n`, (err) => err ?? sent?.());
   }
 
   #onLine(line: string): void {

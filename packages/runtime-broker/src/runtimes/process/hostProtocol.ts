@@ -41,7 +41,7 @@ export const hostRequest = z.discriminatedUnion("op", [
   z.object({ op: z.literal("exec"), id: z.number(), command: z.array(z.string()).min(1), timeoutMs: z.number() }),
   z.object({ op: z.literal("capture"), id: z.number(), escapes: z.boolean() }),
   z.object({ op: z.literal("stop"), id: z.number(), graceMs: z.number() }),
-  z.object({ op: z.literal("attach"), id: z.number(), ...size }),
+  z.object({ op: z.literal("attach"), id: z.number(), ...size, readonly: z.boolean().optional() }),
   z.object({ op: z.literal("input"), data: z.base64() }),
   z.object({ op: z.literal("resize"), ...size }),
 ]);
@@ -75,5 +75,5 @@ export const exitFile = z.object({
 
 /** No line is longer, in bytes. */
 export const MAX_LINE_BYTES = 4_194_304;
-/** A viewer or a runtime broker that lets so much pile up is cut off. */
+/** A viewer that lets so much pile up misses what follows and is repainted; input above it ends the attachment. */
 export const MAX_PENDING_BYTES = 4_194_304;

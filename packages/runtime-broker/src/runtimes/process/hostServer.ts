@@ -133,25 +133,66 @@ class HostConnection {
     }
   }
 
-  async #attach(size: { readonly cols: number; readonly rows: number }): Promise<void> {
+  async #attach(request: {
+    readonly cols: number;
+    readonly rows: number;
+    readonly readonly?: boolean | undefined;
+  }): Promise<void> {
     if (this.#leave) throw new Error("this connection is attached already");
     const leave = this.#session.addViewer();
-    this.#session.resize(size);
-    const held: Buffer[] = [];
-    let painted = false;
-    const show = (data: Buffer) => {
-      // A viewer that does not read is cut off, never waited for: it comes back and gets the screen anew.
-      if (this.#socket.writableLength > MAX_PENDING_BYTES) this.#socket.destroy();
-      else send(this.#socket, { event: "output", data: data.toString("base64") });
-    };
-    const off = this.#session.output.on((data) => (painted ? show(data) : held.push(data)));
+    if (!request.readonly) this.#session.resize(request);
+    const viewing = new Viewing(this.#session, this.#socket);
     this.#leave = () => {
-      off();
+      viewing.end();
       leave();
     };
-    // The picture holds what came before the question; what came since follows it.
-    const paint = await this.#session.repaint();
-    painted = true;
-    for (const data of [Buffer.from(paint), ...held]) show(data);
+    await viewing.paint();
+  }
+}
+
+/** What one viewer is sent. The program never waits for a viewer; one that has fallen behind is shown the screen anew. */
+class Viewing {
+  readonly #session: PtySession;
+  readonly #socket: Socket;
+  readonly #off: () => void;
+  readonly #onDrain = () => void this.#catchUp();
+  /** Output since the picture that is being made was asked for. Undefined: output is passed on. */
+  #held: Buffer[] | undefined = [];
+  #behind = false;
+
+  constructor(session: PtySession, socket: Socket) {
+    this.#session = session;
+    this.#socket = socket;
+    this.#off = session.output.on((data) => this.#show(data));
+    socket.on("drain", this.#onDrain);
+  }
+
+  end(): void {
+    this.#off();
+    this.#socket.off("drain", this.#onDrain);
+  }
+
+  /** The picture holds what came before the question; what came since follows it. */
+  async paint(): Promise<void> {
+    const held: Buffer[] = [];
+    this.#held = held;
+    this.#behind = false;
+    const picture = await this.#session.repaint();
+    this.#held = undefined;
+    for (const data of [Buffer.from(picture), ...held]) this.#show(data);
+  }
+
+  #show(data: Buffer): void {
+    if (this.#behind) return;
+    if (this.#held) {
+      this.#held.push(data);
+      return;
+    }
+    send(this.#socket, { event: "output", data: data.toString("base64") });
+    this.#behind = this.#socket.writableLength > MAX_PENDING_BYTES;
+  }
+
+  async #catchUp(): Promise<void> {
+    if (this.#behind && !this.#socket.destroyed) await this.paint();
   }
 }

@@ -10,6 +10,7 @@ import {
   type AgentPlace,
   type Attachment,
   type AttachmentEnd,
+  type AttachRequest,
   type ExecResult,
   exitedText,
   type LaunchSpec,
@@ -132,7 +133,7 @@ export class ProcessRuntime implements Runtime {
     return { output: reply.output ?? "", exitCode: reply.exitCode ?? 0 };
   }
 
-  async attach(place: AgentPlace, size: TerminalSize, onData: (data: Buffer) => void): Promise<Attachment> {
+  async attach(place: AgentPlace, { size, readonly, onData }: AttachRequest): Promise<Attachment> {
     const session = await this.#sessionOf(place);
     if (!session) throw new SessionNotRunning("the agent has no session");
     const client = await HostClient.open(session.socketPath);
@@ -140,19 +141,21 @@ export class ProcessRuntime implements Runtime {
     client.output.on(onData);
     client.exited.on(() => end({ code: 0, reason: "session ended" }));
     void client.closed.then(() => end({ code: 1013, reason: "slow_consumer" }));
-    await client.request({ op: "attach", ...size }).catch((err: unknown) => {
+    await client.request({ op: "attach", ...size, ...(readonly && { readonly }) }).catch((err: unknown) => {
       client.close();
       throw err;
     });
     return {
       ended,
-      write(data) {
+      write(data, taken) {
         if (client.pendingBytes > MAX_PENDING_BYTES) {
           end({ code: 1009, reason: "input_overflow" });
           client.close();
-        } else client.tell({ op: "input", data: data.toString("base64") });
+        } else client.tell({ op: "input", data: data.toString("base64") }, taken);
       },
-      resize: (to) => client.tell({ op: "resize", ...to }),
+      resize: (to) => {
+        if (!readonly) client.tell({ op: "resize", ...to });
+      },
       pause: () => client.pause(),
       resume: () => client.resume(),
       close: () => client.close(),
