@@ -37,7 +37,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...healthRoutes(deps),
   ...metricsRoutes(deps.metrics),
   ...internalRoutes(deps),
-  ...brokerOnboardingRoutes(deps),
+  ...brokerOnboardingRoutes({ ...deps, once: (call, work) => deps.actions.idempotency.once(call, work) }),
   ...heartbeatRoutes(deps),
   ...runtimeBrokerRoutes(deps),
   ...brokerPluginRoutes({ db: deps.db, acceptMessage: (message) => acceptInbound(deps.actions, message) }),

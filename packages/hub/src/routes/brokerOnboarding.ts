@@ -18,8 +18,10 @@ import { z } from "zod";
 import type { RuntimeBrokerSecrets, UserPrincipal } from "../auth/index.ts";
 import { some, time } from "../wire/index.ts";
 import { anyone, users, usersAndRuntimeBrokers } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
 import { flag, labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
+import { toReply } from "./replies.ts";
 import { may } from "./rights.ts";
 import { json, type Route, route } from "./route.ts";
 import { runtimeBrokerOf, runtimeBrokerResource } from "./runtimeBrokerRights.ts";
@@ -31,6 +33,7 @@ export interface OnboardingDeps {
   readonly db: Db;
   readonly random: Random;
   readonly secrets: RuntimeBrokerSecrets;
+  readonly once: ResourceDeps["once"];
   /** Called after a commit that touched what the change feed shows. */
   readonly changed: () => void;
 }
@@ -76,44 +79,43 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
   const { db } = deps;
 
   const register = async (
+    tx: Db,
     user: UserPrincipal,
     body: z.output<typeof registerBody>,
     tokenHash: string,
   ): Promise<Registered> => {
     const given = optionalUuid("brokerId", body.brokerId);
-    return transaction(db, async (tx) => {
-      const found =
-        (await findRuntimeBrokerByName(tx, body.name)) ??
-        (given === undefined ? undefined : await findRuntimeBroker(tx, given));
-      const id = found?.id ?? given ?? deps.random.uuid();
-      if (found) {
-        if (!may(user, "update", runtimeBrokerResource(found)))
-          throw new HubError("forbidden", "a runtime broker with this name or id belongs to somebody else");
-        await lockRuntimeBroker(tx, id);
-        if (!body.preserveSettings)
-          await updateRuntimeBroker(tx, id, {
-            auto_provide: body.autoProvide ?? false,
-            ...(body.labels && { labels: JSON.stringify(body.labels) }),
-          });
-      } else {
-        await insertRuntimeBroker(tx, {
-          id,
-          name: body.name,
-          slug: runtimeBrokerSlug(body.name),
-          autoProvide: body.autoProvide ?? false,
-          labels: body.labels ?? {},
-          createdBy: user.id,
+    const found =
+      (await findRuntimeBrokerByName(tx, body.name)) ??
+      (given === undefined ? undefined : await findRuntimeBroker(tx, given));
+    const id = found?.id ?? given ?? deps.random.uuid();
+    if (found) {
+      if (!may(user, "update", runtimeBrokerResource(found)))
+        throw new HubError("forbidden", "a runtime broker with this name or id belongs to somebody else");
+      await lockRuntimeBroker(tx, id);
+      if (!body.preserveSettings)
+        await updateRuntimeBroker(tx, id, {
+          auto_provide: body.autoProvide ?? false,
+          ...(body.labels && { labels: JSON.stringify(body.labels) }),
         });
-      }
-      const ttlMs = (body.joinTokenTtlSeconds ?? JOIN_TOKEN_TTL_SECONDS) * 1000;
-      const { expiresAt, replaced } = await upsertJoinToken(tx, {
-        runtimeBrokerId: id,
-        tokenHash,
-        ttlMs,
+    } else {
+      await insertRuntimeBroker(tx, {
+        id,
+        name: body.name,
+        slug: runtimeBrokerSlug(body.name),
+        autoProvide: body.autoProvide ?? false,
+        labels: body.labels ?? {},
         createdBy: user.id,
       });
-      return { id, reregistered: found !== undefined, expiresAt, reissued: replaced };
+    }
+    const ttlMs = (body.joinTokenTtlSeconds ?? JOIN_TOKEN_TTL_SECONDS) * 1000;
+    const { expiresAt, replaced } = await upsertJoinToken(tx, {
+      runtimeBrokerId: id,
+      tokenHash,
+      ttlMs,
+      createdBy: user.id,
     });
+    return { id, reregistered: found !== undefined, expiresAt, reissued: replaced };
   };
 
   return [
@@ -126,15 +128,23 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
         const { principal } = call;
         if (principal.kind !== "user") throw new HubError("forbidden", "only users register runtime brokers");
         const joinToken = JOIN_TOKEN_PREFIX + encodeNonce(deps.random.bytes(JOIN_TOKEN_BYTES));
-        const registered = await repeatOnConflict(() => register(principal, call.body, hashOf(joinToken)));
+        const answer = await repeatOnConflict(() =>
+          deps.once(call, async (tx) => {
+            const registered = await register(tx, principal, call.body, hashOf(joinToken));
+            return {
+              status: 201,
+              body: {
+                brokerId: registered.id,
+                joinToken,
+                expiresAt: time(registered.expiresAt),
+                ...some("reregistered", registered.reregistered),
+                ...some("reissued", registered.reissued),
+              },
+            };
+          }),
+        );
         deps.changed();
-        return json(201, {
-          brokerId: registered.id,
-          joinToken,
-          expiresAt: time(registered.expiresAt),
-          ...some("reregistered", registered.reregistered),
-          ...some("reissued", registered.reissued),
-        });
+        return toReply(answer);
       },
     }),
     route({
@@ -172,15 +182,19 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       handler: async (call) => {
         const { id } = await runtimeBrokerOf(db, call, "rotate");
         const graceNs = call.body.gracePeriod ?? DEFAULT_GRACE_NS;
-        const { key, rotatedAt } = await transaction(db, async (tx) => {
+        const answer = await deps.once(call, async (tx) => {
           await lockRuntimeBroker(tx, id);
-          return deps.secrets.replace(tx, id, Math.floor(graceNs / NS_PER_MS));
+          const { key, rotatedAt } = await deps.secrets.replace(tx, id, Math.floor(graceNs / NS_PER_MS));
+          return {
+            status: 200,
+            body: {
+              secretKey: key.toString("base64"),
+              rotatedAt: time(rotatedAt),
+              gracePeriod: goDuration(graceNs),
+            },
+          };
         });
-        return json(200, {
-          secretKey: key.toString("base64"),
-          rotatedAt: time(rotatedAt),
-          gracePeriod: goDuration(graceNs),
-        });
+        return toReply(answer);
       },
     }),
   ];

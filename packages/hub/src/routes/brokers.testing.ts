@@ -1,5 +1,6 @@
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import type { TestDatabase } from "@rootstock/testkit";
+import { Idempotency } from "../actions/index.ts";
 import {
   AgentTokens,
   Authenticator,
@@ -14,6 +15,7 @@ import { createApp, HttpServer } from "../http/index.ts";
 import { Metrics } from "../metrics/index.ts";
 import { brokerOnboardingRoutes } from "./brokerOnboarding.ts";
 import { brokerPluginRoutes, type PluginDeps } from "./brokerPlugins.ts";
+import type { ResourceDeps } from "./deps.ts";
 import { heartbeatRoutes } from "./heartbeat.ts";
 import { runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 
@@ -49,7 +51,10 @@ export const startBrokerHub = async (
     plane.announced.changed += 1;
   };
   const heartbeats = new HeartbeatIntake(base, plane.database, { changed });
-  const deps = { db, random: systemRandom, secrets, changed, heartbeats, acceptMessage };
+  const box = new SecretBox(TEST_SECRET, systemRandom);
+  const idempotency = new Idempotency(base, { database: plane.database, box, finishers: () => ({}) });
+  const once: ResourceDeps["once"] = (call, work) => idempotency.once(call, work);
+  const deps = { db, random: systemRandom, secrets, once, changed, heartbeats, acceptMessage };
   const app = createApp(base, {
     routes: [
       ...brokerOnboardingRoutes(deps),
