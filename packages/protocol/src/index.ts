@@ -6,3 +6,4 @@ export * from "./ids.ts";
 export * from "./messages.ts";
 export * from "./signature.ts";
 export * from "./slug.ts";
+export * from "./text.ts";

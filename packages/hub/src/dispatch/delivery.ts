@@ -1,3 +1,4 @@
+import { storable } from "@rootstock/protocol";
 import type { ClaimedMessage } from "@rootstock/store";
 import { type Connection, TunnelError } from "../control/index.ts";
 
@@ -18,6 +19,9 @@ export type DeliveryResult =
 /** After so many attempts that the runtime broker answered with an error of its own, a message is given up. */
 const MAX_ATTEMPTS = 8;
 
+/** So much of a runtime broker's words is kept as the reason, in characters. */
+const MAX_SAID = 500;
+
 /** Sends a claimed message through the socket (spec/01 4.6; `message_id` as in spec/08 2.4) and reads the answer. */
 export const deliver = async (message: ClaimedMessage, connection: Connection): Promise<DeliveryResult> => {
   try {
@@ -34,10 +38,12 @@ export const deliver = async (message: ClaimedMessage, connection: Connection): 
         structured_message: { ...message.envelope, msg: message.msg },
       },
     });
-    return readAnswer(message, response.status, response.body.toString("utf8").slice(0, 500));
+    return readAnswer(message, response.status, storable(response.body.toString("utf8"), MAX_SAID));
   } catch (err) {
     if (!(err instanceof TunnelError)) throw err;
     if (err.kind === "too_large") return { kind: "refused", reason: err.message };
+    // In doubt over a socket that lives: at once and again, a runtime broker that answers nonsense would hear nothing else.
+    if (err.kind !== "not_sent" && connection.isOpen) return heldOrGivenUp(message, err.message);
     return { kind: "lost", reason: err.message };
   }
 };
@@ -47,7 +53,10 @@ const readAnswer = (message: ClaimedMessage, status: number, text: string): Deli
   const said = `the runtime broker answered ${status}: ${text}`;
   if (status === 409 || status === 401 || status === 429) return { kind: "held", reason: said };
   if (status >= 400 && status < 500) return { kind: "refused", reason: said };
-  return message.attempts >= MAX_ATTEMPTS
-    ? { kind: "refused", reason: `${said} (given up after ${message.attempts} attempts)` }
-    : { kind: "held", reason: said };
+  return heldOrGivenUp(message, said);
 };
+
+const heldOrGivenUp = (message: ClaimedMessage, reason: string): DeliveryResult =>
+  message.attempts >= MAX_ATTEMPTS
+    ? { kind: "refused", reason: `${reason} (given up after ${message.attempts} attempts)` }
+    : { kind: "held", reason };

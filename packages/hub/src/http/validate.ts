@@ -1,11 +1,8 @@
-import { HubError } from "@rootstock/protocol";
+import { HubError, isStorable } from "@rootstock/protocol";
 import type { z } from "zod";
 
 /** Deeper than any client nests, and shallow enough for whatever walks a value by calling itself. */
 const MAX_DEPTH = 64;
-
-/** PostgreSQL holds neither NUL nor half a surrogate pair: either would become a failing statement later. */
-const isStorable = (text: string): boolean => text.isWellFormed() && !text.includes("\u0000");
 
 interface Fault {
   /** Empty: the value itself. */

@@ -69,11 +69,18 @@ const strings = z
   .nullish()
   .transform((a) => a ?? []);
 
+/** What the CLI prompts with. */
+const secretInfo = z.object({
+  description: z.string().optional(),
+  source: z.string().optional(),
+  type: z.string().optional(),
+});
+
 const envRequirements = z.object({
   agentId: z.string().optional(),
   required: strings,
   needs: strings,
-  secretInfo: z.record(z.string(), z.record(z.string(), z.unknown())).nullish(),
+  secretInfo: z.record(z.string(), secretInfo).nullish(),
 });
 type EnvRequirements = z.infer<typeof envRequirements>;
 

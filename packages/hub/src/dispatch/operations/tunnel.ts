@@ -1,4 +1,4 @@
-import { parsePhase } from "@rootstock/protocol";
+import { parsePhase, storable } from "@rootstock/protocol";
 import type { LaunchFacts } from "@rootstock/store";
 import { z } from "zod";
 import type { OperationContext, OperationFailure } from "./operation.ts";
@@ -35,9 +35,10 @@ export const callRuntimeBroker = async (
   return { status: response.status, text, body: parseBody(text) };
 };
 
+/** What is read goes into the database: texts come out as that can hold them. Too deep counts as unreadable. */
 const parseBody = (text: string): unknown => {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, (_, value: unknown) => (typeof value === "string" ? storable(value, MAX_TEXT) : value));
   } catch {
     return undefined;
   }
@@ -52,11 +53,13 @@ export const projectQuery = (context: OperationContext): Record<string, string> 
 });
 
 const MAX_ERROR_TEXT = 2_000;
+/** More than any field of an answer needs that the hub keeps, in characters. */
+const MAX_TEXT = 4_096;
 
 /** 502 with what the runtime broker said, in the form that clients know (spec/02 2.10). */
 export const runtimeFailure = (what: string, answer: RuntimeBrokerAnswer): OperationFailure => ({
   code: "runtime_error",
-  message: `Failed to ${what}: runtime broker returned error ${answer.status}: ${answer.text.slice(0, MAX_ERROR_TEXT)}`,
+  message: `Failed to ${what}: runtime broker returned error ${answer.status}: ${storable(answer.text, MAX_ERROR_TEXT)}`,
   details: { runtimeBrokerStatus: answer.status },
 });
 
@@ -67,6 +70,7 @@ const text = z
   .transform((s) => s || undefined);
 
 const agentSchema = z.object({
+  id: text,
   containerId: text,
   template: text,
   harnessConfig: text,
@@ -85,10 +89,12 @@ export const launchFacts = (body: unknown, phase: LaunchFacts["phase"]): LaunchF
     .or(agentSchema.transform((agent) => ({ agent })))
     .safeParse(body);
   const agent = parsed.success ? parsed.data.agent : undefined;
+  // Where nothing but files was prepared, the answer names the agent instead of a container.
+  const runs = agent?.containerId ?? agent?.id;
   return {
     phase: parsePhase(agent?.phase) ?? phase,
     containerStatus: agent?.containerStatus ?? null,
-    ...(agent?.containerId && { runtimeState: `container:${agent.containerId}` }),
+    ...(runs && { runtimeState: `container:${runs}` }),
     ...(agent?.template && { template: agent.template }),
     ...(agent?.image && { image: agent.image }),
     ...(agent?.runtime && { runtime: agent.runtime }),
