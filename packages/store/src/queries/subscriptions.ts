@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import type { Selectable } from "kysely";
+import { type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { NotificationSubscriptionsTable } from "../tables.ts";
 
@@ -22,7 +22,8 @@ export interface Subscription {
 }
 
 /**
- * Stores the subscription. One that the subscriber has already stays as it is and is returned with `created: false`.
+ * Stores the subscription. One that the subscriber has already is widened by the new triggers and returned with
+ * `created: false`: two subscriptions would tell of everything twice.
  * Throws a foreign key violation when the agent or the project is gone.
  */
 export const createSubscription = async (
@@ -47,13 +48,18 @@ export const createSubscription = async (
     .executeTakeFirst();
   if (inserted) return { row: inserted, created: true };
   const row = await db
-    .selectFrom("notification_subscriptions")
-    .selectAll()
+    .updateTable("notification_subscriptions")
+    .set({
+      trigger_activities: sql`trigger_activities || (select coalesce(jsonb_agg(asked.name), '[]')
+        from jsonb_array_elements(${JSON.stringify(s.triggerActivities)}::jsonb) as asked (name)
+        where not trigger_activities @> jsonb_build_array(asked.name))`,
+    })
     .where("scope", "=", scope)
     .where("agent_id", "is not distinct from", s.agentId ?? null)
     .where("subscriber_type", "=", s.subscriber.type)
     .where("subscriber_id", "=", s.subscriber.id)
     .where("project_id", "=", s.projectId)
+    .returningAll()
     .executeTakeFirstOrThrow();
   return { row, created: false };
 };
