@@ -1,7 +1,7 @@
 import { HubError, notFound, type Phase } from "@rootstock/protocol";
 import { type DispatchOp, type DispatchTarget, isUniqueViolation, recordHalted, restoreAgent } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
-import { agentJson } from "../wire/index.ts";
+import { agentDetail, agentJson, some } from "../wire/index.ts";
 import { type ActionCall, type ActionDeps, agentNow, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
@@ -97,6 +97,7 @@ export const restoreDeleted = async (deps: ActionDeps, call: ActionCall, target:
       `another agent of the project is named ${agent.slug} now; delete or rename it first`,
     );
   }
-  const { appliedConfig: _, ...json } = agentJson(await agentNow(deps, agent.id));
-  return { status: 200, body: json };
+  const now = await agentNow(deps, agent.id);
+  const { appliedConfig: _, ...json } = agentJson(now);
+  return { status: 200, body: { ...json, ...some("detail", agentDetail(now)) } };
 };

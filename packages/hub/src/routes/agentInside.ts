@@ -85,7 +85,7 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] => {
         const text = await ask(target, "execute command", {
           method: "POST",
           action: "exec",
-          body: { command, ...(timeout && { timeout }) },
+          body: { command, timeout: timeout ?? 0 },
         });
         const parsed = execAnswer.safeParse(parse(text));
         if (!parsed.success) throw new HubError("runtime_error", "the runtime broker's answer to exec is not valid");

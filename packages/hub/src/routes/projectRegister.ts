@@ -19,7 +19,7 @@ import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { createProject } from "./projectCreate.ts";
-import { demandLink, link, mayLink } from "./providerLinks.ts";
+import { demandLink, link, mayLink, unknownRuntimeBroker } from "./providerLinks.ts";
 import { may, projectResource, readScope } from "./rights.ts";
 import { type Route, route } from "./route.ts";
 
@@ -139,8 +139,3 @@ const runtimeBrokerToLink = async (
     (id && (await findRuntimeBroker(tx, id))) || (name && (await findRuntimeBrokerByName(tx, name))) || undefined;
   return runtimeBroker && mayLink(principal, runtimeBroker, resource) ? runtimeBroker : undefined;
 };
-
-const unknownRuntimeBroker = (brokerId: string): HubError =>
-  new HubError("validation_error", "brokerId names no runtime broker: register it first", {
-    details: { field: "brokerId", brokerId },
-  });

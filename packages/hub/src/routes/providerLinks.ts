@@ -28,6 +28,12 @@ export const demandLink = (principal: Principal, runtimeBroker: RuntimeBrokerRow
   throw new HubError("forbidden", "only the runtime broker's owner or an owner of the project may do this");
 };
 
+/** The refusal of a `brokerId` that names nothing. */
+export const unknownRuntimeBroker = (brokerId: string): HubError =>
+  new HubError("validation_error", "brokerId names no runtime broker: register it first", {
+    details: { field: "brokerId", brokerId },
+  });
+
 /**
  * Links the runtime broker in the caller's transaction and makes it the project's default when there is none.
  * `keepPath`: a link that exists stays untouched, so that a project with its folder on the hub does not become one of

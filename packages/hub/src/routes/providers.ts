@@ -1,4 +1,4 @@
-import { HubError, invalidField, notFound, parseUuid } from "@rootstock/protocol";
+import { HubError, notFound, parseUuid } from "@rootstock/protocol";
 import {
   findRuntimeBroker,
   isForeignKeyViolation,
@@ -13,7 +13,7 @@ import { authenticated } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { plainProjectOf } from "./lookup.ts";
-import { demandLink, link } from "./providerLinks.ts";
+import { demandLink, link, unknownRuntimeBroker } from "./providerLinks.ts";
 import { may } from "./rights.ts";
 import { empty, json, type Route, route } from "./route.ts";
 
@@ -40,7 +40,7 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
       const { id, resource } = await plainProjectOf(deps.db, call);
       const runtimeBrokerId = parseUuid(call.body.brokerId);
       const runtimeBroker = runtimeBrokerId && (await findRuntimeBroker(deps.db, runtimeBrokerId));
-      if (!runtimeBroker) throw invalidField("brokerId", "there is no such runtime broker");
+      if (!runtimeBroker) throw unknownRuntimeBroker(call.body.brokerId);
       demandLink(call.principal, runtimeBroker, resource);
       const { localPath } = call.body;
       try {

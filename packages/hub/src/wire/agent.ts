@@ -49,6 +49,15 @@ export interface AgentJson {
   readonly _capabilities?: Capabilities;
 }
 
+/** What an agent is busy with, as events have it and the answer to a restore (spec/02 2.7, 7.2). */
+export const agentDetail = (a: AgentView) => ({
+  ...some("toolName", a.tool_name),
+  ...some("message", a.message),
+  ...some("taskSummary", a.task_summary),
+  ...some("currentTurns", a.current_turns),
+  ...some("currentModelCalls", a.current_model_calls),
+});
+
 /** Activities that tell why an agent ended. */
 const EXIT_REASONS = ["crashed", "limits_exceeded"];
 
@@ -85,7 +94,8 @@ export const agentJson = (a: AgentView, capabilities?: Capabilities): AgentJson 
   lastActivityEvent: timeOrZero(a.last_activity_event),
   deletedAt: timeOrZero(a.deleted_at),
   ...some("image", a.image),
-  ...some("runtime", a.runtime),
+  // Until it has run, what it is going to run on: clients show it in their first list.
+  ...some("runtime", a.runtime ?? a.likely_runtime),
   ...some("runtimeBrokerId", a.runtime_broker_id),
   ...some("runtimeBrokerName", a.runtime_broker_name),
   ...some("harnessConfig", a.applied_config.harnessConfig),

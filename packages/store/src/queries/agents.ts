@@ -12,6 +12,8 @@ export interface AgentView extends AgentRow {
   readonly project_owner_id: Uuid | null;
   readonly project_visibility: string;
   readonly runtime_broker_name: string | null;
+  /** What its runtime broker would run it on: the kind of the first profile that is available there. */
+  readonly likely_runtime: string | null;
 }
 
 /** What a list of agents is narrowed to; all given fields must hold (spec/02 2.6, spec/08 1.3). */
@@ -62,6 +64,9 @@ const views = (db: Db) =>
       "projects.owner_id as project_owner_id",
       "projects.visibility as project_visibility",
       "runtime_brokers.name as runtime_broker_name",
+      sql<string | null>`(select p.profile ->> 'type'
+        from jsonb_array_elements(runtime_brokers.profiles) with ordinality as p (profile, place)
+        where p.profile ->> 'available' = 'true' order by p.place limit 1)`.as("likely_runtime"),
     ]);
 
 /** One page of agents, newest first. */
