@@ -27,8 +27,8 @@ export interface World {
   readonly deletedToken: string;
 }
 
-export const makeWorld = async (): Promise<World> => {
-  const scene = await Scene.create();
+export const makeWorld = async (given?: Scene): Promise<World> => {
+  const scene = given ?? (await Scene.create());
   const replica = await scene.replica();
   const runtimeBroker = await scene.runtimeBroker(replica, { name: "laptop" });
   const projectId = await scene.project(replica);

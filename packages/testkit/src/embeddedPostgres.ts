@@ -16,7 +16,10 @@ import { eventually } from "./eventually.ts";
 /** A PostgreSQL server that a test owns: it may be stopped and started again. */
 export interface OwnedPostgres {
   readonly url: string;
-  /** Stops the server at once, as a crash of its host would end connections; data stay. */
+  /** Ends the server and every connection at once; data stay. */
+  takeDown(): Promise<void>;
+  bringUp(): Promise<void>;
+  /** One after the other. */
   restart(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -81,6 +84,8 @@ export const startEmbeddedPostgres = async (
   await begin();
   return {
     url: `postgres://${USER}:${USER}@127.0.0.1:${port}/postgres`,
+    takeDown: end,
+    bringUp: begin,
     restart: async () => {
       await end();
       await begin();

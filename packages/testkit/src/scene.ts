@@ -1,6 +1,6 @@
 import { api } from "./api.ts";
 import { eventually } from "./eventually.ts";
-import { type InProcessReplica, type Replica, startReplica, TEST_TOKEN } from "./replicas.ts";
+import { type InProcessReplica, type Replica, type ReplicaOptions, startReplica, TEST_TOKEN } from "./replicas.ts";
 import {
   joinRuntimeBroker,
   type SimulatedCredentials,
@@ -19,14 +19,23 @@ export class Scene {
     this.database = database;
   }
 
-  static async create(): Promise<Scene> {
-    return new Scene(await createTestDatabase());
+  /** On a database of its own unless one is given. */
+  static async create(database?: TestDatabase): Promise<Scene> {
+    return new Scene(database ?? (await createTestDatabase()));
   }
 
-  /** Starts a replica in this process. */
-  async replica(env: Readonly<Record<string, string>> = {}): Promise<InProcessReplica> {
+  /** Starts a replica in this process. `over`: another way to the database, for one. */
+  async replica(
+    env: Readonly<Record<string, string>> = {},
+    over: Partial<ReplicaOptions> = {},
+  ): Promise<InProcessReplica> {
     this.#names += 1;
-    const replica = await startReplica({ databaseUrl: this.database.url, name: `replica-${this.#names}`, env });
+    const replica = await startReplica({
+      databaseUrl: this.database.url,
+      name: `replica-${this.#names}`,
+      env,
+      ...over,
+    });
     this.#ends.push(() => replica.stop());
     return replica;
   }

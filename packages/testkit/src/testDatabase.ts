@@ -55,6 +55,14 @@ const ensureTemplate = async (admin: pg.Client): Promise<string> => {
   }
 };
 
+/** A database that somebody else made and will drop. */
+export const databaseAt = (url: string): TestDatabase => ({
+  url,
+  query: (sql, values) =>
+    connected(url, async (client) => (await client.query(sql, values ? [...values] : undefined)).rows),
+  drop: async () => {},
+});
+
 /** An empty database (`migrated: false`) or one with the current schema. Drop it when done. */
 export const createTestDatabase = async (options: { migrated?: boolean } = {}): Promise<TestDatabase> => {
   const server = serverUrl();
@@ -63,11 +71,8 @@ export const createTestDatabase = async (options: { migrated?: boolean } = {}): 
     const template = options.migrated === false ? "template0" : await ensureTemplate(admin);
     await admin.query(`create database ${name} template ${template}`);
   });
-  const url = withDatabase(server, name);
   return {
-    url,
-    query: (sql, values) =>
-      connected(url, async (client) => (await client.query(sql, values ? [...values] : undefined)).rows),
+    ...databaseAt(withDatabase(server, name)),
     drop: () => connected(server, async (admin) => void (await admin.query(`drop database ${name} with (force)`))),
   };
 };

@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { systemClock } from "@rootstock/service";
+import {
+  type ApiReply,
+  api,
+  databaseAt,
+  eventually,
+  type OwnedPostgres,
+  Scene,
+  SimulatedRuntimeBroker,
+  sampleOf,
+  startEmbeddedPostgres,
+} from "@rootstock/testkit";
+import { callAllowed, forEach, makeWorld, name, nothing, type World } from "./badInput/world.ts";
+
+/** The database is gone for a while: every answer says so at once, nothing is dropped, and it passes by itself. */
+
+let postgres: OwnedPostgres;
+let world: World;
+
+beforeAll(async () => {
+  postgres = await startEmbeddedPostgres();
+  world = await makeWorld(await Scene.create(databaseAt(postgres.url)));
+}, 60_000);
+afterAll(async () => {
+  await world.scene.end();
+  await postgres.stop();
+});
+
+/** Routes whose answer needs no look at the database, for a user known by a configured token. */
+const NEEDS_NO_DATABASE: readonly RegExp[] = [
+  /^GET \/metrics$/,
+  /^GET \/events$/,
+  /^GET \/api\/v1\/auth\/me$/,
+  /^GET \/api\/v1\/settings\/public$/,
+  /^GET \/api\/v1\/(templates|harness-configs|skills|message-channels|notifications|notifications\/templates)$/,
+  /^POST \/api\/v1\/notifications\/(ack-all|:notificationId\/ack)$/,
+  /^GET \/api\/v1\/runtime-brokers\/connect$/,
+  // Between replicas, and for runtime brokers only.
+  /^POST \/internal\/v1\/tunnel$/,
+  /^(GET|POST) \/api\/v1\/broker\/(projects|inbound)$/,
+];
+
+/** Answers 501 whatever the database does, for a user. */
+const isNotConfigured = (reply: ApiReply): boolean => reply.get("error.code") === "not_implemented";
+
+const send = (msg: string) =>
+  api(world.replica, "POST", `/api/v1/agents/${world.agentId}/message`, { structured_message: { msg } });
+
+test("every route answers 503 with Retry-After within 6 s, health says degraded, sockets are kept, and it passes by itself", async () => {
+  const { replica, runtimeBroker, scene } = world;
+  const before = runtimeBroker.sessions.length;
+  await postgres.takeDown();
+
+  const found = await forEach(world.routes, async (route) => {
+    const path = nothing(route);
+    const body = route.body && sampleOf(route.body);
+    const started = systemClock.elapsed();
+    const reply = await callAllowed(world, route, path, { body });
+    const ms = systemClock.elapsed() - started;
+    const told = `${name(route, path)} -> ${reply.status} in ${Math.round(ms)} ms ${reply.body.slice(0, 200)}`;
+    if (ms > 6_000) return [`slow: ${told}`];
+    if (/^\/(healthz|health)$/.test(path)) return reply.get("status") === "degraded" ? [] : [told];
+    if (path === "/readyz") return reply.status === 503 && reply.get("checks.database") === "unavailable" ? [] : [told];
+    if (NEEDS_NO_DATABASE.some((r) => r.test(name(route, route.path)))) return reply.status < 500 ? [] : [told];
+    if (isNotConfigured(reply) || reply.get("error.code") === "validation_error") return [];
+    const isTold =
+      reply.status === 503 && reply.get("error.code") === "unavailable" && reply.headers.has("retry-after");
+    return isTold ? [] : [told];
+  });
+  expect(found).toEqual([]);
+  const dial = await runtimeBroker.fetch("POST", `/api/v1/runtime-brokers/${runtimeBroker.id}/heartbeat`, {});
+  expect(dial.status).toBe(503);
+  expect((await send("refused")).status).toBe(503);
+
+  await postgres.bringUp();
+  await eventually(async () => (await api(replica, "GET", "/readyz")).status === 200);
+  await eventually(async () => [200, 202].includes((await send("accepted")).status));
+  await eventually(() => runtimeBroker.delivered.length > 0);
+  expect((await runtimeBroker.heartbeat()).status).toBe(200);
+  expect(runtimeBroker.closes).toEqual([]);
+  expect(runtimeBroker.sessions).toHaveLength(before);
+  expect(
+    runtimeBroker.delivered.map((d) => Reflect.get(Object(Reflect.get(Object(d.body), "structured_message")), "msg")),
+  ).toEqual(["accepted"]);
+  expect(await scene.database.query("select msg from messages")).toEqual([{ msg: "accepted" }]);
+}, 60_000);
+
+test("a runtime broker that dials while the database is away is told to come back, and gets in afterwards", async () => {
+  const { replica, scene } = world;
+  const credentials = await scene.join(replica, "late");
+  await postgres.takeDown();
+  const late = new SimulatedRuntimeBroker({ hubUrl: replica.url, credentials, firstRetryMs: 50, like: "rootstock" });
+  scene.onEnd(() => late.stop());
+  const refused = late.onRefusedDial.next();
+  const connected = late.connect();
+  expect(await refused).toBe(503);
+  await postgres.bringUp();
+  await connected;
+  expect(new Set(late.refusedDials)).toEqual(new Set([503]));
+}, 60_000);
