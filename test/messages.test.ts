@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { systemClock } from "@rootstock/service";
 import { api, eventually, type InProcessReplica, Scene } from "@rootstock/testkit";
 
 /** Messages between two replicas: the runtime broker hangs on `owner`, calls reach either. */
@@ -34,6 +35,35 @@ test("a message is acknowledged through the owner and through another replica", 
     expect(sent.json).toMatchObject({ status: "delivered", agent: "a1", agent_phase: "running" });
   }
   expect(texts(runtimeBroker.delivered)).toEqual([`via ${owner.name}`, `via ${entry.name}`]);
+});
+
+test("a message that found the socket busy goes out when it is free, not with the next poll", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner, { like: "unmodified" });
+  const agent = await scene.agent(owner, project, "a1");
+  const other = await scene.agent(owner, project, "a2");
+  const ROUNDS = 8;
+  const began = systemClock.elapsed();
+  for (let i = 0; i < ROUNDS; i += 1) {
+    const replica = i % 2 ? owner : entry;
+    runtimeBroker.holdAnswers();
+    const asked = runtimeBroker.onRequest.next();
+    const busy =
+      i % 4 < 2
+        ? send(owner, other, "busy")
+        : api(owner, "POST", `/api/v1/agents/${other}/exec`, { command: ["true"] });
+    await asked;
+    const sent = send(replica, agent, `m${i}`);
+    await eventually(async () => {
+      const waiting = await scene.database.query("select 1 from messages where agent_id = $1 and state = 'pending'", [
+        agent,
+      ]);
+      return waiting.length === 1;
+    });
+    runtimeBroker.releaseAnswers();
+    expect([(await busy).status, (await sent).status]).toEqual([200, 200]);
+  }
+  // The poll comes once a second: half a second a round on average.
+  expect(systemClock.elapsed() - began).toBeLessThan(ROUNDS * 300);
 });
 
 test("invariant 4: messages arrive in the order in which they were accepted, whichever replica accepted them", async () => {

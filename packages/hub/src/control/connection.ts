@@ -9,6 +9,8 @@ import { TunnelError } from "./tunnelError.ts";
 export interface ConnectionOwner {
   /** The limits are known; requests may be sent. Once. */
   ready(connection: Connection): void;
+  /** A request has left the wire: there is room for another. */
+  freed(connection: Connection): void;
   /** The connection is no longer used, whatever the socket still does. Once. */
   ended(connection: Connection, reason: string): void;
 }
@@ -139,6 +141,10 @@ export class Connection implements FrameSink {
     if (sent) this.#ws.send(text, (err) => err ?? sent());
     else this.#ws.send(text);
     return true;
+  }
+
+  freed(): void {
+    this.#owner.freed(this);
   }
 
   /** Pings, deadlines. `now` is the clock's `elapsed`. */

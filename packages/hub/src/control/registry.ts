@@ -25,6 +25,7 @@ export class Registry implements Service, ConnectionOwner {
   readonly #connections = new Map<Uuid, Connection>();
   readonly #connected = new Probe<Connection>();
   readonly #disconnected = new Probe<Connection>();
+  readonly #freed = new Probe<Connection>();
   readonly #comparing: SingleFlight;
   readonly #ticking: Loop;
   readonly #retiring = new AbortController();
@@ -87,6 +88,11 @@ export class Registry implements Service, ConnectionOwner {
     return this.#disconnected.on(fn);
   }
 
+  /** Calls `fn` whenever a socket has room for a request after one has left its wire. Returns how to stop that. */
+  onRoom(fn: (connection: Connection) => void): () => void {
+    return this.#freed.on(fn);
+  }
+
   /** Whether a new socket is welcome; if not, why. */
   refusal(): string | undefined {
     if (this.#shut) return `this replica is ${this.#shut}`;
@@ -110,6 +116,10 @@ export class Registry implements Service, ConnectionOwner {
 
   ready(connection: Connection): void {
     this.#tell(this.#connected, connection);
+  }
+
+  freed(connection: Connection): void {
+    this.#tell(this.#freed, connection);
   }
 
   ended(connection: Connection, reason: string): void {

@@ -254,6 +254,20 @@ test("a request past its limit is in doubt; one that waited behind it was not se
   expect(broker.received.map((r) => r.path.split("/")[4])).toEqual(["a", "c"]);
 });
 
+test("room on the wire is told of when nothing in line takes it", async () => {
+  const { plane, broker, connection } = await connected();
+  const to = await connection();
+  const rooms: number[] = [];
+  plane.registry.onRoom((c) => rooms.push(c.inFlight()));
+  broker.holdAnswers();
+  const calls = ["a", "b", "c"].map((agent) => to.call(message(agent)));
+  broker.releaseAnswers();
+  await Promise.all(calls);
+  expect(rooms).toEqual([0]);
+  await to.call(message("d"));
+  expect(rooms).toEqual([0, 0]);
+});
+
 test("when the socket is lost, what was sent is in doubt and what waited was not sent", async () => {
   const { broker, connection } = await connected();
   const to = await connection();

@@ -40,6 +40,8 @@ export interface FrameSink {
   readonly limits: PeerLimits;
   /** False when the socket takes no more. */
   send(text: string): boolean;
+  /** A request has left the wire and none in line has taken its place. */
+  freed(): void;
 }
 
 interface Job {
@@ -309,6 +311,7 @@ export class Tunnel {
   #afterRemoval(): void {
     this.pump();
     if (this.inFlight() === 0) this.#becameIdle();
+    if (this.#closed === undefined && this.inFlight() < this.#sink.limits.concurrentRequests) this.#sink.freed();
   }
 
   #becameIdle(): void {

@@ -59,6 +59,8 @@ export class Reconciler implements Service {
   readonly #rounds: SingleFlight;
   readonly #poll: SingleFlight;
   #woken = new Set<Uuid>();
+  /** Those that were woken while their sockets had no room: whatever leaves the wire there wakes them again. */
+  readonly #crowded = new Set<Uuid>();
   #acknowledged: Acknowledged[] = [];
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
   readonly #onWire = new Map<Uuid, Uuid>();
@@ -85,6 +87,9 @@ export class Reconciler implements Service {
       commandBus.onWake((ids) => this.wake(ids)),
       commandBus.onLookAtEverything(() => void this.#poll.poke()),
       registry.onConnected((connection) => this.wake([connection.runtimeBrokerId])),
+      registry.onRoom(({ runtimeBrokerId }) => {
+        if (this.#crowded.delete(runtimeBrokerId)) this.wake([runtimeBrokerId]);
+      }),
     ];
   }
 
@@ -138,13 +143,16 @@ export class Reconciler implements Service {
         this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#deliver(row, c), row.id);
   }
 
-  /** The woken runtime brokers with room on their sockets; the others are woken again by what ends there. */
+  /** The woken runtime brokers with room on their sockets. What occupies the others may be no work of ours. */
   #takeSockets(): HeldSocket[] {
     const sockets: HeldSocket[] = [];
     for (const id of this.#woken) {
       const connection = this.#deps.registry.get(id);
-      const slots = connection?.isOpen ? connection.limits.concurrentRequests - connection.inFlight() : 0;
-      if (connection && slots > 0) sockets.push({ runtimeBrokerId: id, sessionId: connection.sessionId, slots });
+      this.#crowded.delete(id);
+      if (!connection?.isOpen) continue;
+      const slots = connection.limits.concurrentRequests - connection.inFlight();
+      if (slots > 0) sockets.push({ runtimeBrokerId: id, sessionId: connection.sessionId, slots });
+      else this.#crowded.add(id);
     }
     this.#woken = new Set();
     return sockets;
