@@ -57,7 +57,11 @@ const walk = (dir: string): string[] =>
 const sources: readonly Source[] = [...walk(PACKAGES), ...walk(join(ROOT, "test"))].map((path) => ({
   path: relative(ROOT, path),
   text: readFileSync(path, "utf8"),
-  test: /\.(test|testing)\.ts$/.test(path) || path.includes("/testkit/") || path.startsWith(join(ROOT, "test")),
+  test:
+    /\.(test|testing)\.ts$/.test(path) ||
+    path.includes("/testkit/") ||
+    path.includes("/testing/") ||
+    path.startsWith(join(ROOT, "test")),
 }));
 
 /** Comments do not count: they may speak of anything. */

@@ -35,7 +35,8 @@ export const writeDurably = async (path: string, content: string | Buffer): Prom
   await syncDirectory(dirname(path));
 };
 
-const isMissing = (err: unknown): boolean => err instanceof Error && "code" in err && err.code === "ENOENT";
+const isMissing = (err: unknown): boolean =>
+  typeof err === "object" && err !== null && "code" in err && err.code === "ENOENT";
 
 /** The file's text, undefined when there is no such file. */
 export const readIfPresent = async (path: string): Promise<string | undefined> => {

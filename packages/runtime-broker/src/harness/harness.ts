@@ -31,10 +31,10 @@ export const SHELL_HARNESS = "shell";
 /**
  * A harmless program that needs nothing but a POSIX shell: it prints what it is told and never executes it. It asks for
  * bracketed paste, so that a message of several lines is one message, and turns line editing off, because a terminal in
- * line mode cuts lines at 4,095 bytes. Signals by key are off too: Ctrl-C is then a byte like others.
+ * line mode cuts lines at 4,095 bytes. Signals by key are off too: Ctrl-C is then a byte like others; and echo is, or the log would show everything twice.
  */
 const SHELL_SCRIPT = `
-stty -icanon -isig min 1 time 0 2>/dev/null
+stty -icanon -isig -echo min 1 time 0 2>/dev/null
 esc=$(printf '\\033'); intr=$(printf '\\003')
 begin="$esc[200~"; end="$esc[201~"; pasting=; text=; found=
 say() { printf 'shell> received: %s\\n' "$1"; }

@@ -10,6 +10,8 @@ import { Screen } from "./terminal.ts";
 /** Between pasted text and Enter where the program did not ask for bracketed paste: it may take both for one paste. */
 const ENTER_DELAY_MS = 50;
 const INTERRUPT_DELAY_MS = 100;
+/** A program that is still there so long after its first output counts as started. */
+const SURVIVED_MS = 150;
 const KEYS = { "C-c": "\x03", Escape: "\x1b" } as const;
 
 /** Ids of typed messages that are kept, across this agent's sessions. */
@@ -37,6 +39,7 @@ export class PtySession {
   #typing: Promise<void> = Promise.resolve();
   #viewers = 0;
   #stopRequested = false;
+  #printed = false;
   #exitCode: number | undefined;
 
   constructor(clock: Clock, spec: HostSpec) {
@@ -70,12 +73,23 @@ export class PtySession {
     return this.#exitCode;
   }
 
-  /** Resolves once the program has printed something or ended, or after `ms`. */
+  /**
+   * Resolves once the program has printed something and gone on for a moment, or has ended, or after `ms`. A broken one
+   * prints its complaint and ends.
+   */
   async ready(ms: number): Promise<void> {
+    if (!this.#printed) await this.#until(ms, this.output);
+    await this.#until(SURVIVED_MS);
+  }
+
+  /** Resolves when the program has ended, or `fact` has come, or after `ms`. */
+  async #until(ms: number, fact?: Probe<Buffer>): Promise<void> {
+    if (this.#exitCode !== undefined) return;
     const waited = new AbortController();
-    const off = [this.output.on(() => waited.abort()), this.exited.on(() => waited.abort())];
+    const stop = () => waited.abort();
+    const off = [this.exited.on(stop), ...(fact ? [fact.on(stop)] : [])];
     await this.#clock.sleep(ms, waited.signal);
-    for (const stop of off) stop();
+    for (const end of off) end();
   }
 
   /** Types `input`, after what came before it. An id that was typed before is left out. */
@@ -150,6 +164,7 @@ export class PtySession {
   }
 
   #onOutput(data: Buffer): void {
+    this.#printed = true;
     this.#log.append(data);
     if (!this.#screen.feed(data, () => this.#pty.resume())) this.#pty.pause();
     this.output.emit(data);
