@@ -28,6 +28,10 @@ export interface HubConfig {
   /** How long a draining replica goes on answering before it lets go of its sockets, in seconds. */
   readonly drainSeconds: number;
   readonly stalledAfterSeconds: number;
+  /** How long a terminal may be open without a byte in either direction, in seconds; 0: for ever. */
+  readonly terminalIdleSeconds: number;
+  /** How long a terminal may be open at all, in seconds; 0: for ever. */
+  readonly terminalLimitSeconds: number;
 }
 
 /** The configuration is unusable; `problems` lists everything that is wrong with it. */
@@ -58,6 +62,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
     "how long a deleted agent can be restored, for example 72h; 0 deletes at once (default 72h)",
   ROOTSTOCK_MESSAGE_RETENTION: "how long an undelivered message waits for its agent (default 168h)",
   ROOTSTOCK_STALLED_AFTER: "how long an agent may show no activity before it counts as stalled (default 5m)",
+  ROOTSTOCK_TERMINAL_IDLE: "how long a terminal may stay open while nothing is typed or shown (default 0: for ever)",
+  ROOTSTOCK_TERMINAL_LIMIT: "how long a terminal may stay open at all (default 0: for ever)",
   ROOTSTOCK_POOL_SIZE: "database connections of the pool; a replica uses this many and two more (default 10)",
   ROOTSTOCK_LOG_LEVEL: "trace, debug, info, warn, error or silent (default info)",
   ROOTSTOCK_MIGRATE: "0: do not run pending migrations at start (default 1)",
@@ -116,6 +122,8 @@ const schema = z.object({
   ROOTSTOCK_SOFT_DELETE_RETENTION: duration("72h"),
   ROOTSTOCK_MESSAGE_RETENTION: duration("168h"),
   ROOTSTOCK_STALLED_AFTER: duration("5m"),
+  ROOTSTOCK_TERMINAL_IDLE: duration("0"),
+  ROOTSTOCK_TERMINAL_LIMIT: duration("0"),
   ROOTSTOCK_POOL_SIZE: integer(10, 2, 1_000),
   ROOTSTOCK_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   ROOTSTOCK_MIGRATE: switchOf("1"),
@@ -163,6 +171,8 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     migrate: c.ROOTSTOCK_MIGRATE,
     drainSeconds: c.ROOTSTOCK_DRAIN_SECONDS,
     stalledAfterSeconds: c.ROOTSTOCK_STALLED_AFTER,
+    terminalIdleSeconds: c.ROOTSTOCK_TERMINAL_IDLE,
+    terminalLimitSeconds: c.ROOTSTOCK_TERMINAL_LIMIT,
   });
 };
 

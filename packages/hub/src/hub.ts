@@ -14,6 +14,7 @@ import { type ActionDeps, deleteAgent, finishers, Idempotency } from "./actions/
 import {
   AgentTokens,
   Authenticator,
+  type Credentials,
   DEVELOPMENT_USER,
   ReplicaTokens,
   RuntimeBrokerSecrets,
@@ -33,12 +34,12 @@ import {
   keptValueReader,
   Reconciler,
 } from "./dispatch/index.ts";
-import { createApp, HttpServer } from "./http/index.ts";
+import { createApp, HttpServer, toHubError } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
 import { Membership } from "./replicas/index.ts";
-import { hubRoutes, type Route, toReply } from "./routes/index.ts";
+import { hubRoutes, type Route, TerminalUpgrades, toReply } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
-import { Relay } from "./streams/index.ts";
+import { PeerLink, PeerStreams, Relay, Tending, Terminals } from "./streams/index.ts";
 import { replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
@@ -62,6 +63,7 @@ export class Hub implements Service {
   readonly #registry: Registry;
   readonly #executor: Executor;
   readonly #sse: SseHub;
+  readonly #streams: Tending;
   readonly #stages: readonly (readonly Service[])[];
   #serving = false;
   #knownSchema = 0;
@@ -160,6 +162,12 @@ export class Hub implements Service {
       ],
     });
     const relay = new Relay(own, { db, registry, tokens: replicaTokens });
+    const streams = new Tending(own);
+    const terminals = new Terminals(own, {
+      db,
+      registry,
+      links: [new PeerLink(own, { tokens: replicaTokens, tending: streams })],
+    });
     const actions: ActionDeps = {
       base: own,
       database,
@@ -178,6 +186,7 @@ export class Hub implements Service {
       actions,
       changed,
       relay,
+      terminals,
       mintAgentToken,
       agentTokens,
       secrets,
@@ -214,17 +223,31 @@ export class Hub implements Service {
       serving: () => this.#serving,
       draining: () => membership.draining(),
     });
+    const upgrades = {
+      tending: streams,
+      authenticate: (credentials: Credentials) => authenticator.authenticate(credentials),
+      toError: (err: unknown) => toHubError(err, own.log),
+    };
+    const terminalUpgrades = new TerminalUpgrades(own, {
+      ...upgrades,
+      db,
+      terminals,
+      serving: () => this.#serving,
+      idleMs: config.terminalIdleSeconds * 1000,
+      limitMs: config.terminalLimitSeconds * 1000,
+    });
     this.#http = new HttpServer({
       host: config.host,
       port: config.port,
       app,
-      upgrades: [controlChannel],
+      upgrades: [controlChannel, new PeerStreams(own, { ...upgrades, registry }), terminalUpgrades],
       log: own.log,
     });
     this.#membership = membership;
     this.#registry = registry;
     this.#executor = executor;
     this.#sse = sse;
+    this.#streams = streams;
 
     commandBus.onLookAtEverything(() => void registry.poll());
     membership.onSuspended(() => registry.suspend());
@@ -237,6 +260,11 @@ export class Hub implements Service {
     coordination.onChange((held) => {
       if (held) registry.resume();
     });
+    this.metrics.gauge(
+      "rootstock_streams",
+      "Terminals open here, those for other replicas included.",
+      () => streams.size,
+    );
     this.#observe(database, listener, eventBus, registry);
 
     this.#stages = [
@@ -245,7 +273,7 @@ export class Hub implements Service {
       [listener, coordination],
       [authenticator, membership],
       [eventBus, commandBus],
-      [registry, heartbeats, sse],
+      [registry, heartbeats, sse, streams],
       [dispatcher, courier, reconciler],
       [sweeper],
     ];
@@ -302,7 +330,7 @@ export class Hub implements Service {
     await clock.sleep(this.#config.drainSeconds * 1000);
     await this.#registry.drain(RELEASE_SOCKETS_OVER_MS);
     // Streams never end by themselves: what listens is told to come back, elsewhere.
-    await this.#sse.stop();
+    await Promise.all([this.#sse.stop(), this.#streams.stop()]);
     await this.#closeHttp();
     this.#executor.stop();
     await stopStages(this.#stages);

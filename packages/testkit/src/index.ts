@@ -9,6 +9,8 @@ export * from "./scene.ts";
 export * from "./seed.ts";
 export * from "./simulatedAgents.ts";
 export * from "./simulatedRuntimeBroker.ts";
+export * from "./simulatedTerminal.ts";
 export * from "./storeStack.ts";
+export * from "./terminalClient.ts";
 export * from "./testDatabase.ts";
 export * from "./transactionPooler.ts";

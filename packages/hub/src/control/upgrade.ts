@@ -79,7 +79,7 @@ export class ControlChannel {
     const { registry, ownership, database, signatures } = this.#deps;
     checkUpgrade(request);
     this.#refuseWhenShut();
-    const { runtimeBrokerId, key } = await database.background(() => signatures.verify(dialOf(request)));
+    const { runtimeBrokerId, key } = await database.background(() => signatures.verify(credentialsOf(request)));
     await this.#delay(runtimeBrokerId);
     if (socket.destroyed) return;
     this.#refuseWhenShut();
@@ -139,7 +139,8 @@ const checkUpgrade = (request: IncomingMessage): void => {
     throw new HubError("invalid_request", "a WebSocket upgrade is expected here");
 };
 
-const dialOf = (request: IncomingMessage): Parameters<DialVerifier["verify"]>[0] => {
+/** What an upgrade is authenticated by; it has no body. */
+export const credentialsOf = (request: IncomingMessage): Parameters<DialVerifier["verify"]>[0] => {
   const [path = "", ...rest] = (request.url ?? "").split("?");
   const headers = new Headers();
   for (const [name, value] of Object.entries(request.headers))

@@ -1,3 +1,4 @@
 /** The HTTP face of a replica. */
 export * from "./app.ts";
+export { toHubError } from "./errors.ts";
 export * from "./server.ts";

@@ -4,9 +4,11 @@ import { type ActionDeps, acceptInbound } from "../actions/index.ts";
 import type { AgentTokens, RuntimeBrokerSecrets } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { SseHub } from "../sse/index.ts";
+import type { Terminals } from "../streams/index.ts";
 import { agentInsideRoutes, type InsideDeps } from "./agentInside.ts";
 import { agentLifecycleRoutes } from "./agentLifecycle.ts";
 import { agentMessageRoutes } from "./agentMessages.ts";
+import { agentTerminalRoutes } from "./agentTerminal.ts";
 import { brokerOnboardingRoutes } from "./brokerOnboarding.ts";
 import { brokerPluginRoutes } from "./brokerPlugins.ts";
 import { eventRoutes } from "./events.ts";
@@ -26,6 +28,7 @@ export interface HubRouteDeps extends Base, InsideDeps, HealthDeps, HeartbeatDep
   readonly secrets: RuntimeBrokerSecrets;
   readonly metrics: Metrics;
   readonly sse: SseHub;
+  readonly terminals: Terminals;
   /** Something waits for this runtime broker. */
   readonly wake: (runtimeBrokerId: Uuid) => void;
   readonly feedCursor: () => string;
@@ -44,6 +47,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...agentLifecycleRoutes(deps.actions),
   ...agentMessageRoutes(deps.actions),
   ...agentInsideRoutes(deps),
+  ...agentTerminalRoutes(deps),
   ...resourceRoutes({
     ...deps,
     tokens: deps.agentTokens,

@@ -1,2 +1,9 @@
 /** Calls and streams that reach a runtime broker from any replica (design section 8). */
+export * from "./peerLink.ts";
+export * from "./peerStreams.ts";
 export * from "./relay.ts";
+export * from "./tending.ts";
+export * from "./terminal.ts";
+export * from "./terminals.ts";
+export * from "./upgrades.ts";
+export * from "./viewer.ts";

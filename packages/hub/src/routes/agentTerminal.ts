@@ -1,0 +1,141 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { HubError, notFound } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import type { Db } from "@rootstock/store";
+import { z } from "zod";
+import type { Credentials, Principal } from "../auth/index.ts";
+import {
+  type Prepared,
+  type Tending,
+  type TerminalRequest,
+  type Terminals,
+  terminalSize,
+  Upgrades,
+  Viewer,
+} from "../streams/index.ts";
+import { usersAndAgents } from "./access.ts";
+import { type Call, json, type Route, route } from "./route.ts";
+import { targetOf } from "./targets.ts";
+
+/** An agent's terminal: whether it can be had (spec/08 1.6), and the WebSocket with it (spec/06 1.7), from any replica. */
+
+const PLACES = ["/api/v1/agents", "/api/v1/projects/:projectId/agents"] as const;
+const UPGRADE_PATH = /^\/api\/v1\/(?:(?:projects|groves)\/([^/]+)\/)?agents\/([^/]+)\/pty\/?$/;
+
+/** The most of one frame that a client may send. */
+const MAX_FRAME_BYTES = 1_048_576;
+
+const ptyQuery = z.object({
+  cols: z.coerce.number().optional().catch(undefined),
+  rows: z.coerce.number().optional().catch(undefined),
+  readonly: z.string().optional(),
+});
+type PtyQuery = z.output<typeof ptyQuery>;
+
+/** Which terminal a call wants. Throws 403, 404, or 422 for an agent that runs nowhere. */
+const requestOf = async (
+  db: Db,
+  call: Pick<Call, "principal" | "params">,
+  query: PtyQuery,
+): Promise<TerminalRequest> => {
+  const { agent, project, runtimeBroker } = await targetOf(db, call, "attach");
+  if (agent.deleted_at) throw notFound("Agent");
+  if (!runtimeBroker) throw new HubError("no_runtime_broker", `agent ${agent.slug} has no runtime broker`);
+  return {
+    runtimeBrokerId: runtimeBroker.id,
+    slug: agent.slug,
+    projectId: project.id,
+    ...terminalSize(query.cols, query.rows),
+    readonly: query.readonly === "true" || query.readonly === "1",
+  };
+};
+
+/** What clients ask before they open the WebSocket: the same answers as the upgrade would get. */
+export const agentTerminalRoutes = (deps: { readonly db: Db; readonly terminals: Terminals }): Route[] =>
+  PLACES.map((place) =>
+    route({
+      method: "GET",
+      path: `${place}/:agentId/pty`,
+      access: usersAndAgents,
+      query: ptyQuery,
+      handler: async (call) => {
+        const { runtimeBrokerId } = await requestOf(deps.db, call, call.query);
+        await deps.terminals.check(runtimeBrokerId);
+        return json(200, { path: "broker" });
+      },
+    }),
+  );
+
+export interface TerminalUpgradesDeps {
+  readonly db: Db;
+  readonly terminals: Terminals;
+  readonly tending: Tending;
+  readonly authenticate: (credentials: Credentials) => Promise<Principal>;
+  readonly toError: (err: unknown) => HubError;
+  /** False while the replica starts. */
+  readonly serving: () => boolean;
+  /** Limits of a viewer's session in milliseconds; 0 is none. */
+  readonly idleMs: number;
+  readonly limitMs: number;
+}
+
+/** The WebSockets of viewers. */
+export class TerminalUpgrades {
+  readonly #base: Base;
+  readonly #deps: TerminalUpgradesDeps;
+  readonly #upgrades: Upgrades;
+
+  constructor(base: Base, deps: TerminalUpgradesDeps) {
+    this.#base = base;
+    this.#deps = deps;
+    this.#upgrades = new Upgrades({ maxPayload: MAX_FRAME_BYTES, toError: deps.toError });
+  }
+
+  handles(url: string | undefined): boolean {
+    return UPGRADE_PATH.test(url?.split("?", 1)[0] ?? "");
+  }
+
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#upgrades.take(request, socket, head, (credentials) => this.#prepare(credentials));
+  }
+
+  async #prepare(credentials: Credentials): Promise<Prepared> {
+    const { db, terminals, tending, authenticate, serving, idleMs, limitMs } = this.#deps;
+    if (!serving() || !tending.open)
+      throw new HubError("unavailable", "this replica is not serving; try another", { retryAfter: 1 });
+    const principal = await authenticate(credentials);
+    if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
+    if (!usersAndAgents.allows(principal))
+      throw new HubError("forbidden", `only ${usersAndAgents.name} may open a terminal`);
+    const query = ptyQuery.parse(Object.fromEntries(new URLSearchParams(credentials.query)));
+    const request = await requestOf(db, { principal, params: paramsOf(credentials.path) }, query);
+    const viewer = new Viewer(this.#base, {
+      readonly: request.readonly,
+      idleMs,
+      limitMs,
+      onLeft: () => tending.remove(viewer),
+    });
+    const terminal = await terminals.open(request, viewer);
+    return {
+      begin: (ws) => {
+        viewer.begin(ws, terminal);
+        tending.add(viewer);
+      },
+      abandon: () => terminal.close("session closed"),
+    };
+  }
+}
+
+const paramsOf = (path: string): Record<string, string> => {
+  const [, projectId, agentId] = UPGRADE_PATH.exec(path) ?? [];
+  return { ...(projectId && { projectId: decoded(projectId) }), agentId: decoded(agentId ?? "") };
+};
+
+const decoded = (segment: string): string => {
+  try {
+    return decodeURIComponent(segment);
+  } catch (err) {
+    throw new HubError("invalid_request", "the path is not valid percent-encoding", { cause: err });
+  }
+};

@@ -1,0 +1,41 @@
+import { z } from "zod";
+import type { TerminalRequest } from "./terminal.ts";
+
+/** Where replicas dial each other: one socket per terminal. Output and input are binary messages, the rest is JSON. */
+export const INTERNAL_STREAMS_PATH = "/internal/v1/streams";
+
+const bytes = z.number().int().min(1);
+
+/** From the replica that the viewer is connected to. */
+export const fromEntry = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("resize"), cols: z.number().int(), rows: z.number().int() }),
+  z.object({ type: z.literal("consumed"), bytes }),
+]);
+export type FromEntry = z.infer<typeof fromEntry>;
+
+/** From the replica that holds the runtime broker's socket. A socket that closes without `end` was lost. */
+export const fromOwner = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("taken"), bytes }),
+  z.object({ type: z.literal("end"), reason: z.string(), code: z.number().int().optional() }),
+]);
+export type FromOwner = z.infer<typeof fromOwner>;
+
+const side = z.coerce.number().int().min(1).max(1_000);
+const terminalQuery = z.object({
+  runtimeBrokerId: z.uuid(),
+  slug: z.string().min(1),
+  projectId: z.uuid(),
+  cols: side,
+  rows: side,
+  readonly: z.enum(["true", "false"]).transform((v) => v === "true"),
+});
+
+/** The request as a URL's query. */
+export const toQuery = (request: TerminalRequest): string =>
+  new URLSearchParams(
+    Object.fromEntries(Object.entries(request).map(([name, value]) => [name, String(value)])),
+  ).toString();
+
+/** What `toQuery` made; undefined for anything else. */
+export const fromQuery = (query: string): TerminalRequest | undefined =>
+  terminalQuery.safeParse(Object.fromEntries(new URLSearchParams(query))).data;

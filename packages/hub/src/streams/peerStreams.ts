@@ -1,0 +1,119 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { HubError } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import type { RawData, WebSocket } from "ws";
+import type { Credentials, Principal } from "../auth/index.ts";
+import type { Registry, StreamEnd, StreamHandler } from "../control/index.ts";
+import { bytesOf, jsonOf, Keepalive } from "./keepalive.ts";
+import { openHere } from "./localTerminal.ts";
+import { type FromOwner, fromEntry, fromQuery, INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
+import { PEER_KEEPALIVE, PEER_MAX_PAYLOAD_BYTES } from "./peerLink.ts";
+import type { Tending } from "./tending.ts";
+import type { Tended, Terminal } from "./terminal.ts";
+import { type Prepared, Upgrades } from "./upgrades.ts";
+
+export interface PeerStreamsDeps {
+  readonly registry: Registry;
+  readonly tending: Tending;
+  readonly authenticate: (credentials: Credentials) => Promise<Principal>;
+  readonly toError: (err: unknown) => HubError;
+}
+
+/** Serves terminals to other replicas, for the runtime brokers whose sockets this one holds. */
+export class PeerStreams {
+  readonly #base: Base;
+  readonly #deps: PeerStreamsDeps;
+  readonly #upgrades: Upgrades;
+
+  constructor(base: Base, deps: PeerStreamsDeps) {
+    this.#base = base;
+    this.#deps = deps;
+    this.#upgrades = new Upgrades({ maxPayload: PEER_MAX_PAYLOAD_BYTES, toError: deps.toError });
+  }
+
+  handles(url: string | undefined): boolean {
+    return url?.split("?", 1)[0] === INTERNAL_STREAMS_PATH;
+  }
+
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#upgrades.take(request, socket, head, (credentials) => this.#prepare(credentials));
+  }
+
+  async #prepare(credentials: Credentials): Promise<Prepared> {
+    const { kind } = await this.#deps.authenticate(credentials);
+    if (kind === "nobody") throw new HubError("unauthorized", "missing replica token");
+    if (kind !== "replica") throw new HubError("forbidden", "only replicas may do this");
+    const request = fromQuery(credentials.query);
+    if (!request) throw new HubError("invalid_request", "the query names no terminal");
+    const viewer = new PeerViewer();
+    const terminal = this.#deps.tending.open ? openHere(this.#deps.registry, request, viewer) : undefined;
+    if (!terminal) throw new HubError("conflict", "this replica does not hold the runtime broker's socket");
+    return {
+      begin: (ws) => {
+        viewer.begin(this.#base, ws, terminal, () => this.#deps.tending.remove(viewer));
+        this.#deps.tending.add(viewer);
+      },
+      abandon: () => terminal.close("session closed"),
+    };
+  }
+}
+
+/** The owner's end: another replica looks on behalf of its viewer. */
+class PeerViewer implements StreamHandler, Tended {
+  #ws: WebSocket | undefined;
+  #keepalive: Keepalive | undefined;
+  /** What came before the socket was there. */
+  #early: (() => void)[] = [];
+
+  begin(base: Base, ws: WebSocket, terminal: Terminal, onGone: () => void): void {
+    this.#ws = ws;
+    this.#keepalive = new Keepalive(ws, base.clock, PEER_KEEPALIVE);
+    ws.on("message", (data, isBinary) => receive(terminal, data, isBinary));
+    ws.on("error", (err) => base.log.debug({ err }, "socket of a peer replica failed"));
+    ws.once("close", () => {
+      onGone();
+      terminal.close("session closed");
+    });
+    for (const deliver of this.#early.splice(0)) deliver();
+  }
+
+  // Whatever is handed to the socket counts as unread until the viewer's own replica says otherwise.
+  onData(data: Buffer): void {
+    if (this.#ws) this.#ws.send(data);
+    else this.#early.push(() => this.onData(data));
+  }
+
+  onTaken(bytes: number): void {
+    this.#tell({ type: "taken", bytes });
+  }
+
+  onClose({ reason, code }: StreamEnd): void {
+    if (!this.#ws) this.#early.push(() => this.onClose({ reason, code }));
+    this.#tell({ type: "end", reason, ...(code !== undefined && { code }) });
+    this.#ws?.close(1000, "ended");
+  }
+
+  tick(now: number): void {
+    this.#keepalive?.tick(now);
+  }
+
+  shutDown(): void {
+    this.#ws?.close(1012, "this replica is shutting down");
+  }
+
+  #tell(frame: FromOwner): void {
+    this.#ws?.send(JSON.stringify(frame));
+  }
+}
+
+const receive = (terminal: Terminal, data: RawData, isBinary: boolean): void => {
+  if (isBinary) {
+    terminal.write(bytesOf(data));
+    return;
+  }
+  const frame = fromEntry.safeParse(jsonOf(data));
+  if (!frame.success) return;
+  if (frame.data.type === "consumed") terminal.consumed(frame.data.bytes);
+  else terminal.resize(frame.data.cols, frame.data.rows);
+};

@@ -1,0 +1,157 @@
+import type { Base } from "@rootstock/service";
+import type { RawData, WebSocket } from "ws";
+import { z } from "zod";
+import type { StreamEnd, StreamHandler } from "../control/index.ts";
+import {
+  closeOf,
+  errorCodeOf,
+  IDLE,
+  INPUT_OVERFLOW,
+  INVALID_FRAME,
+  isFinal,
+  LOST,
+  TIME_LIMIT,
+  type ViewerClose,
+} from "./closeCodes.ts";
+import { jsonOf, Keepalive, type KeepaliveTimes } from "./keepalive.ts";
+import { type Tended, type Terminal, terminalSize } from "./terminal.ts";
+
+export interface ViewerOptions {
+  /** What is typed is dropped. */
+  readonly readonly: boolean;
+  /** 0: no limit. Milliseconds without a byte in either direction. */
+  readonly idleMs: number;
+  /** 0: no limit. */
+  readonly limitMs: number;
+  readonly onLeft: (viewer: Viewer) => void;
+}
+
+/** Server side of the attach protocol (spec/06 1.7). */
+const KEEPALIVE: KeepaliveTimes = { pingMs: 30_000, silenceMs: 60_000 };
+/** With its base64 and envelope below the 64 KiB that clients read. */
+const MAX_DATA_BYTES = 45_000;
+/** Input on its way to the program; above it the viewer's socket is not read. */
+const INPUT_WINDOW_BYTES = 262_144;
+/** What a socket may still deliver after it was asked to pause lies far below this. */
+const MAX_INPUT_BYTES = 4_194_304;
+const CLOSE_TIMEOUT_MS = 5_000;
+
+const fromViewer = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("data"), data: z.string() }),
+  z.object({ type: z.literal("resize"), cols: z.number(), rows: z.number() }),
+]);
+const typed = z.object({ type: z.string() });
+
+/** One person at one terminal: their socket on one side, the terminal on the other. */
+export class Viewer implements StreamHandler, Tended {
+  readonly #base: Base;
+  readonly #options: ViewerOptions;
+  #ws: WebSocket | undefined;
+  #terminal: Terminal | undefined;
+  #keepalive: Keepalive | undefined;
+  /** Output that came before the socket was there. */
+  #early: Buffer[] = [];
+  #ended: StreamEnd | undefined;
+  #untakenBytes = 0;
+  #openedAt = 0;
+  #activeAt = 0;
+  #closing = false;
+
+  constructor(base: Base, options: ViewerOptions) {
+    this.#base = base;
+    this.#options = options;
+  }
+
+  /** The upgrade is done: what came meanwhile is shown. */
+  begin(ws: WebSocket, terminal: Terminal): void {
+    this.#ws = ws;
+    this.#terminal = terminal;
+    this.#keepalive = new Keepalive(ws, this.#base.clock, KEEPALIVE);
+    this.#openedAt = this.#base.clock.elapsed();
+    this.#activeAt = this.#openedAt;
+    ws.on("message", (data) => this.#receive(data));
+    ws.on("error", (err) => this.#base.log.debug({ err }, "socket of a terminal's viewer failed"));
+    ws.on("close", () => {
+      terminal.close("session closed");
+      this.#options.onLeft(this);
+    });
+    for (const data of this.#early.splice(0)) this.#show(ws, data);
+    if (this.#ended) this.#close(closeOf(this.#ended));
+  }
+
+  onData(data: Buffer): void {
+    if (this.#ws) this.#show(this.#ws, data);
+    else this.#early.push(data);
+  }
+
+  onTaken(bytes: number): void {
+    this.#untakenBytes = Math.max(0, this.#untakenBytes - bytes);
+    if (this.#ws?.isPaused && this.#untakenBytes < INPUT_WINDOW_BYTES / 2) this.#ws.resume();
+  }
+
+  onClose(end: StreamEnd): void {
+    this.#ended = end;
+    if (this.#ws) this.#close(closeOf(end));
+  }
+
+  tick(now: number): void {
+    const { idleMs, limitMs } = this.#options;
+    this.#keepalive?.tick(now);
+    if (limitMs > 0 && now - this.#openedAt >= limitMs) this.#close(TIME_LIMIT);
+    else if (idleMs > 0 && now - this.#activeAt >= idleMs) this.#close(IDLE);
+  }
+
+  shutDown(): void {
+    this.#close(closeOf({ code: undefined, reason: LOST.shuttingDown }));
+  }
+
+  #show(ws: WebSocket, data: Buffer): void {
+    if (this.#closing || ws.readyState !== ws.OPEN) return;
+    this.#activeAt = this.#base.clock.elapsed();
+    for (let at = 0; at < data.byteLength; at += MAX_DATA_BYTES) {
+      const chunk = data.subarray(at, at + MAX_DATA_BYTES);
+      ws.send(JSON.stringify({ type: "data", data: chunk.toString("base64") }), (err) => {
+        if (!err) this.#terminal?.consumed(chunk.byteLength);
+      });
+    }
+  }
+
+  #receive(data: RawData): void {
+    if (this.#closing) return;
+    const value = jsonOf(data);
+    const frame = fromViewer.safeParse(value);
+    if (!frame.success) {
+      // Types that a later version may know are nobody's business here.
+      const other = typed.safeParse(value);
+      if (!other.success || ["data", "resize"].includes(other.data.type)) this.#close(INVALID_FRAME);
+    } else if (this.#options.readonly) return;
+    else if (frame.data.type === "resize") {
+      const { cols, rows } = terminalSize(frame.data.cols, frame.data.rows);
+      this.#terminal?.resize(cols, rows);
+    } else this.#type(Buffer.from(frame.data.data, "base64"));
+  }
+
+  #type(input: Buffer): void {
+    if (input.byteLength === 0) return;
+    this.#activeAt = this.#base.clock.elapsed();
+    this.#untakenBytes += input.byteLength;
+    if (this.#untakenBytes > MAX_INPUT_BYTES) {
+      this.#close(INPUT_OVERFLOW);
+      return;
+    }
+    this.#terminal?.write(input);
+    if (this.#untakenBytes > INPUT_WINDOW_BYTES) this.#ws?.pause();
+  }
+
+  #close({ code, reason }: ViewerClose): void {
+    const ws = this.#ws;
+    if (this.#closing || !ws) return;
+    this.#closing = true;
+    if (ws.isPaused) ws.resume();
+    // Older clients show this; current ones go by the code, and must not be kept from coming back.
+    if (isFinal(code)) ws.send(JSON.stringify({ type: "error", code: errorCodeOf(code), message: reason }));
+    ws.close(code, reason);
+    const timer = this.#base.clock.after(CLOSE_TIMEOUT_MS, () => ws.terminate());
+    ws.once("close", () => timer.cancel());
+  }
+}
