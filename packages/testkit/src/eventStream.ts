@@ -1,0 +1,70 @@
+import { eventually } from "./eventually.ts";
+import { TEST_TOKEN } from "./replicas.ts";
+
+/** One frame of an event stream. */
+export interface EventFrame {
+  readonly id: string | undefined;
+  readonly event: string | undefined;
+  /** The data as JSON; undefined where there is none. */
+  readonly data: unknown;
+}
+
+/** An open event stream of a replica, as a client reads it. */
+export interface EventStream {
+  /** Every frame so far, in order. */
+  readonly frames: readonly EventFrame[];
+  /** The frames that are events. */
+  updates(): readonly EventFrame[];
+  close(): Promise<void>;
+}
+
+const parseFrame = (text: string): EventFrame => {
+  const field = (name: string) =>
+    text
+      .split("\n")
+      .find((line) => line.startsWith(`${name}:`))
+      ?.slice(name.length + 1)
+      .trim();
+  const data = field("data");
+  return { id: field("id"), event: field("event"), data: data === undefined ? undefined : JSON.parse(data) };
+};
+
+/**
+ * Opens `/events` at a replica and reads on until closed. Resolves once the stream has told a position to resume from,
+ * so that nothing after that is missed.
+ */
+export const openEventStream = async (
+  replica: { readonly url: string },
+  options: { readonly patterns: readonly string[]; readonly lastEventId?: string | undefined },
+): Promise<EventStream> => {
+  const gone = new AbortController();
+  const query = new URLSearchParams(options.patterns.map((pattern): [string, string] => ["sub", pattern]));
+  const response = await fetch(`${replica.url}/events?${query}`, {
+    headers: {
+      authorization: `Bearer ${TEST_TOKEN}`,
+      ...(options.lastEventId !== undefined && { "last-event-id": options.lastEventId }),
+    },
+    signal: gone.signal,
+  });
+  if (!response.body) throw new Error(`/events answered ${response.status}: ${await response.text()}`);
+  const frames: EventFrame[] = [];
+  const { body } = response;
+  const read = async (): Promise<void> => {
+    let text = "";
+    for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+      const parts = (text + chunk).split("\n\n");
+      text = parts.pop() ?? "";
+      frames.push(...parts.map(parseFrame));
+    }
+  };
+  const reading = read().catch(() => {});
+  await eventually(() => frames.some((f) => f.id !== undefined));
+  return {
+    frames,
+    updates: () => frames.filter((f) => f.event === "update"),
+    close: async () => {
+      gone.abort();
+      await reading;
+    },
+  };
+};
