@@ -35,6 +35,8 @@ const MAX_LOG_BYTES = 8_388_608;
 const READY_MS = 3_000;
 /** How long a host may take to say that it is ready, beyond that. */
 const LAUNCH_MS = 20_000;
+/** How long a host whose session failed may take to end. */
+const HOST_END_MS = 5_000;
 const DEFAULT_SIZE: TerminalSize = { cols: 120, rows: 40 };
 
 /**
@@ -182,6 +184,7 @@ export class ProcessRuntime implements Runtime {
       host.stdin.on("error", () => {});
       host.stdin.end(JSON.stringify(spec));
     });
+    const ended = new Promise<void>((resolve) => host.once("exit", () => resolve()));
     const waited = new AbortController();
     try {
       const late = this.#base.clock.sleep(LAUNCH_MS, waited.signal).then(() => {
@@ -192,6 +195,8 @@ export class ProcessRuntime implements Runtime {
       if (!ready.ready) throw new RuntimeFailure(ready.reason);
     } catch (err) {
       if (host.pid !== undefined && !(err instanceof RuntimeFailure)) host.kill("SIGTERM");
+      // Until it is gone it answers on its socket, and whoever asks would take the failed session for a running one.
+      await Promise.race([ended, this.#base.clock.sleep(HOST_END_MS, waited.signal)]);
       throw err instanceof RuntimeFailure ? err : new RuntimeFailure(`no session: ${String(err)}`, { cause: err });
     } finally {
       waited.abort();
