@@ -1,6 +1,7 @@
 import { type Log, Semaphore, type Service } from "@rootstock/service";
 import { Kysely, PostgresDialect, type Transaction } from "kysely";
 import pg from "pg";
+import { PreparingPool } from "./preparedStatements.ts";
 import type { Tables } from "./tables.ts";
 
 /** Where statements run: the pool, or one transaction on it. */
@@ -20,6 +21,18 @@ export interface DatabaseOptions {
 /** Longer than any call may take (25 s), so that it only ends what nobody waits for any more. */
 const STATEMENT_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 5_000;
+
+/**
+ * A kept statement keeps the plan that was made for the tables as they were then: for empty ones the planner reads
+ * them whole, and would go on doing so. Everything we ask for is found by index.
+ */
+const PLANS_THAT_LAST = [
+  "set plan_cache_mode = force_generic_plan",
+  "set enable_seqscan = off",
+  "set enable_hashjoin = off",
+  "set enable_mergejoin = off",
+  "set jit = off",
+];
 
 /** The pool of a replica. Errors of idle connections are logged; the next statement opens a new connection. */
 export class Database implements Service {
@@ -45,11 +58,15 @@ export class Database implements Service {
       if (options.pooled) return;
       client
         .query(
-          `set statement_timeout = ${STATEMENT_TIMEOUT_MS}; set idle_in_transaction_session_timeout = ${STATEMENT_TIMEOUT_MS}`,
+          [`set statement_timeout = ${STATEMENT_TIMEOUT_MS}`]
+            .concat(`set idle_in_transaction_session_timeout = ${STATEMENT_TIMEOUT_MS}`, PLANS_THAT_LAST)
+            .join("; "),
         )
         .catch((err: unknown) => options.log.warn({ err }, "database session settings refused"));
     });
-    this.db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool: this.#pool }) });
+    this.db = new Kysely<Tables>({
+      dialect: new PostgresDialect({ pool: options.pooled ? this.#pool : new PreparingPool(this.#pool) }),
+    });
     this.#background = new Semaphore(Math.max(1, Math.floor(options.poolSize / 2)));
   }
 

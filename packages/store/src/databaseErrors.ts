@@ -21,8 +21,19 @@ export const isDatabaseUnavailable = (err: unknown): boolean => {
 /** Whether the statement ran into the server's time limit (57014) or a lock's (55P03). */
 export const isStatementTimeout = (err: unknown): boolean => ["57014", "55P03"].includes(codeOf(err) ?? "");
 
-/** Whether another transaction won and this one may be repeated: serialization failure or deadlock. */
-export const isRetryable = (err: unknown): boolean => ["40001", "40P01"].includes(codeOf(err) ?? "");
+/** Whether a kept statement returns other columns than when it was planned: the schema has changed (0A000). */
+export const isPreparedStatementStale = (err: unknown): boolean =>
+  codeOf(err) === "0A000" && err instanceof Error && /cached plan must not change result type/.test(err.message);
+
+/** Whether the server does not know a statement that was prepared, or knows one that was not (26000, 42P05). */
+export const isPreparedStatementGone = (err: unknown): boolean => ["26000", "42P05"].includes(codeOf(err) ?? "");
+
+/**
+ * Whether a transaction may be repeated: another one won (serialization failure or deadlock), or a prepared statement
+ * was out of date.
+ */
+export const isRetryable = (err: unknown): boolean =>
+  ["40001", "40P01"].includes(codeOf(err) ?? "") || isPreparedStatementStale(err) || isPreparedStatementGone(err);
 
 /** Whether a unique index refused the row; with `constraint`, that one. */
 export const isUniqueViolation = (err: unknown, constraint?: string): boolean =>

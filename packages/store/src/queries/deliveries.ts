@@ -24,9 +24,26 @@ const listens = sql<boolean>`(a.phase = 'running' and a.deleted_at is null
   and (a.ready_at is not null or a.running_since is null
     or a.running_since <= now() - make_interval(secs => ${sql.lit(LISTENS_AFTER_SECONDS)})))`;
 
+/*
+ * How the questions below are put matters. A plan is kept for long, perhaps since the tables were empty, and to the
+ * planner a partial index of few rows looks as cheap to read whole as to look one row up in; but dead rows gather there.
+ * A scalar `(select … limit 1)` is a look-up however it is planned; `not exists` may become a join.
+ */
+
 /** Whether no lifecycle operation waits for the agent `a`: it goes first, or the message would meet its end. */
-const undisturbed = sql<boolean>`not exists (select from broker_dispatch d
-  where d.agent_id = a.id and d.state in ('pending', 'in_progress'))`;
+const undisturbed = sql<boolean>`(select true from broker_dispatch d
+  where d.agent_id = a.id and d.state in ('pending', 'in_progress') limit 1) is null`;
+
+/** Whether no message of the agent `a` is on the wire. */
+const nothingInFlight = sql<boolean>`(select true from messages f
+  where f.agent_id = a.id and f.state = 'delivering' limit 1) is null`;
+
+/** Whether every message of the agent `a` has reached it, or never will. */
+const nothingUndelivered = sql<boolean>`(select true from messages o
+  where o.agent_id = a.id and o.state in ('pending', 'delivering') limit 1) is null`;
+
+/** Whether a message found by its id is pending; said so that only the index of ids serves. */
+const isStillPending = sql<boolean>`coalesce(m.state, '') = 'pending'`;
 
 export interface NewMessage {
   readonly id: Uuid;
@@ -101,7 +118,7 @@ export const insertClaimedMessage = async (
     select ${values(m)}, 'delivering', ${p.claim.instanceId}::uuid, ${p.claim.sessionId}::uuid, 1
       from agents a, fence
      where a.id = ${m.agentId} and ${listens} and ${undisturbed}
-       and not exists (select from messages o where o.agent_id = a.id and o.state in ('pending', 'delivering'))
+       and ${nothingUndelivered}
     on conflict (agent_id) where state = 'delivering' do nothing
     returning *`.execute(db);
   return rows[0];
@@ -116,18 +133,18 @@ export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessa
     with ${heldSockets(p)}, first as materialized (
       select ranked.id, ranked.session, held.id as runtime_broker from held
        cross join lateral (
-         select head.id, held.session from agents a
-          cross join lateral (
-            select m.id, m.seq from messages m
-             where m.agent_id = a.id and m.state = 'pending' order by m.seq limit 1) as head
-          where a.runtime_broker_id = held.id and ${listens}
-            and not exists (select from messages f where f.agent_id = a.id and f.state = 'delivering')
-            and ${undisturbed}
-            and a.id <> all(${uuids(p.busyAgents)})
-          order by head.seq limit held.slots) as ranked
+         select a.message_id as id, held.session from (
+           select a.id, head.id as message_id, head.seq from agents a
+            cross join lateral (
+              select m.id, m.seq from messages m
+               where m.agent_id = a.id and m.state = 'pending' order by m.seq limit 1) as head
+            where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(p.busyAgents)})
+            offset 0) as a
+          where ${nothingInFlight} and ${undisturbed}
+          order by a.seq limit held.slots) as ranked
     ), next as materialized (
       select m.id, first.session, first.runtime_broker from first join messages m on m.id = first.id
-       where m.state = 'pending' order by m.id for update of m
+       where ${isStillPending} order by m.id for update of m
     )
     update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
         runtime_broker_id = next.runtime_broker, attempts = m.attempts + 1, hold_reason = null

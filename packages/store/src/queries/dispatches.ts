@@ -60,11 +60,11 @@ export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRo
          select d.id from broker_dispatch d
           where d.runtime_broker_id = held.id and d.state = 'pending' and d.deadline_at > now()
             and d.agent_id <> all(${uuids(p.busyAgents)})
-            and not exists (select from broker_dispatch e where e.agent_id = d.agent_id
-              and e.state in ('pending', 'in_progress') and e.seq < d.seq)
+            and (select true from broker_dispatch e where e.agent_id = d.agent_id
+              and e.state in ('pending', 'in_progress') and e.seq < d.seq limit 1) is null
           order by d.seq limit held.slots) as first
         join broker_dispatch d on d.id = first.id
-       where d.state = 'pending'
+       where coalesce(d.state, '') = 'pending'
        order by d.id for update of d skip locked
     )
     update broker_dispatch d set state = 'in_progress', claimed_by = ${p.instanceId}, claim_session = next.session,

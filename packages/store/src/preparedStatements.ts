@@ -1,0 +1,123 @@
+import { createHash } from "node:crypto";
+import type { PostgresPool, PostgresPoolClient, PostgresQueryResult } from "kysely";
+import type pg from "pg";
+import { isPreparedStatementGone, isPreparedStatementStale } from "./databaseErrors.ts";
+
+/** Seen so often, a statement is one of ours that comes again and again, and is worth keeping on every connection. */
+const KEPT_FROM = 3;
+/** Beyond so many, statements are made on the fly (lists of varying length), and would only fill the server's memory. */
+const MOST_KEPT = 250;
+const MOST_COUNTED = 2_000;
+
+/**
+ * Which statements the server is to keep parsed and planned, and under what name. Planning costs several times what
+ * running them does: everything that the hub asks for again and again is found by index in well under a millisecond.
+ */
+export class PreparedStatements {
+  readonly #kept = new Map<string, string>();
+  readonly #counted = new Map<string, number>();
+  #generation = 0;
+  #off = false;
+
+  /** The name of a statement; undefined when it is to be sent as it is. */
+  nameOf(text: string): string | undefined {
+    if (this.#off) return undefined;
+    const known = this.#kept.get(text);
+    if (known !== undefined) return known;
+    const seen = (this.#counted.get(text) ?? 0) + 1;
+    if (seen < KEPT_FROM || this.#kept.size >= MOST_KEPT) {
+      if (this.#counted.size >= MOST_COUNTED) this.#counted.clear();
+      this.#counted.set(text, seen);
+      return undefined;
+    }
+    this.#counted.delete(text);
+    const digest = createHash("sha256").update(text).digest("base64url").slice(0, 22);
+    const name = `rootstock_${this.#generation}_${digest}`;
+    this.#kept.set(text, name);
+    return name;
+  }
+
+  /**
+   * Learns from a failed statement. Whether it is worth sending once more: a migration changed what the statement
+   * returns, and it gets a new name; or a pooling proxy hands every transaction another connection, and names mean
+   * nothing there from now on.
+   */
+  recover(err: unknown): boolean {
+    if (isPreparedStatementStale(err)) {
+      this.#generation += 1;
+      this.#kept.clear();
+      return true;
+    }
+    if (!isPreparedStatementGone(err)) return false;
+    this.#off = true;
+    return true;
+  }
+}
+
+/** A pool whose clients have the server keep the statements that come again and again. */
+export class PreparingPool implements PostgresPool {
+  readonly #pool: pg.Pool;
+  readonly #statements = new PreparedStatements();
+  readonly #clients = new WeakMap<pg.PoolClient, PostgresPoolClient>();
+
+  constructor(pool: pg.Pool) {
+    this.#pool = pool;
+  }
+
+  get options(): object {
+    return this.#pool.options;
+  }
+
+  async connect(): Promise<PostgresPoolClient> {
+    const client = await this.#pool.connect();
+    const known = this.#clients.get(client);
+    if (known) return known;
+    const preparing = new PreparingClient(client, this.#statements);
+    this.#clients.set(client, preparing);
+    return preparing;
+  }
+
+  end(): Promise<void> {
+    return this.#pool.end();
+  }
+}
+
+class PreparingClient implements PostgresPoolClient {
+  readonly #client: pg.PoolClient;
+  readonly #statements: PreparedStatements;
+
+  constructor(client: pg.PoolClient, statements: PreparedStatements) {
+    this.#client = client;
+    this.#statements = statements;
+  }
+
+  query(first: unknown, parameters?: readonly unknown[]): never {
+    if (typeof first !== "string") throw new Error("cursors are not supported");
+    return this.#query(first, parameters ?? []) as never;
+  }
+
+  release(destroy?: boolean): void {
+    this.#client.release(destroy);
+  }
+
+  async #query(text: string, parameters: readonly unknown[]): Promise<PostgresQueryResult<unknown>> {
+    // Commands without values (begin, commit) go the simple way, in one message.
+    const name = parameters.length > 0 ? this.#statements.nameOf(text) : undefined;
+    if (name === undefined) return this.#send({ text, values: [...parameters] });
+    try {
+      return await this.#send({ name, text, values: [...parameters] });
+    } catch (err) {
+      if (!this.#statements.recover(err)) throw err;
+      try {
+        return await this.#send({ text, values: [...parameters] });
+      } catch {
+        // Within a transaction, which is over: whoever began it repeats it for the first error.
+        throw err;
+      }
+    }
+  }
+
+  #send(query: pg.QueryConfig): Promise<PostgresQueryResult<unknown>> {
+    return this.#client.query(query) as unknown as Promise<PostgresQueryResult<unknown>>;
+  }
+}
