@@ -14,6 +14,8 @@ let queries: CompiledQuery[] = [];
 beforeEach(async () => {
   test_db = await createTestDatabase();
   pool = new pg.Pool({ connectionString: test_db.url, max: 3 });
+  // A connection that is still closing when the database is dropped says so.
+  pool.on("error", () => {});
   db = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }), log: (event) => void queries.push(event.query) });
   queries = [];
 });
