@@ -2,8 +2,11 @@ import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
 /**
- * What was recorded between clients, runtime broker and the original hub, one step a line in `flows/`. Frames and
- * headers are reduced to what the replay needs; times are those of the recording and order the steps of several flows.
+ * What was recorded between clients, runtime broker and the original hub, one step a line in `flows/`, reduced to what
+ * the replay needs: frames and headers are stripped, texts cut at 200 characters, tokens named by whose they are, counts
+ * of health answers left out. Times are those of the recording and order the steps of several flows; what the runtime
+ * broker did just after the answer that it led to stands before it. Two steps differ from the recording: the second
+ * `GET /events` carries a user's token, and the outage in `broker-redial` begins with a lost socket.
  */
 export type Step = { readonly at: number; readonly flows: readonly string[] } & Recorded;
 
