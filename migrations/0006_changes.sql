@@ -70,6 +70,10 @@ begin
   return null;
 end $$;
 
+-- What a container engine says, without how long ago: "Up 5 seconds" and "Up 2 minutes" are the same state.
+create function container_state(status text) returns text immutable language sql return
+  regexp_replace(status, ' *\m(about |less than )?(an?|\d+) (second|minute|hour|day|week|month|year)s?( ago)?', '', 'gi');
+
 -- Guards are deny-lists: a column added later is visible until somebody calls it noise.
 create trigger projects_inserted after insert on projects for each row
   execute function log_change('project', 'name', 'slug');
@@ -102,8 +106,9 @@ create trigger agents_inserted after insert on agents for each row
 create trigger agents_deleted after delete on agents for each row
   execute function log_change('agent', 'name', 'slug', 'deleted_at');
 create trigger agents_updated after update on agents for each row
-  when (to_jsonb(old) - '{updated,last_seen,last_activity_event,state_version,launching}'::text[]
-    is distinct from to_jsonb(new) - '{updated,last_seen,last_activity_event,state_version,launching}'::text[])
+  when (container_state(old.container_status) is distinct from container_state(new.container_status)
+    or to_jsonb(old) - '{updated,last_seen,last_activity_event,state_version,launching,container_status}'::text[]
+    is distinct from to_jsonb(new) - '{updated,last_seen,last_activity_event,state_version,launching,container_status}'::text[])
   execute function log_change('agent', 'phase', 'activity', 'tool_name', 'message', 'task_summary',
     'container_status', 'current_turns', 'current_model_calls', 'started_at', 'deleted_at', 'exit_code');
 

@@ -39,7 +39,7 @@ import { Metrics } from "./metrics/index.ts";
 import { Membership } from "./replicas/index.ts";
 import { hubRoutes, type Route, TerminalUpgrades, toReply } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
-import { PeerLink, PeerStreams, Relay, Tending, Terminals } from "./streams/index.ts";
+import { PeerLink, PeerStreams, PortTunnels, Relay, Tending, Terminals } from "./streams/index.ts";
 import { replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
@@ -240,7 +240,12 @@ export class Hub implements Service {
       host: config.host,
       port: config.port,
       app,
-      upgrades: [controlChannel, new PeerStreams(own, { ...upgrades, registry }), terminalUpgrades],
+      upgrades: [
+        controlChannel,
+        new PeerStreams(own, { ...upgrades, registry }),
+        terminalUpgrades,
+        new PortTunnels(own, upgrades),
+      ],
       log: own.log,
     });
     this.#membership = membership;

@@ -107,6 +107,7 @@ export class Authenticator implements Service {
       projectId: standing.projectId,
       scopes: claims.scopes,
       ancestry: claims.ancestry,
+      runId: claims.runId,
     };
   }
 }

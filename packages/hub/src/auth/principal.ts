@@ -26,6 +26,8 @@ export interface AgentPrincipal {
   readonly scopes: readonly string[];
   /** Root first, the direct parent last. */
   readonly ancestry: readonly Uuid[];
+  /** The container run that it speaks from, where its token says so. */
+  readonly runId?: Uuid | undefined;
 }
 
 export const NOBODY: Principal = { kind: "nobody" };

@@ -26,6 +26,8 @@ export interface AgentClaims {
   readonly ancestry: readonly string[];
   /** Must equal the row's; a token of the original has none and counts as 1. */
   readonly tokenVersion: number;
+  /** The container run that the token was issued for; undefined for one that was issued for none. */
+  readonly runId?: Uuid | undefined;
 }
 
 export interface IssuedToken {
@@ -88,6 +90,7 @@ export class AgentTokens {
       ...(claims.scopes.length > 0 && { scopes: claims.scopes }),
       ...(claims.ancestry.length > 0 && { ancestry: claims.ancestry }),
       tv: claims.tokenVersion,
+      ...(claims.runId && { run: claims.runId }),
     })
       .setProtectedHeader({ alg: "HS256", typ: "JWT" })
       .setIssuer(ISSUER)
@@ -114,6 +117,7 @@ export class AgentTokens {
       scopes: texts(payload.scopes),
       ancestry: texts(payload.ancestry),
       tokenVersion: version,
+      runId: typeof payload.run === "string" ? parseUuid(payload.run) : undefined,
     };
   }
 }

@@ -1,12 +1,13 @@
 import { expect, test } from "@jest/globals";
 import type { AgentState } from "@rootstock/store";
-import { type AgentReport, applyReport } from "./agentReport.ts";
+import { type AgentReport, applyReport, refreshedStatus } from "./agentReport.ts";
 
 const stored = (state: Partial<AgentState> = {}): AgentState => ({
   id: "11111111-2222-4333-8444-555555555555",
   projectId: "11111111-2222-4333-8444-666666666666",
   slug: "a",
   runtimeBrokerId: "11111111-2222-4333-8444-777777777777",
+  runId: null,
   phase: "running",
   activity: null,
   toolName: null,
@@ -228,4 +229,49 @@ test.each<[string, Partial<AgentState>, Partial<AgentReport>, object]>([
   ["a bare heartbeat changes nothing", { activity: "working" }, {}, {}],
 ])("from inside: %s", (_, state, report, patch) => {
   expect(applyReport(stored(state), inside(report))).toEqual(patch);
+});
+
+const RUN = "11111111-2222-4333-8444-888888888888";
+const RUN_BEFORE = "11111111-2222-4333-8444-999999999999";
+
+test.each<[string, Partial<AgentState>, Partial<AgentReport>]>([
+  ["running, of an agent stopped since", { phase: "stopped", runId: null }, { phase: "running", activity: "working" }],
+  ["an activity, of an agent suspended since", { phase: "suspended", runId: null }, { activity: "working" }],
+  ["running, of the run before a failed one", { phase: "error", runId: RUN }, { phase: "running" }],
+  ["stopped, when the next run has begun", { phase: "starting", runId: RUN }, { phase: "stopped" }],
+  ["stopped, when the next run is up", { phase: "running", runId: RUN }, { phase: "stopped", exitCode: 1 }],
+  ["working, when the next run is coming up", { phase: "starting", runId: RUN }, { activity: "working" }],
+])("a late report of a run that is over changes nothing: %s", (_, state, report) => {
+  expect(applyReport(stored(state), inside({ ...report, runId: RUN_BEFORE }))).toEqual({});
+});
+
+test("a report of the present run counts, as does one whose run nobody knows", () => {
+  for (const runId of [RUN, undefined])
+    expect(applyReport(stored({ runId: RUN }), inside({ phase: "stopped", runId }))).toMatchObject({
+      phase: "stopped",
+    });
+});
+
+test("a container that was kept through a start is heard, whatever its token says", () => {
+  const report = inside({ phase: "running", activity: "thinking", runId: RUN_BEFORE });
+  expect(applyReport(stored({ runId: RUN }), report)).toMatchObject({ activity: "thinking" });
+});
+
+test.each([
+  ["Up 5 seconds", "Up 6 seconds"],
+  ["Up About a minute (healthy)", "Up 2 minutes (healthy)"],
+  ["Exited (0) Less than a second ago", "Exited (0) 3 hours ago"],
+])("a longer duration is no news: %s, %s", (before, after) => {
+  const halted = before.startsWith("Exited") ? { phase: "stopped" as const, exitCode: 0 } : {};
+  const report = outside({ containerStatus: after });
+  expect(applyReport(stored({ containerStatus: before, ...halted }), report)).toEqual({});
+  expect(refreshedStatus({ containerStatus: before }, report)).toBe(after);
+});
+
+test("another state of the container is news", () => {
+  const report = outside({ containerStatus: "Up 2 minutes (unhealthy)" });
+  expect(applyReport(stored({ containerStatus: "Up 1 minute (healthy)" }), report)).toEqual({
+    containerStatus: "Up 2 minutes (unhealthy)",
+  });
+  expect(refreshedStatus({ containerStatus: "Up 1 minute (healthy)" }, report)).toBeUndefined();
 });

@@ -16,6 +16,8 @@ import type { AgentPatch, AgentState } from "@rootstock/store";
 export interface AgentReport {
   /** Who says it: the machine that runs it, from outside, or the agent's own tool, from inside. */
   readonly source: "runtimeBroker" | "agent";
+  /** The run that the agent speaks from; undefined where its token does not say, and for runtime brokers. */
+  readonly runId?: string | undefined;
   readonly phase?: string | undefined;
   readonly activity?: string | undefined;
   readonly toolName?: string | undefined;
@@ -46,7 +48,7 @@ type Draft = { -readonly [K in keyof AgentPatch]: AgentPatch[K] };
 
 /** What `report` changes in an agent that is as `stored`; empty when it changes nothing but when it was last seen. */
 export const applyReport = (stored: AgentState, report: AgentReport): AgentPatch => {
-  if (isOfTheRunBefore(stored, report)) return {};
+  if (isOfTheRunBefore(stored, report) || isOfAnotherRun(stored, report)) return {};
   const draft: Draft = facts(stored, report);
   const said = report.source === "runtimeBroker" ? saidFromOutside(stored, report) : saidFromInside(stored, report);
   const phase = said.phase === stored.phase ? undefined : said.phase;
@@ -123,11 +125,36 @@ const exitCodeOf = (report: AgentReport): number | undefined => {
   return told === undefined ? undefined : Number(told);
 };
 
+const SINCE = / *\b(about |less than )?(an?|\d+) (second|minute|hour|day|week|month|year)s?( ago)?/gi;
+
+/** Container engines say how long ago: that alone is no news. The database's `container_state` reads it likewise. */
+const isSameStatus = (said: string, stored: string | null): boolean =>
+  said === stored || said.replace(SINCE, "") === stored?.replace(SINCE, "");
+
+/** The status that a report without news tells with another duration than before; undefined where it does not. */
+export const refreshedStatus = (
+  stored: Pick<AgentState, "containerStatus">,
+  report: AgentReport,
+): string | undefined => {
+  const said = report.containerStatus;
+  return said && said !== stored.containerStatus && isSameStatus(said, stored.containerStatus) ? said : undefined;
+};
+
 const isOfTheRunBefore = (stored: AgentState, report: AgentReport): boolean => {
   if (report.source !== "runtimeBroker" || !LAUNCHING.includes(stored.phase)) return false;
   if (stored.sinceChangeMs >= LAUNCH_GRACE_MS) return false;
   const phase = parsePhase(report.phase) ?? phaseOfContainer(stored, report);
   return phase === "stopped" || phase === "error";
+};
+
+/**
+ * Whether an agent's report comes from a run that is over: it would revive an agent that was stopped, or end the run that
+ * has just begun. Runtime brokers may keep a container that they are asked to start; so what says that a running agent
+ * goes on counts whatever its token says.
+ */
+export const isOfAnotherRun = (stored: Pick<AgentState, "runId" | "phase">, report: AgentReport): boolean => {
+  if (report.runId === undefined || report.runId === stored.runId) return false;
+  return stored.phase !== "running" || (report.phase !== undefined && report.phase !== "running");
 };
 
 const knownActivity = (activity: string | undefined): string | undefined =>
@@ -137,7 +164,7 @@ const knownActivity = (activity: string | undefined): string | undefined =>
 const facts = (stored: AgentState, report: AgentReport): Draft => {
   const draft: Draft = {};
   if (report.message && report.message !== stored.message) draft.message = report.message;
-  if (report.containerStatus && report.containerStatus !== stored.containerStatus)
+  if (report.containerStatus && !isSameStatus(report.containerStatus, stored.containerStatus))
     draft.containerStatus = report.containerStatus;
   if (report.connectionState && report.connectionState !== stored.connectionState)
     draft.connectionState = report.connectionState;

@@ -9,10 +9,11 @@ import {
   markAgentsSeen,
   patchAgents,
   type RuntimeBrokerStatus,
+  type SeenAgent,
   transaction,
   writeHeartbeats,
 } from "@rootstock/store";
-import { type AgentReport, applyReport } from "./agentReport.ts";
+import { type AgentReport, applyReport, refreshedStatus } from "./agentReport.ts";
 import { Batcher } from "./batcher.ts";
 import type { Announcements, PoolOfConnections } from "./ownership.ts";
 
@@ -79,15 +80,16 @@ export class HeartbeatIntake implements Service {
       for (const agent of agents)
         reports.set(keyOf(runtimeBrokerId, agent.projectId, agent.slug), { runtimeBrokerId, ...agent });
     if (reports.size === 0) return false;
-    const patchOf = (agent: AgentState): AgentPatch | undefined => {
-      const said = reports.get(keyOf(agent.runtimeBrokerId, agent.projectId, agent.slug));
-      return said && applyReport(agent, said.report);
-    };
+    const reportOf = (agent: AgentState): AgentReport | undefined =>
+      reports.get(keyOf(agent.runtimeBrokerId, agent.projectId, agent.slug))?.report;
     const listed = await findListedAgents(db, [...reports.values()]);
-    const [changing, seen]: [Uuid[], Uuid[]] = [[], []];
+    const [changing, seen]: [Uuid[], SeenAgent[]] = [[], []];
     for (const agent of listed) {
-      const patch = patchOf(agent);
-      if (patch) (isEmpty(patch) ? seen : changing).push(agent.id);
+      const report = reportOf(agent);
+      if (!report) continue;
+      if (isEmpty(applyReport(agent, report)))
+        seen.push({ id: agent.id, containerStatus: refreshedStatus(agent, report) });
+      else changing.push(agent.id);
     }
     if (seen.length > 0) await transaction(db, (tx) => markAgentsSeen(tx, seen));
     if (changing.length === 0) return false;
@@ -95,8 +97,8 @@ export class HeartbeatIntake implements Service {
     await transaction(db, async (tx) => {
       const patches = new Map<Uuid, AgentPatch>();
       for (const agent of await lockAgentStates(tx, changing)) {
-        const patch = patchOf(agent);
-        if (patch) patches.set(agent.id, patch);
+        const report = reportOf(agent);
+        if (report) patches.set(agent.id, applyReport(agent, report));
       }
       if (patches.size > 0) await patchAgents(tx, patches);
     });

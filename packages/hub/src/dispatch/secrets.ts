@@ -17,6 +17,7 @@ export const agentTokenMinter =
       scopes: options.development ? [...ALWAYS, ...IN_DEVELOPMENT] : ALWAYS,
       ancestry: agent.ancestry,
       tokenVersion: agent.token_version,
+      runId: agent.run_id ?? undefined,
     });
     return issued.token;
   };

@@ -1,7 +1,7 @@
 import { HubError, notFound, type Uuid } from "@rootstock/protocol";
 import { type AgentPatch, type Db, lockAgentStates, markAgentsSeen, patchAgents, transaction } from "@rootstock/store";
 import { z } from "zod";
-import { type AgentReport, applyReport } from "../control/index.ts";
+import { type AgentReport, applyReport, isOfAnotherRun, refreshedStatus } from "../control/index.ts";
 import { authenticated } from "./access.ts";
 import { text } from "./fields.ts";
 import { agentOf } from "./lookup.ts";
@@ -74,7 +74,9 @@ export const agentStatusRoutes = (deps: AgentStatusDeps): Route[] =>
         if (principal.kind === "user" && principal.role !== "admin")
           throw new HubError("forbidden", "agents report their status themselves");
         const source = principal.kind === "runtimeBroker" ? "runtimeBroker" : "agent";
-        const made = await report(deps.db, agent.id, { ...call.body, source });
+        const runId = principal.kind === "agent" ? principal.runId : undefined;
+        const made = await report(deps.db, agent.id, { ...call.body, source, runId });
+        if (!made) return json(200, { applied: false, reason: "reincarnation_in_flight" });
         if (Object.keys(made).length > 0) deps.changed();
         if (made.listens) deps.onAgentReady({ id: agent.id, runtimeBrokerId: agent.runtime_broker_id });
         return json(200, { applied: true });
@@ -82,18 +84,24 @@ export const agentStatusRoutes = (deps: AgentStatusDeps): Route[] =>
     }),
   );
 
-/** Applies the report in one transaction; returns what it changed. A mere heartbeat locks nothing. */
-const report = async (db: Db, id: Uuid, said: AgentReport): Promise<AgentPatch> => {
-  const isHeartbeat = Object.entries(said).every(([field, value]) => field === "source" || value === undefined);
+/**
+ * Applies the report in one transaction; returns what it changed, undefined for one that comes too late to count. A mere
+ * heartbeat locks nothing.
+ */
+const report = async (db: Db, id: Uuid, said: AgentReport): Promise<AgentPatch | undefined> => {
+  const { source: _, runId: __, ...facts } = said;
+  const isHeartbeat = Object.values(facts).every((value) => value === undefined);
   if (isHeartbeat) {
-    await markAgentsSeen(db, [id]);
+    await markAgentsSeen(db, [{ id }]);
     return {};
   }
   return transaction(db, async (tx) => {
     const [stored] = await lockAgentStates(tx, [id]);
     if (!stored) throw notFound("Agent");
+    if (isOfAnotherRun(stored, said)) return undefined;
     const made = applyReport(stored, said);
-    if (Object.keys(made).length === 0) await markAgentsSeen(tx, [id]);
+    if (Object.keys(made).length === 0)
+      await markAgentsSeen(tx, [{ id, containerStatus: refreshedStatus(stored, said) }]);
     else await patchAgents(tx, new Map([[id, made]]));
     return made;
   });

@@ -268,3 +268,18 @@ test("hundreds of heartbeats at once, through two replicas, are all stored", asy
     await other.stop();
   }
 });
+
+test("every heartbeat tells how long a container has been up; only another state of it is an event", async () => {
+  await agent("steady", { container_status: "Up 5 seconds" });
+  const events = async () =>
+    (await database.query("select id from change_log where entity = 'agent' and op = 'U'")).length;
+  const before = await events();
+  for (const containerStatus of ["Up 6 seconds", "Up About a minute", "Up 2 hours"]) {
+    const beat = await machine.heartbeat(listing({ slug: "steady", phase: "running", containerStatus }));
+    expect(beat.status).toBe(200);
+    expect((await shown("steady")).container_status).toBe(containerStatus);
+  }
+  expect(await events()).toBe(before);
+  await machine.heartbeat(listing({ slug: "steady", phase: "running", containerStatus: "Up 2 hours (Paused)" }));
+  expect(await events()).toBe(before + 1);
+});

@@ -1,6 +1,7 @@
 /** Calls and streams that reach a runtime broker from any replica (design section 8). */
 export * from "./peerLink.ts";
 export * from "./peerStreams.ts";
+export * from "./portTunnels.ts";
 export * from "./relay.ts";
 export * from "./tending.ts";
 export * from "./terminal.ts";

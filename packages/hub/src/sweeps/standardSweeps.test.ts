@@ -262,10 +262,22 @@ test("agents deleted long ago go for good, with what waited for them; one with w
   expect(await state("messages", waiting)).toMatchObject({ state: "failed", agent_id: null });
 });
 
-test("nonces, join tokens and idempotency keys go when their time is over", async () => {
+test("nonces, join tokens, former secrets and idempotency keys go when their time is over", async () => {
   const rb = await rows.runtimeBroker();
   const other = await rows.runtimeBroker();
-  await db.query("insert into seen_nonces values ($1, 'old', $2), ($1, 'new', now())", [rb, ago(700)]);
+  // A signature with a clock five minutes ahead is good for ten minutes.
+  await db.query("insert into seen_nonces values ($1, 'old', $2), ($1, 'late', $3), ($1, 'new', now())", [
+    rb,
+    ago(700),
+    ago(630),
+  ]);
+  await db.query(
+    `insert into broker_secrets (id, runtime_broker_id, secret, status, expires_at)
+     values (gen_random_uuid(), $1, '\\x01', 'deprecated', now() - interval '8 days'),
+       (gen_random_uuid(), $1, '\\x02', 'deprecated', now() - interval '1 day'),
+       (gen_random_uuid(), $1, '\\x03', 'active', null)`,
+    [rb],
+  );
   await db.query(
     `insert into broker_join_tokens (runtime_broker_id, token_hash, expires_at)
      values ($1, 'old', $3), ($2, 'new', now() + interval '1 hour')`,
@@ -276,8 +288,13 @@ test("nonces, join tokens and idempotency keys go when their time is over", asyn
      values ('p', 'old', 'POST', '/', '', '{}', $1), ('p', 'new', 'POST', '/', '', '{}', now() + interval '1 hour')`,
     [ago(1)],
   );
-  for (const name of ["seenNonces", "joinTokens", "idempotencyKeys"] as const) expect(await run(name)).toBe(1);
-  expect(await db.query("select nonce from seen_nonces")).toEqual([{ nonce: "new" }]);
+  for (const name of ["seenNonces", "idempotencyKeys"] as const) expect(await run(name)).toBe(1);
+  expect(await run("joinTokens")).toBe(2);
+  expect(await db.query("select nonce from seen_nonces order by nonce")).toEqual([{ nonce: "late" }, { nonce: "new" }]);
+  expect(await db.query("select status from broker_secrets order by secret")).toEqual([
+    { status: "deprecated" },
+    { status: "active" },
+  ]);
   expect(await db.query("select token_hash from broker_join_tokens")).toEqual([{ token_hash: "new" }]);
   expect(await db.query("select key from idempotency_keys")).toEqual([{ key: "new" }]);
 });

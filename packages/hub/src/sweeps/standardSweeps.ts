@@ -3,6 +3,7 @@ import {
   type Db,
   deleteExpiredIdempotencyKeys,
   deleteExpiredJoinTokens,
+  deleteExpiredSecrets,
   deleteFinishedDispatches,
   deleteOldNonces,
   expireDispatches,
@@ -45,6 +46,8 @@ const HEARTBEAT_GRACE_MS = 90_000;
 const STALE_CLAIM_SECONDS = 5;
 /** Beyond its deadline an operation under way may take this much longer. */
 const OVERDUE_SECONDS = 60;
+/** A signature from a clock five minutes ahead is accepted for ten minutes; one more for the clocks of replicas. */
+const NONCE_MS = 11 * MINUTE;
 const CHANGE_LOG_ROWS = 2_000_000;
 
 /** Every sweep but that of the replicas: who is gone, what waits too long, and what has been kept long enough. */
@@ -146,12 +149,16 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
       (db, limit) => purgeDeletedAgents(db, { retentionSeconds: options.softDeleteSeconds, limit }),
       tellChanges,
     ),
-    sweep("seenNonces", MINUTE, 10_000, (db, limit) => deleteOldNonces(db, 10 * MINUTE, limit)),
+    sweep("seenNonces", MINUTE, 10_000, (db, limit) => deleteOldNonces(db, NONCE_MS, limit)),
     {
       name: "joinTokens",
       intervalMs: 10 * MINUTE,
-      // One per runtime broker at most: no need for chunks.
-      runOnce: async (signal) => (signal.aborted ? 0 : database.background(() => deleteExpiredJoinTokens(database.db))),
+      // And the secrets that rotation has left behind. Few per runtime broker: no need for chunks.
+      runOnce: async (signal) =>
+        signal.aborted
+          ? 0
+          : (await database.background(() => deleteExpiredJoinTokens(database.db))) +
+            (await database.background(() => deleteExpiredSecrets(database.db))),
     },
     sweep("idempotencyKeys", 10 * MINUTE, 1_000, deleteExpiredIdempotencyKeys),
     sweep("changeLog", 10 * MINUTE, 10_000, (db, limit) =>

@@ -10,6 +10,8 @@ export interface AgentState {
   readonly projectId: Uuid;
   readonly slug: string;
   readonly runtimeBrokerId: Uuid | null;
+  /** The container run that is under way; null when there is none. */
+  readonly runId: Uuid | null;
   readonly phase: Phase;
   readonly activity: string | null;
   readonly toolName: string | null;
@@ -32,7 +34,8 @@ export interface AgentState {
 }
 
 const stateColumns = sql`
-  a.id, a.project_id as "projectId", a.slug, a.runtime_broker_id as "runtimeBrokerId", a.phase, a.activity, a.tool_name as "toolName", a.message,
+  a.id, a.project_id as "projectId", a.slug, a.runtime_broker_id as "runtimeBrokerId",
+  a.run_id as "runId", a.phase, a.activity, a.tool_name as "toolName", a.message,
   a.stalled_from_activity as "stalledFromActivity", a.container_status as "containerStatus",
   a.connection_state as "connectionState", a.runtime_state as "runtimeState", a.task_summary as "taskSummary",
   a.exit_code as "exitCode", a.current_turns as "currentTurns", a.current_model_calls as "currentModelCalls",
@@ -127,9 +130,22 @@ export const patchAgents = async (db: Db, patches: ReadonlyMap<Uuid, AgentPatch>
     from locked where a.id = locked.id`.execute(db);
 };
 
+/** An agent of which there is no news. */
+export interface SeenAgent {
+  readonly id: Uuid;
+  /** What its container engine says, perhaps with another duration than before; undefined keeps what is stored. */
+  readonly containerStatus?: string | undefined;
+}
+
 /** Stamps agents as seen, in id order. */
-export const markAgentsSeen = async (db: Db, ids: readonly Uuid[]): Promise<void> => {
+export const markAgentsSeen = async (db: Db, seen: readonly SeenAgent[]): Promise<void> => {
+  const ids = seen.map((s) => s.id);
+  const statuses = seen.map((s) => s.containerStatus ?? null);
   await sql`
-    with locked as (select id from agents where id = any(${[...ids]}::uuid[]) order by id for no key update)
-    update agents a set last_seen = now() from locked where a.id = locked.id`.execute(db);
+    with locked as (
+      select a.id, s.container_status from agents a
+        join unnest(${ids}::uuid[], ${statuses}::text[]) as s(id, container_status) on s.id = a.id
+       order by a.id for no key update of a)
+    update agents a set last_seen = now(), container_status = coalesce(locked.container_status, a.container_status)
+      from locked where a.id = locked.id`.execute(db);
 };

@@ -181,7 +181,10 @@ export const recordWaiting = async (db: Db, agentId: Uuid): Promise<void> => {
     .execute();
 };
 
-/** Records that the container is down on purpose. A crash or an exhausted limit stays visible. */
+/**
+ * Records that the container is down on purpose, and its run over: what it reported on its way down, and arrives later,
+ * counts no more. A crash or an exhausted limit stays visible.
+ */
 export const recordHalted = (
   db: Db,
   p: { readonly agentId: Uuid; readonly phase: "stopped" | "suspended" },
@@ -189,6 +192,7 @@ export const recordHalted = (
   db
     .updateTable("agents")
     .set({
+      run_id: null,
       phase: p.phase,
       activity: sql<string | null>`case when activity = any(${[...TERMINAL_ACTIVITIES]}::text[]) then activity end`,
       tool_name: null,

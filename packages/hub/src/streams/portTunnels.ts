@@ -1,0 +1,86 @@
+import type { IncomingMessage } from "node:http";
+import type { Duplex } from "node:stream";
+import { HubError, parseUuid, type Uuid } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import type { WebSocket } from "ws";
+import type { Credentials, Principal } from "../auth/index.ts";
+import { Keepalive } from "./keepalive.ts";
+import type { Tending } from "./tending.ts";
+import type { Tended } from "./terminal.ts";
+import { type Prepared, Upgrades } from "./upgrades.ts";
+
+export interface PortTunnelsDeps {
+  readonly tending: Tending;
+  readonly authenticate: (credentials: Credentials) => Promise<Principal>;
+  readonly toError: (err: unknown) => HubError;
+}
+
+const PATH = /^\/api\/v1\/agents\/([^/?]+)\/ports\/tunnel$/;
+/** Nothing is asked through it, so nothing of any size has to come back. */
+const MAX_PAYLOAD_BYTES = 65_536;
+const KEEPALIVE = { pingMs: 30_000, silenceMs: 90_000 };
+
+/**
+ * The sockets over which newer agents offer their ports (spec/08 section 3). Ports are not published by this hub; but an
+ * agent that is refused dials again every five seconds for as long as it lives, so that its socket is taken and left idle.
+ */
+export class PortTunnels {
+  readonly #base: Base;
+  readonly #deps: PortTunnelsDeps;
+  readonly #upgrades: Upgrades;
+
+  constructor(base: Base, deps: PortTunnelsDeps) {
+    this.#base = base;
+    this.#deps = deps;
+    this.#upgrades = new Upgrades({ maxPayload: MAX_PAYLOAD_BYTES, toError: deps.toError });
+  }
+
+  handles(url: string | undefined): boolean {
+    return agentOf(url) !== undefined;
+  }
+
+  handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#upgrades.take(request, socket, head, (credentials) => this.#prepare(credentials, agentOf(request.url)));
+  }
+
+  async #prepare(credentials: Credentials, agentId: Uuid | undefined): Promise<Prepared> {
+    const principal = await this.#deps.authenticate(credentials);
+    if (principal.kind === "nobody") throw new HubError("unauthorized", "missing agent token");
+    if (principal.kind !== "agent" || principal.id !== agentId)
+      throw new HubError("forbidden", "an agent offers its own ports only");
+    const { tending } = this.#deps;
+    if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
+    return {
+      begin: (ws) => {
+        const tunnel = new PortTunnel(this.#base, ws);
+        ws.once("close", () => tending.remove(tunnel));
+        tending.add(tunnel);
+      },
+      abandon: () => {},
+    };
+  }
+}
+
+const agentOf = (url: string | undefined): Uuid | undefined => {
+  const [, id = ""] = PATH.exec(url?.split("?", 1)[0] ?? "") ?? [];
+  return parseUuid(id);
+};
+
+class PortTunnel implements Tended {
+  readonly #ws: WebSocket;
+  readonly #keepalive: Keepalive;
+
+  constructor(base: Base, ws: WebSocket) {
+    this.#ws = ws;
+    this.#keepalive = new Keepalive(ws, base.clock, KEEPALIVE);
+    ws.on("error", (err) => base.log.debug({ err }, "socket of an agent's ports failed"));
+  }
+
+  tick(now: number): void {
+    this.#keepalive.tick(now);
+  }
+
+  shutDown(): void {
+    this.#ws.close(1012, "this replica is shutting down");
+  }
+}
