@@ -130,6 +130,25 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
     defaultText: "5m",
   },
   {
+    flag: "--terminal-idle <duration>",
+    env: "ROOTSTOCK_TERMINAL_IDLE",
+    description: "how long a terminal may stay open while nothing is typed or shown; 0: for ever",
+    defaultText: "0",
+  },
+  {
+    flag: "--terminal-limit <duration>",
+    env: "ROOTSTOCK_TERMINAL_LIMIT",
+    description: "how long a terminal may stay open at all; 0: for ever",
+    defaultText: "0",
+  },
+  {
+    flag: "--stream-relay <way>",
+    env: "ROOTSTOCK_STREAM_RELAY",
+    description:
+      "how replicas pass terminals on: peer (directly), postgres, or auto (directly where they reach each other)",
+    defaultText: "auto",
+  },
+  {
     flag: "--pool-size <n>",
     env: "ROOTSTOCK_POOL_SIZE",
     description: "database connections of the pool; a replica uses two more",
