@@ -28,26 +28,29 @@ const MIB = 1_048_576;
 interface Stage {
   readonly owner: Replica;
   readonly entry: Replica;
+  /** A replica that reaches the owner through the database only. */
+  readonly detour: Replica;
   readonly agent: string;
   readonly terminals: SimulatedTerminals;
   readonly runtimeBroker: Awaited<ReturnType<Scene["runtimeBroker"]>>;
 }
 
-/** Two replicas, a runtime broker on the first, and an agent. */
+/** Three replicas, a runtime broker on the first, and an agent. */
 const stage = async (
   like: SimulatedRuntimeBrokerOptions["like"] = "rootstock",
   env: Readonly<Record<string, string>> = {},
 ): Promise<Stage> => {
   const owner = await scene.replica(env);
   const entry = await scene.replica(env);
-  return { owner, entry, ...(await agentOn(owner, entry, { like })) };
+  const detour = await scene.replica({ ...env, ROOTSTOCK_STREAM_RELAY: "postgres" });
+  return { owner, entry, detour, ...(await agentOn(owner, entry, { like })) };
 };
 
 const agentOn = async (
   owner: Replica,
   entry: Replica,
   options: Partial<SimulatedRuntimeBrokerOptions> = {},
-): Promise<Omit<Stage, "owner" | "entry">> => {
+): Promise<Omit<Stage, "owner" | "entry" | "detour">> => {
   const project = await scene.project(entry);
   const runtimeBroker = await scene.runtimeBroker(owner, options);
   const terminals = new SimulatedTerminals(runtimeBroker, { credits: options.like !== "unmodified" });
@@ -76,11 +79,11 @@ const process = async (name: string): Promise<ReplicaProcess> => {
   return replica;
 };
 
-const BOTH = ["owner", "entry"] as const;
+const WAYS = ["owner", "entry", "detour"] as const;
 const KINDS = ["rootstock", "unmodified"] as const;
 
 describe.each(KINDS)("a runtime broker like %s", (like) => {
-  test.each(BOTH)("attached through the %s replica: bytes both ways, sizes, and the end", async (where) => {
+  test.each(WAYS)("attached through the %s replica: bytes both ways, sizes, and the end", async (where) => {
     const s = await stage(like);
     const client = await attach(s[where], s.agent, { query: "cols=100&rows=30" });
     const terminal = await s.terminals.nth(0);
@@ -102,7 +105,7 @@ describe.each(KINDS)("a runtime broker like %s", (like) => {
     expect(client.errors).toEqual([]);
   });
 
-  test.each(BOTH)("a paste of 3 MB through the %s replica arrives whole, in frames that can be read", async (where) => {
+  test.each(WAYS)("a paste of 3 MB through the %s replica arrives whole, in frames that can be read", async (where) => {
     const s = await stage(like);
     const client = await attach(s[where], s.agent);
     const terminal = await s.terminals.nth(0);
@@ -114,7 +117,7 @@ describe.each(KINDS)("a runtime broker like %s", (like) => {
   });
 });
 
-test.each(BOTH)("the viewer leaves through the %s replica: the stream ends at the runtime broker", async (where) => {
+test.each(WAYS)("the viewer leaves through the %s replica: the stream ends at the runtime broker", async (where) => {
   const s = await stage();
   const [leaving, vanishing] = [await attach(s[where], s.agent), await attach(s[where], s.agent)];
   const [first, second] = [await s.terminals.nth(0), await s.terminals.nth(1)];
@@ -136,7 +139,7 @@ test.each([
   [4499, "ü".repeat(100), 4499, "ü".repeat(61), "stream_failed"],
 ])("the runtime broker ends a stream with %i %s: the viewer gets %i", async (code, reason, expected, text, word) => {
   const s = await stage();
-  for (const [n, where] of BOTH.entries()) {
+  for (const [n, where] of WAYS.entries()) {
     const client = await attach(s[where], s.agent);
     (await s.terminals.nth(n)).close(code, reason);
     expect(await client.closed).toEqual({ code: expected, reason: text });
@@ -146,8 +149,8 @@ test.each([
 
 test("the runtime broker goes away: viewers everywhere are told to come back, and do", async () => {
   const s = await stage();
-  const clients = [await attach(s.owner, s.agent), await attach(s.entry, s.agent)];
-  await s.terminals.nth(1);
+  const clients = await Promise.all(WAYS.map((where) => attach(s[where], s.agent)));
+  await s.terminals.nth(2);
   const back = s.runtimeBroker.onSession.next();
   s.runtimeBroker.cut();
   for (const client of clients) {
@@ -156,17 +159,15 @@ test("the runtime broker goes away: viewers everywhere are told to come back, an
   }
   await back;
   const again = await eventually(() => attach(s.entry, s.agent));
-  const terminal = await s.terminals.nth(2);
+  const terminal = await s.terminals.nth(3);
   terminal.print("here again");
   await again.shows("here again");
 });
 
 test("many viewers of one terminal; one that only looks cannot type and does not set the size", async () => {
   const s = await stage();
-  const clients = await Promise.all(
-    Array.from({ length: 20 }, (_, n) => attach(s[n % 2 ? "entry" : "owner"], s.agent)),
-  );
-  const watching = await attach(s.entry, s.agent, { query: "readonly=true" });
+  const clients = await Promise.all(Array.from({ length: 20 }, (_, n) => attach(s[WAYS[n % 3] ?? "owner"], s.agent)));
+  const watching = await attach(s.detour, s.agent, { query: "readonly=true" });
   const last = await s.terminals.nth(20);
   expect(last.opened).toMatchObject({ readonly: true });
   for (const terminal of s.terminals.opened) terminal.print("for all");
@@ -212,7 +213,7 @@ test("sizes that no terminal has are brought into bounds", async () => {
 test("preflight and upgrade answer alike: 200, 401, 403, 404, 422, 503", async () => {
   const s = await stage();
   const path = (agent: string) => `/api/v1/agents/${agent}/pty?cols=80&rows=24`;
-  for (const where of BOTH) {
+  for (const where of WAYS) {
     const good = await api(s[where], "GET", path(s.agent));
     expect([good.status, good.get("path")]).toEqual([200, "broker"]);
   }
@@ -311,24 +312,27 @@ test("time limits: an idle terminal and one that is open for too long are closed
 
 test("a replica that stops sends its viewers elsewhere", async () => {
   const s = await stage();
-  const clients = [await attach(s.entry, s.agent), await attach(s.owner, s.agent)];
-  const terminal = await s.terminals.nth(0);
-  await s.entry.stop();
-  expect(await clients[0]?.closed).toEqual({ code: 4503, reason: "runtime_unavailable" });
-  await terminal.closed;
-  await s.owner.stop();
-  expect(await clients[1]?.closed).toMatchObject({ code: 4503 });
+  for (const where of ["entry", "detour", "owner"] as const) {
+    const client = await attach(s[where], s.agent);
+    const terminal = s.terminals.opened.at(-1);
+    await s[where].stop();
+    expect(await client.closed).toMatchObject({
+      code: 4503,
+      reason: where === "owner" ? "broker_disconnected" : "runtime_unavailable",
+    });
+    if (where !== "owner") await terminal?.closed;
+  }
 });
 
 describe("readers that do not read", () => {
-  test.each(BOTH)(
+  test.each(WAYS)(
     "through the %s replica: the writer stops, others go on, and nothing is lost when reading resumes",
     async (where) => {
       const s = await stage();
       const slow = await attach(s[where], s.agent, { discard: true });
       const quick = await attach(s[where], s.agent);
       const [flooded, typing] = [await s.terminals.nth(0), await s.terminals.nth(1)];
-      const total = 64 * MIB;
+      const total = where === "detour" ? 24 * MIB : 64 * MIB;
       let at = 0;
       let faults = 0;
       slow.onOutput.on((data) => {
@@ -353,7 +357,7 @@ describe("readers that do not read", () => {
     },
   );
 
-  test.each(BOTH)(
+  test.each(WAYS)(
     "an unmodified runtime broker, through the %s replica: closed at the bound, the others untouched",
     async (where) => {
       const s = await stage("unmodified");
@@ -373,7 +377,7 @@ describe("readers that do not read", () => {
     },
   );
 
-  test.each(BOTH)(
+  test.each(WAYS)(
     "a program that takes no input, through the %s replica: the viewer's socket is not read",
     async (where) => {
       const s = await stage();
@@ -447,4 +451,83 @@ test("the owner is killed in the middle: the viewer is told to come back, and th
   const again = await eventually(() => attach(entry, s.agent));
   (await s.terminals.nth(1)).print("after");
   await again.shows("after");
+});
+
+describe("replicas that cannot reach each other", () => {
+  const NOWHERE = { ROOTSTOCK_INTERNAL_URL: "http://127.0.0.1:9" };
+
+  test("the database passes terminals, logs and exec on by itself", async () => {
+    const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica(NOWHERE)];
+    const { agent, terminals } = await agentOn(owner, entry, {
+      handle: (request) =>
+        request.path.endsWith("/logs")
+          ? { status: 200, body: "x".repeat(600_000), headers: { "Content-Type": "text/plain" } }
+          : request.path.endsWith("/exec")
+            ? { status: 200, body: { output: "done", exitCode: 3 } }
+            : { status: 201, body: { agent: { name: "a1", phase: "running" }, created: true } },
+    });
+    for (let round = 0; round < 2; round += 1) {
+      const client = await attach(entry, agent);
+      const terminal = await terminals.nth(round);
+      terminal.print("by detour");
+      await client.shows("by detour");
+      client.type("and back");
+      await eventually(() => terminal.input().toString() === "and back");
+    }
+    const logs = await api(entry, "GET", `/api/v1/agents/${agent}/logs`);
+    expect([logs.status, logs.text("logs").length]).toEqual([200, 600_000]);
+    const exec = await api(entry, "POST", `/api/v1/agents/${agent}/exec`, { command: ["true"] });
+    expect([exec.status, exec.get("output"), exec.get("exitCode")]).toEqual([200, "done", 3]);
+  });
+
+  test("switched off, it is not used", async () => {
+    const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica({ ROOTSTOCK_STREAM_RELAY: "peer" })];
+    const { agent } = await agentOn(owner, entry);
+    expect((await refusal(entry, agent)).status).toBe(503);
+    expect((await api(entry, "GET", `/api/v1/agents/${agent}/logs`)).status).toBe(503);
+  });
+
+  test("frames that are lost end the stream; the viewer is told to come back", async () => {
+    const s = await stage();
+    const client = await attach(s.detour, s.agent);
+    const terminal = await s.terminals.nth(0);
+    terminal.print("one;");
+    await client.shows("one;");
+    await scene.database.query(
+      `create function lose() returns trigger language plpgsql as $$ begin return null; end $$`,
+    );
+    await scene.database.query(
+      `create trigger lose before insert on stream_frames for each row when (new.kind = 'data') execute function lose()`,
+    );
+    terminal.print("two;");
+    await eventually(async () => {
+      client.type("x");
+      return terminal.input().byteLength === 0;
+    });
+    await scene.database.query("drop trigger lose on stream_frames");
+    terminal.print("three;");
+    expect(await client.closed).toEqual({ code: 4503, reason: "runtime_stream_dropped" });
+    await terminal.closed;
+    expect(client.output().toString()).toBe("one;");
+    const again = await attach(s.detour, s.agent);
+    (await s.terminals.nth(1)).print("again");
+    await again.shows("again");
+  });
+
+  test("the owner is killed: the viewer hears of it and is served by the new owner; a dead viewer's stream ends", async () => {
+    const owner = await process("owner");
+    const third = await process("third");
+    const detour = await scene.replica({ ROOTSTOCK_STREAM_RELAY: "postgres" });
+    const place = { url: owner.url };
+    const s = await agentOn(owner, detour, { hubUrl: () => place.url });
+    const client = await attach(detour, s.agent);
+    (await s.terminals.nth(0)).print("before");
+    await client.shows("before");
+    place.url = third.url;
+    owner.signal("SIGKILL");
+    expect(await client.closed).toEqual({ code: 4503, reason: "broker_disconnected" });
+    const again = await eventually(() => attach(detour, s.agent));
+    (await s.terminals.nth(1)).print("after");
+    await again.shows("after");
+  }, 60_000);
 });

@@ -32,6 +32,8 @@ export interface HubConfig {
   readonly terminalIdleSeconds: number;
   /** How long a terminal may be open at all, in seconds; 0: for ever. */
   readonly terminalLimitSeconds: number;
+  /** How replicas pass on streams and calls: at each other's internal URLs, through the database, or as it turns out. */
+  readonly streamRelay: "auto" | "peer" | "postgres";
 }
 
 /** The configuration is unusable; `problems` lists everything that is wrong with it. */
@@ -64,6 +66,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_STALLED_AFTER: "how long an agent may show no activity before it counts as stalled (default 5m)",
   ROOTSTOCK_TERMINAL_IDLE: "how long a terminal may stay open while nothing is typed or shown (default 0: for ever)",
   ROOTSTOCK_TERMINAL_LIMIT: "how long a terminal may stay open at all (default 0: for ever)",
+  ROOTSTOCK_STREAM_RELAY:
+    "how replicas pass terminals, logs and exec on: peer (internal URLs), postgres (the database), auto (default: the first that works)",
   ROOTSTOCK_POOL_SIZE: "database connections of the pool; a replica uses this many and two more (default 10)",
   ROOTSTOCK_LOG_LEVEL: "trace, debug, info, warn, error or silent (default info)",
   ROOTSTOCK_MIGRATE: "0: do not run pending migrations at start (default 1)",
@@ -124,6 +128,7 @@ const schema = z.object({
   ROOTSTOCK_STALLED_AFTER: duration("5m"),
   ROOTSTOCK_TERMINAL_IDLE: duration("0"),
   ROOTSTOCK_TERMINAL_LIMIT: duration("0"),
+  ROOTSTOCK_STREAM_RELAY: z.enum(["auto", "peer", "postgres"]).default("auto"),
   ROOTSTOCK_POOL_SIZE: integer(10, 2, 1_000),
   ROOTSTOCK_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   ROOTSTOCK_MIGRATE: switchOf("1"),
@@ -173,6 +178,7 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     stalledAfterSeconds: c.ROOTSTOCK_STALLED_AFTER,
     terminalIdleSeconds: c.ROOTSTOCK_TERMINAL_IDLE,
     terminalLimitSeconds: c.ROOTSTOCK_TERMINAL_LIMIT,
+    streamRelay: c.ROOTSTOCK_STREAM_RELAY,
   });
 };
 

@@ -39,7 +39,18 @@ import { Metrics } from "./metrics/index.ts";
 import { Membership } from "./replicas/index.ts";
 import { hubRoutes, type Route, TerminalUpgrades, toReply } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
-import { PeerLink, PeerStreams, PortTunnels, Relay, Tending, Terminals } from "./streams/index.ts";
+import {
+  answering,
+  Detours,
+  Mailbox,
+  PeerLink,
+  PeerStreams,
+  PortTunnels,
+  PostgresLink,
+  Relay,
+  Tending,
+  Terminals,
+} from "./streams/index.ts";
 import { replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
@@ -161,12 +172,26 @@ export class Hub implements Service {
         ...standardSweeps({ ...config, database, signaller }),
       ],
     });
-    const relay = new Relay(own, { db, registry, tokens: replicaTokens });
     const streams = new Tending(own);
+    const toError = (err: unknown) => toHubError(err, own.log);
+    const mailbox = new Mailbox(own, { db, signals: commandBus, instanceId: membership.instanceId });
+    const throughDatabase = new PostgresLink(own, {
+      mailbox,
+      tending: streams,
+      registry,
+      serve: (request) => answering(relay.serve(request), toError),
+    });
+    const ways = {
+      detour: config.streamRelay === "peer" ? undefined : throughDatabase,
+      detours: new Detours(own.clock),
+    };
+    const direct = config.streamRelay !== "postgres";
+    const relay: Relay = new Relay(own, { ...ways, db, registry, tokens: replicaTokens, direct });
     const terminals = new Terminals(own, {
+      ...ways,
       db,
       registry,
-      links: [new PeerLink(own, { tokens: replicaTokens, tending: streams })],
+      direct: direct ? new PeerLink(own, { tokens: replicaTokens, tending: streams }) : undefined,
     });
     const actions: ActionDeps = {
       base: own,
@@ -226,7 +251,7 @@ export class Hub implements Service {
     const upgrades = {
       tending: streams,
       authenticate: (credentials: Credentials) => authenticator.authenticate(credentials),
-      toError: (err: unknown) => toHubError(err, own.log),
+      toError,
     };
     const terminalUpgrades = new TerminalUpgrades(own, {
       ...upgrades,
@@ -278,6 +303,8 @@ export class Hub implements Service {
       [listener, coordination],
       [authenticator, membership],
       [eventBus, commandBus],
+      [mailbox],
+      [throughDatabase],
       [registry, heartbeats, sse, streams],
       [dispatcher, courier, reconciler],
       [sweeper],

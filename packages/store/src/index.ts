@@ -32,6 +32,7 @@ export * from "./queries/runtimeBrokerChoice.ts";
 export * from "./queries/runtimeBrokers.ts";
 export * from "./queries/signals.ts";
 export * from "./queries/statistics.ts";
+export * from "./queries/streamFrames.ts";
 export * from "./queries/subscriptions.ts";
 export * from "./queries/sweeps.ts";
 export * from "./queries/users.ts";

@@ -15,6 +15,7 @@ export const LOCK_KEYS = {
   idempotencyKeys: 0x5c20_0019,
   changeLog: 0x5c20_001a,
   oldPayloads: 0x5c20_001b,
+  streamFrames: 0x5c20_001c,
 } as const;
 
 export type LockName = keyof typeof LOCK_KEYS;

@@ -321,6 +321,17 @@ export interface FeedMetaTable {
   fingerprint: Generated<string>;
 }
 
+export interface StreamFramesTable {
+  id: Generated<string>;
+  to_replica: Uuid;
+  from_replica: Uuid;
+  stream_id: Uuid;
+  seq: number;
+  kind: string;
+  body: Buffer;
+  created: DefaultTime;
+}
+
 export interface Tables {
   users: UsersTable;
   projects: ProjectsTable;
@@ -340,4 +351,5 @@ export interface Tables {
   idempotency_keys: IdempotencyKeysTable;
   change_log: ChangeLogTable;
   feed_meta: FeedMetaTable;
+  stream_frames: StreamFramesTable;
 }

@@ -1,4 +1,3 @@
-import { HubError } from "@rootstock/protocol";
 import { INTERNAL_TUNNEL_PATH, MAX_RELAYED_BYTES, type Relay, relayedRequest } from "../streams/index.ts";
 import { replicas } from "./access.ts";
 import { json, type Route, route } from "./route.ts";
@@ -11,21 +10,6 @@ export const internalRoutes = (deps: { readonly relay: Relay }): Route[] => [
     access: replicas,
     body: relayedRequest,
     maxBodyBytes: MAX_RELAYED_BYTES,
-    handler: async (call) => {
-      const { runtimeBrokerId, body, query, method, path, timeoutMs } = call.body;
-      const response = await deps.relay.callHere(runtimeBrokerId, {
-        method,
-        path,
-        timeoutMs,
-        ...(query && { query }),
-        ...(body && { body: Buffer.from(body, "base64") }),
-      });
-      if (!response) throw new HubError("conflict", "this replica does not hold the runtime broker's socket");
-      return json(200, {
-        status: response.status,
-        headers: response.headers,
-        body: response.body.toString("base64"),
-      });
-    },
+    handler: async (call) => json(200, await deps.relay.serve(call.body)),
   }),
 ];

@@ -1,8 +1,12 @@
 /** Calls and streams that reach a runtime broker from any replica (design section 8). */
+export * from "./detours.ts";
+export * from "./mailbox.ts";
 export * from "./peerLink.ts";
 export * from "./peerStreams.ts";
 export * from "./portTunnels.ts";
+export * from "./postgresLink.ts";
 export * from "./relay.ts";
+export * from "./relayedCall.ts";
 export * from "./tending.ts";
 export * from "./terminal.ts";
 export * from "./terminals.ts";

@@ -33,6 +33,10 @@ export class PeerLink implements OwnerLink {
     this.#deps = deps;
   }
 
+  reaches(owner: Owner): boolean {
+    return owner.internalUrl !== null;
+  }
+
   async open(
     owner: Owner,
     request: TerminalRequest,

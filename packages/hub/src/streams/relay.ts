@@ -4,35 +4,15 @@ import { type Db, type Owner, ownerOf } from "@rootstock/store";
 import { z } from "zod";
 import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import { type Registry, TunnelError, type TunnelRequest, type TunnelResponse } from "../control/index.ts";
+import type { Detours } from "./detours.ts";
+import type { PeerAnswer } from "./postgresLink.ts";
+import { INTERNAL_TUNNEL_PATH, type RelayedRequest, type RelayedResponse, relayedResponse } from "./relayedCall.ts";
 
 /**
  * Calls to a runtime broker from any replica (design section 8): through the socket where it is held here, else through
  * the replica that holds it. The entry replica has authorised the caller; the token between replicas names the owner it
  * is for. An owner that has lost the socket meanwhile says so, and the new one is looked up.
  */
-
-export const INTERNAL_TUNNEL_PATH = "/internal/v1/tunnel";
-
-/** The most of an answer that is passed on: a log, or the output of a command. */
-export const MAX_RELAYED_BYTES = 32 * 1_048_576;
-
-/** A request as it travels between replicas. */
-export const relayedRequest = z.object({
-  runtimeBrokerId: z.string(),
-  method: z.string(),
-  path: z.string(),
-  query: z.string().optional(),
-  /** Base64. */
-  body: z.string().optional(),
-  timeoutMs: z.number().int().positive(),
-});
-export type RelayedRequest = z.infer<typeof relayedRequest>;
-
-export const relayedResponse = z.object({
-  status: z.number().int(),
-  headers: z.record(z.string(), z.string()),
-  body: z.string(),
-});
 
 /** A request of a caller, with the time it may take in milliseconds. */
 export interface RelayRequest extends Omit<TunnelRequest, "timeoutMs" | "signal" | "priority"> {
@@ -43,9 +23,25 @@ export interface RelayDeps {
   readonly db: Db;
   readonly registry: Registry;
   readonly tokens: ReplicaTokens;
+  /** Whether replicas are called at their internal URLs. */
+  readonly direct: boolean;
+  /** The way to replicas that cannot be reached so; undefined: there is none. */
+  readonly detour: CallLink | undefined;
+  readonly detours: Detours;
 }
 
-const MAX_RESOLUTIONS = 3;
+/** Has another replica run a call; `unreachable`: it has certainly not. */
+export interface CallLink {
+  call(owner: Owner, request: RelayedRequest): Promise<PeerAnswer | "unreachable">;
+}
+
+const MAX_RESOLUTIONS = 5;
+const FIRST_WAIT_MS = 50;
+/** The owner that cannot be reached is asked by the detour from this attempt on: it may have died just now. */
+const DETOUR_FROM = 3;
+
+/** Failures of a connection that was never made: nothing was sent. */
+const NOT_SENT = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
 
 export class Relay {
   readonly #base: Base;
@@ -58,16 +54,17 @@ export class Relay {
 
   /** Throws 503 when nobody reaches the runtime broker, 502 when it did not answer, 413 for what it cannot read. */
   async call(runtimeBrokerId: Uuid, request: RelayRequest): Promise<TunnelResponse> {
-    for (let attempt = 1; ; attempt += 1) {
+    const unreached = new Set<Uuid>();
+    for (let attempt = 0; attempt < MAX_RESOLUTIONS; attempt += 1) {
       const here = await this.callHere(runtimeBrokerId, request);
       if (here) return here;
       const owner = await ownerOf(this.#deps.db, runtimeBrokerId);
-      const response = owner && (await this.#callPeer(owner, runtimeBrokerId, request));
+      const response = owner && (await this.#callPeer(owner, toRelayed(runtimeBrokerId, request), unreached, attempt));
       if (response) return response;
-      if (attempt >= MAX_RESOLUTIONS) throw notConnected(runtimeBrokerId);
       // Affinity and sockets move together within milliseconds; a moment later one of the two is right.
-      await this.#base.clock.sleep(50 * attempt);
+      await this.#base.clock.sleep(FIRST_WAIT_MS * 2 ** attempt);
     }
+    throw unreached.size > 0 ? unreachable() : notConnected(runtimeBrokerId);
   }
 
   /** The same for a socket that this replica holds; undefined when it holds none. */
@@ -84,46 +81,90 @@ export class Relay {
     }
   }
 
-  /** Undefined when that replica is not the owner any more. */
-  async #callPeer(owner: Owner, runtimeBrokerId: Uuid, request: RelayRequest): Promise<TunnelResponse | undefined> {
-    if (!owner.internalUrl)
-      throw new HubError("unavailable", "the replica that holds the runtime broker told no internal address", {
-        retryAfter: 5,
-        details: { instanceId: owner.instanceId },
-      });
-    const body: RelayedRequest = {
-      runtimeBrokerId,
-      method: request.method,
-      path: request.path,
-      timeoutMs: request.timeoutMs,
-      ...(request.query && { query: request.query }),
-      ...(request.body && { body: toBytes(request.body).toString("base64") }),
-    };
-    let response: Response;
+  /** Runs a call for another replica. Throws as `call` does, and 409 when this one does not hold the socket. */
+  async serve({ runtimeBrokerId, method, path, timeoutMs, query, body }: RelayedRequest): Promise<RelayedResponse> {
+    const response = await this.callHere(runtimeBrokerId, {
+      method,
+      path,
+      timeoutMs,
+      ...(query && { query }),
+      ...(body && { body: Buffer.from(body, "base64") }),
+    });
+    if (!response) throw new HubError("conflict", "this replica does not hold the runtime broker's socket");
+    return { status: response.status, headers: response.headers, body: response.body.toString("base64") };
+  }
+
+  /** Undefined when that replica is not the owner any more, or could not be asked. */
+  async #callPeer(
+    owner: Owner,
+    request: RelayedRequest,
+    unreached: Set<Uuid>,
+    attempt: number,
+  ): Promise<TunnelResponse | undefined> {
+    const { direct, detour, detours } = this.#deps;
+    const goesDirectly = direct && owner.internalUrl !== null;
+    if (goesDirectly && !unreached.has(owner.instanceId) && !(detour && detours.has(owner.instanceId))) {
+      const answer = await this.#fetch(owner, owner.internalUrl, request);
+      if (answer) return responseOf(answer);
+      unreached.add(owner.instanceId);
+      return undefined;
+    }
+    unreached.add(owner.instanceId);
+    if (!detour || (goesDirectly && !detours.has(owner.instanceId) && attempt < DETOUR_FROM)) return undefined;
+    const answer = await detour.call(owner, request);
+    if (answer === "unreachable") throw unreachable();
+    if (goesDirectly) detours.mark(owner.instanceId);
+    return responseOf(answer);
+  }
+
+  /** Undefined when the replica could not be reached and has certainly not been asked. */
+  async #fetch(owner: Owner, internalUrl: string, request: RelayedRequest): Promise<PeerAnswer | undefined> {
     try {
-      response = await fetch(new URL(INTERNAL_TUNNEL_PATH, owner.internalUrl), {
+      const response = await fetch(new URL(INTERNAL_TUNNEL_PATH, internalUrl), {
         method: "POST",
         headers: {
           "content-type": "application/json",
           [REPLICA_TOKEN_HEADER]: await this.#deps.tokens.issue(owner.instanceId),
         },
-        body: JSON.stringify(body),
+        body: JSON.stringify(request),
         signal: AbortSignal.timeout(request.timeoutMs + 2_000),
       });
+      return { status: response.status, body: await response.json().catch(() => undefined) };
     } catch (err) {
       this.#base.log.warn({ err, owner: owner.instanceId }, "peer replica not reached");
-      throw new HubError("unavailable", "the replica that holds the runtime broker could not be reached", {
-        retryAfter: 2,
-        cause: err,
-      });
+      if (wasNotSent(err)) return undefined;
+      throw unreachable(err);
     }
-    const answer: unknown = await response.json().catch(() => undefined);
-    if (response.status === 409) return undefined;
-    if (!response.ok) throw peerError(answer);
-    const { status, headers, body: bytes } = relayedResponse.parse(answer);
-    return { status, headers, body: Buffer.from(bytes, "base64") };
   }
 }
+
+/** What a peer answered. Undefined: it is not the owner any more. */
+const responseOf = ({ status, body }: PeerAnswer): TunnelResponse | undefined => {
+  if (status === 409) return undefined;
+  if (status < 200 || status >= 300) throw peerError(body);
+  const parsed = relayedResponse.parse(body);
+  return { status: parsed.status, headers: parsed.headers, body: Buffer.from(parsed.body, "base64") };
+};
+
+const toRelayed = (runtimeBrokerId: Uuid, request: RelayRequest): RelayedRequest => ({
+  runtimeBrokerId,
+  method: request.method,
+  path: request.path,
+  timeoutMs: request.timeoutMs,
+  ...(request.query && { query: request.query }),
+  ...(request.body && { body: toBytes(request.body).toString("base64") }),
+});
+
+const wasNotSent = (err: unknown): boolean => {
+  const cause = err instanceof Error ? err.cause : undefined;
+  return typeof cause === "object" && cause !== null && "code" in cause && NOT_SENT.includes(String(cause.code));
+};
+
+const unreachable = (cause?: unknown): HubError =>
+  new HubError("unavailable", "the replica that holds the runtime broker could not be reached", {
+    retryAfter: 2,
+    cause,
+  });
 
 const toBytes = (body: Uint8Array | object): Buffer =>
   body instanceof Uint8Array ? Buffer.from(body) : Buffer.from(JSON.stringify(body));

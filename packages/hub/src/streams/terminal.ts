@@ -28,6 +28,8 @@ export interface Terminal {
 
 /** A way to the replica that holds a runtime broker's socket. */
 export interface OwnerLink {
+  /** Whether it is worth trying. */
+  reaches(owner: Owner): boolean;
   /**
    * `not_owner`: that replica says that it is not, or not any more; `unreachable`: it says nothing. The handler is told
    * nothing unless a terminal was opened.

@@ -2,18 +2,24 @@ import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type Db, ownerOf } from "@rootstock/store";
 import type { Registry, StreamHandler } from "../control/index.ts";
+import type { Detours } from "./detours.ts";
 import { openHere } from "./localTerminal.ts";
 import type { OwnerLink, Terminal, TerminalRequest } from "./terminal.ts";
 
 export interface TerminalsDeps {
   readonly db: Db;
   readonly registry: Registry;
-  /** The ways to other replicas, the better one first; the next is tried where one finds nobody. */
-  readonly links: readonly OwnerLink[];
+  /** The usual way to other replicas; undefined: there is none. */
+  readonly direct: OwnerLink | undefined;
+  /** The way to replicas that the direct one does not reach; undefined: there is none. */
+  readonly detour: OwnerLink | undefined;
+  readonly detours: Detours;
 }
 
 const MAX_RESOLUTIONS = 5;
 const FIRST_WAIT_MS = 50;
+/** The owner that cannot be reached is asked by the detour from this attempt on: it may have died just now. */
+const DETOUR_FROM = 3;
 
 /** Opens terminals of runtime brokers wherever they hang (design section 8). */
 export class Terminals {
@@ -34,8 +40,11 @@ export class Terminals {
   /** Throws 503 as `check` does, also when the owner cannot be reached; nothing is open then. */
   async open(request: TerminalRequest, handler: StreamHandler): Promise<Terminal> {
     const { runtimeBrokerId } = request;
+    const unreached = new Set<Uuid>();
     for (let attempt = 0; attempt < MAX_RESOLUTIONS; attempt += 1) {
-      const terminal = openHere(this.#deps.registry, request, handler) ?? (await this.#openThere(request, handler));
+      const terminal =
+        openHere(this.#deps.registry, request, handler) ??
+        (await this.#openThere(request, handler, unreached, attempt));
       if (terminal) return terminal;
       // Affinity and sockets move together within milliseconds: a runtime broker whose owner died is back somewhere at once.
       await this.#base.clock.sleep(FIRST_WAIT_MS * 2 ** attempt);
@@ -43,15 +52,28 @@ export class Terminals {
     throw notConnected(runtimeBrokerId);
   }
 
-  async #openThere(request: TerminalRequest, handler: StreamHandler): Promise<Terminal | undefined> {
+  async #openThere(
+    request: TerminalRequest,
+    handler: StreamHandler,
+    unreached: Set<Uuid>,
+    attempt: number,
+  ): Promise<Terminal | undefined> {
     const owner = await ownerOf(this.#deps.db, request.runtimeBrokerId);
     if (!owner) throw notConnected(request.runtimeBrokerId);
-    for (const link of this.#deps.links) {
-      const opened = await link.open(owner, request, handler);
-      if (opened === "not_owner") return undefined;
-      if (opened !== "unreachable") return opened;
+    const { direct, detour, detours } = this.#deps;
+    const { instanceId } = owner;
+    const goesDirectly = direct?.reaches(owner) ?? false;
+    if (direct && goesDirectly && !unreached.has(instanceId) && !(detour && detours.has(instanceId))) {
+      const opened = await direct.open(owner, request, handler);
+      if (opened === "unreachable") unreached.add(instanceId);
+      return typeof opened === "string" ? undefined : opened;
     }
-    return undefined;
+    if (!detour || (goesDirectly && !detours.has(instanceId) && attempt < DETOUR_FROM)) return undefined;
+    const opened = await detour.open(owner, request, handler);
+    if (opened === "unreachable") throw notConnected(request.runtimeBrokerId);
+    if (opened === "not_owner") return undefined;
+    if (goesDirectly) detours.mark(instanceId);
+    return opened;
   }
 }
 

@@ -6,6 +6,7 @@ import {
   deleteExpiredSecrets,
   deleteFinishedDispatches,
   deleteOldNonces,
+  deleteStrayStreamFrames,
   expireDispatches,
   failOverdueDispatches,
   failUndeliveredMessages,
@@ -46,6 +47,8 @@ const HEARTBEAT_GRACE_MS = 90_000;
 const STALE_CLAIM_SECONDS = 5;
 /** Beyond its deadline an operation under way may take this much longer. */
 const OVERDUE_SECONDS = 60;
+/** Frames of streams are taken within a second; after a minute both ends have given the stream up. */
+const STRAY_FRAME_SECONDS = 60;
 /** A signature from a clock five minutes ahead is accepted for ten minutes; one more for the clocks of replicas. */
 const NONCE_MS = 11 * MINUTE;
 const CHANGE_LOG_ROWS = 2_000_000;
@@ -148,6 +151,9 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
       100,
       (db, limit) => purgeDeletedAgents(db, { retentionSeconds: options.softDeleteSeconds, limit }),
       tellChanges,
+    ),
+    sweep("streamFrames", MINUTE, 10_000, (db, limit) =>
+      deleteStrayStreamFrames(db, { olderThanSeconds: STRAY_FRAME_SECONDS, limit }),
     ),
     sweep("seenNonces", MINUTE, 10_000, (db, limit) => deleteOldNonces(db, NONCE_MS, limit)),
     {

@@ -1,0 +1,182 @@
+import type { HubError, Uuid } from "@rootstock/protocol";
+import type { Base, Service } from "@rootstock/service";
+import type { Owner, StreamFrameRow } from "@rootstock/store";
+import { z } from "zod";
+import type { Registry, StreamHandler } from "../control/index.ts";
+import { Conversation } from "./conversation.ts";
+import { openHere } from "./localTerminal.ts";
+import type { Mailbox } from "./mailbox.ts";
+import { fromQuery, toQuery } from "./peerFrames.ts";
+import { EntryEnd, OwnerEnd, type StreamEndpoint } from "./postgresEnds.ts";
+import { type RelayedRequest, type RelayedResponse, relayedRequest } from "./relayedCall.ts";
+import type { Tending } from "./tending.ts";
+import type { OwnerLink, Terminal, TerminalRequest } from "./terminal.ts";
+
+/** What a peer answered to a call, as it would have over HTTP. */
+export interface PeerAnswer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+/** The answer that becomes of a call served here. Never rejects. */
+export const answering = async (
+  call: Promise<RelayedResponse>,
+  toError: (err: unknown) => HubError,
+): Promise<PeerAnswer> => {
+  try {
+    return { status: 200, body: await call };
+  } catch (cause) {
+    const err = toError(cause);
+    return { status: err.status, body: err.toBody() };
+  }
+};
+
+export interface PostgresLinkDeps {
+  readonly mailbox: Mailbox;
+  readonly tending: Tending;
+  readonly registry: Registry;
+  /** Answers a call for a runtime broker whose socket is held here. Never rejects. */
+  readonly serve: (request: RelayedRequest) => Promise<PeerAnswer>;
+}
+
+/** A replica that lives answers at the latest with its fallback poll. */
+const OPEN_TIMEOUT_MS = 3_000;
+const ANSWER_GRACE_MS = 3_000;
+
+const answerBody = z.object({ status: z.number().int(), body: z.unknown() });
+
+interface WaitingCall {
+  readonly accepted: () => void;
+  readonly answered: (answer: PeerAnswer) => void;
+}
+
+/**
+ * Terminals and calls through the database, between replicas that cannot reach each other (design section 8). Slower than
+ * a socket by a commit and a signal; the windows of streams bound what lies in the table.
+ */
+export class PostgresLink implements OwnerLink, Service {
+  readonly #base: Base;
+  readonly #deps: PostgresLinkDeps;
+  readonly #ends = new Map<Uuid, StreamEndpoint>();
+  readonly #calls = new Map<Uuid, WaitingCall>();
+  #off: (() => void) | undefined;
+
+  constructor(base: Base, deps: PostgresLinkDeps) {
+    this.#base = base;
+    this.#deps = deps;
+  }
+
+  async start(): Promise<void> {
+    this.#off ??= this.#deps.mailbox.onFrame((frame) => this.#receive(frame));
+  }
+
+  async stop(): Promise<void> {
+    this.#off?.();
+    this.#off = undefined;
+  }
+
+  reaches(): boolean {
+    return true;
+  }
+
+  async open(
+    owner: Owner,
+    request: TerminalRequest,
+    handler: StreamHandler,
+  ): Promise<Terminal | "not_owner" | "unreachable"> {
+    const conversation = this.#converse(owner.instanceId, this.#base.random.uuid());
+    const { streamId } = conversation.thread;
+    const end: EntryEnd = new EntryEnd(conversation, handler, () => this.#remove(streamId, end));
+    this.#add(streamId, end);
+    conversation.say("open", Buffer.from(toQuery(request)));
+    const opened = await this.#within(OPEN_TIMEOUT_MS, end.opened);
+    if (opened) return end;
+    end.close("not opened");
+    return opened === undefined ? "unreachable" : "not_owner";
+  }
+
+  /** Has the owner run a call; `unreachable` when it has certainly not. */
+  async call(owner: Owner, request: RelayedRequest): Promise<PeerAnswer | "unreachable"> {
+    const conversation = this.#converse(owner.instanceId, this.#base.random.uuid());
+    const { streamId } = conversation.thread;
+    const [accepted, answered] = [Promise.withResolvers<true>(), Promise.withResolvers<PeerAnswer>()];
+    this.#calls.set(streamId, { accepted: () => accepted.resolve(true), answered: answered.resolve });
+    try {
+      conversation.say("call", request);
+      // Taken back from the table, it has not been read and never will be.
+      const heard = await this.#within(OPEN_TIMEOUT_MS, accepted.promise);
+      if (!heard && (await this.#deps.mailbox.withdraw(conversation.thread))) return "unreachable";
+      const answer = await this.#within(request.timeoutMs + ANSWER_GRACE_MS, answered.promise);
+      return answer ?? { status: 504, body: undefined };
+    } finally {
+      this.#calls.delete(streamId);
+    }
+  }
+
+  #converse(to: Uuid, streamId: Uuid): Conversation {
+    return new Conversation(this.#base.clock, this.#deps.mailbox, to, streamId);
+  }
+
+  #add(streamId: Uuid, end: StreamEndpoint): void {
+    this.#ends.set(streamId, end);
+    this.#deps.tending.add(end);
+  }
+
+  #remove(streamId: Uuid, end: StreamEndpoint): void {
+    this.#ends.delete(streamId);
+    this.#deps.tending.remove(end);
+  }
+
+  #receive(frame: StreamFrameRow): void {
+    const end = this.#ends.get(frame.streamId);
+    if (end) end.receive(frame);
+    else if (frame.kind === "open") this.#open(frame);
+    else if (frame.kind === "call") void this.#answer(frame);
+    else if (frame.kind === "accepted") this.#calls.get(frame.streamId)?.accepted();
+    else if (frame.kind === "answer") {
+      const answer = answerBody.safeParse(json(frame.body));
+      this.#calls.get(frame.streamId)?.answered(answer.data ?? { status: 502, body: undefined });
+    }
+  }
+
+  #open(frame: StreamFrameRow): void {
+    const { streamId, fromReplica } = frame;
+    const conversation = this.#converse(fromReplica, streamId);
+    conversation.hear(frame);
+    const request = fromQuery(frame.body.toString());
+    const end: OwnerEnd = new OwnerEnd(conversation, () => this.#remove(streamId, end));
+    const terminal = request && this.#deps.tending.open && openHere(this.#deps.registry, request, end);
+    if (!terminal) {
+      conversation.say("refused");
+      return;
+    }
+    conversation.say("opened");
+    end.begin(terminal);
+    this.#add(streamId, end);
+  }
+
+  async #answer(frame: StreamFrameRow): Promise<void> {
+    const conversation = this.#converse(frame.fromReplica, frame.streamId);
+    const request = relayedRequest.safeParse(json(frame.body));
+    conversation.say("accepted");
+    const answer = request.success ? await this.#deps.serve(request.data) : { status: 400, body: undefined };
+    conversation.say("answer", answer);
+  }
+
+  async #within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+    const over = new AbortController();
+    try {
+      return await Promise.race([promise, this.#base.clock.sleep(ms, over.signal).then(() => undefined)]);
+    } finally {
+      over.abort();
+    }
+  }
+}
+
+const json = (body: Buffer): unknown => {
+  try {
+    return JSON.parse(body.toString());
+  } catch {
+    return undefined;
+  }
+};
