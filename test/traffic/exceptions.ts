@@ -115,6 +115,11 @@ export const EXCEPTIONS: readonly Exception[] = [
     what: 'data.data.phase is "created" for "provisioning"',
     reason: "an event belongs to the transaction that it tells of; the original sends it after the dispatch",
   },
+  {
+    where: "event: project.:id.agent.status",
+    what: "is not repeated",
+    reason: "a report that changes nothing visible is no event (design 6); the original repeats all in every heartbeat",
+  },
   { where: "POST /api/v1/notifications/subscriptions", what: "status is 200 for 201", reason: ONE_SUBSCRIPTION },
   {
     where: "GET /api/v1/notifications/subscriptions",

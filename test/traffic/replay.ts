@@ -7,10 +7,11 @@ import {
   TEST_TOKEN,
 } from "@rootstock/testkit";
 import { differences } from "./compare.ts";
-import { Findings, routeOf, subjectOf } from "./findings.ts";
+import { announcesProject, compareEvents } from "./events.ts";
+import { Findings, routeOf } from "./findings.ts";
 import { Ids } from "./ids.ts";
 import { dialled, RecordedRuntimeBroker } from "./recordedRuntimeBroker.ts";
-import type { Answer, Call, Step, StreamedEvent, TunnelledReply } from "./steps.ts";
+import type { Answer, Call, Step, TunnelledReply } from "./steps.ts";
 import { EventStream } from "./streams.ts";
 
 const REFUSED = "connection refused";
@@ -272,12 +273,11 @@ export class Replay {
     }
   }
 
-  /** Each recorded event must have one of ours with its subject and its fields. */
   async #compareEvents(): Promise<void> {
-    const open = this.#steps.filter((s) => s.kind === "event");
-    if (open.length === 0) return;
+    if (this.#streams.size === 0) return;
     await this.#everythingToldSoFar();
-    for (const step of open) this.findings.add(step.flows, `event: ${nameOf(step)}`, this.#eventDifferences(step));
+    const told = new Map([...this.#streams].map(([conn, stream]) => [conn, stream.events]));
+    compareEvents(this.#steps, told, this.ids, this.findings);
   }
 
   /** A last event of our own: streams are in order, so what came before it has come. */
@@ -291,24 +291,9 @@ export class Replay {
       body: { name: "last" },
     });
     const { id } = last.body as { id: string };
-    const isLast = (event: StreamedEvent): boolean => textIn(event, "subject") === `project.${id}.created`;
-    await eventually(() => [...this.#streams.values()].some((stream) => stream.events.some(isLast)));
-  }
-
-  #eventDifferences(step: StreamedEvent): readonly string[] {
-    const same = (event: StreamedEvent): boolean =>
-      event.event === step.event &&
-      textIn(event, "subject") === this.ids.translate(textIn(step, "subject")) &&
-      textIn(event, "type") === textIn(step, "type");
-    let best: readonly string[] | undefined;
-    for (const event of (this.#streams.get(step.conn)?.events ?? []).filter(same)) {
-      const found = [
-        ...(step.id !== undefined && event.id === undefined ? ["id is missing"] : []),
-        ...differences(step.data, event.data, this.ids, "data"),
-      ];
-      if (!best || found.length < best.length) best = found;
-    }
-    return best ?? ["does not come"];
+    await eventually(() =>
+      [...this.#streams.values()].some((stream) => stream.events.some((e) => announcesProject(e, id))),
+    );
   }
 }
 
@@ -320,14 +305,6 @@ const parsed = (text: string): unknown => {
     return text;
   }
 };
-
-const textIn = ({ data }: StreamedEvent, field: "subject" | "type"): string => {
-  const value = (data as { subject?: unknown; type?: unknown })[field];
-  return typeof value === "string" ? value : "";
-};
-
-const nameOf = (event: StreamedEvent): string =>
-  subjectOf(textIn(event, "subject") || `${event.event} ${textIn(event, "type")}`);
 
 const answerDifferences = (recorded: Answer, ours: Ours, ids: Ids): string[] => {
   if (recorded.status !== ours.status) return [`status is ${ours.status} for ${recorded.status}`];
