@@ -12,13 +12,22 @@ export const PROJECT = "11111111-2222-4333-8444-555555555555";
 export const testBase = (): Base => ({ clock: systemClock, random: systemRandom, log: silentLog() });
 
 /** A state directory of its own, and how to leave nothing behind: neither files nor sessions. */
-export const makeStateDirectory = async (): Promise<{ path: string; clean: () => Promise<void> }> => {
+export const makeStateDirectory = async (): Promise<{
+  path: string;
+  /** Kills every session, as a machine that runs out of memory might. */
+  endSessions: () => Promise<void>;
+  clean: () => Promise<void>;
+}> => {
   const path = await mkdtemp(join(tmpdir(), "rb-"));
+  const endSessions = async () => {
+    const agents = join(path, "agents");
+    for (const key of await readdir(agents).catch(() => [])) await killSession(join(agents, key));
+  };
   return {
     path,
+    endSessions,
     clean: async () => {
-      for (const key of await readdir(join(path, "agents")).catch(() => []))
-        await killSession(join(path, "agents", key));
+      await endSessions();
       await rm(path, { recursive: true, force: true, maxRetries: 5 });
     },
   };
