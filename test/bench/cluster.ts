@@ -109,6 +109,7 @@ export interface ReplicaOptions {
   readonly name: string;
   /** Options of Node, for profiles. */
   readonly nodeOptions?: string;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 const COMMAND = fileURLToPath(new URL("../../packages/cli/bin/rootstock.js", import.meta.url));
@@ -129,6 +130,7 @@ export const startReplica = async (options: ReplicaOptions): Promise<ReplicaProc
       ROOTSTOCK_NAME: options.name,
       ROOTSTOCK_DRAIN_SECONDS: "0",
       ...(options.nodeOptions && { NODE_OPTIONS: options.nodeOptions }),
+      ...options.env,
     },
   });
   closeSync(log);

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { startServer } from "./cluster.ts";
 import { idle } from "./measures/idle.ts";
+import { keystrokes } from "./measures/keystrokes.ts";
 import { latency } from "./measures/latency.ts";
 import { takeover } from "./measures/takeover.ts";
 import { throughput } from "./measures/throughput.ts";
@@ -14,7 +15,7 @@ import { describeEnvironment, type Figure, table } from "./report.ts";
  * floors measured in the same run (design section 11).
  */
 
-const BENCHES: Readonly<Record<string, Bench>> = { latency, throughput, takeover, idle };
+const BENCHES: Readonly<Record<string, Bench>> = { latency, throughput, takeover, idle, keystrokes };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -80,6 +80,9 @@ const dial = (peer: Dialled, attempt = 0): void => {
       welcome = true;
       online += 1;
       onOnline();
+    } else if (frame.type === "stream") {
+      // A terminal that shows what is typed.
+      ws.send(`{"type":"stream","streamId":"${frame.streamId}","data":"${frame.data}"}`);
     } else if (frame.type === "request") {
       const message = frame.path.endsWith("/message");
       if (message) take(JSON.parse(Buffer.from(frame.body, "base64").toString()));
