@@ -1,0 +1,22 @@
+import type { Breach } from "./breach.ts";
+import { checkClaims, checkSockets } from "./checks/claims.ts";
+import { checkEvents } from "./checks/events.ts";
+import { checkDuplicated, checkLost, checkOrder } from "./checks/messages.ts";
+import { checkAnswered, checkCarriedOut, checkOverlap } from "./checks/operations.ts";
+import type { Round } from "./history.ts";
+
+/**
+ * Decides from a history alone which promises were not kept. `remembers`: whether a runtime broker drops ids that it has
+ * seen (the unmodified one does not).
+ */
+export const check = (round: Round, remembers: (runtimeBroker: string) => boolean): readonly Breach[] => [
+  ...checkLost(round),
+  ...checkDuplicated(round, remembers),
+  ...checkOrder(round),
+  ...checkOverlap(round),
+  ...checkAnswered(round),
+  ...checkCarriedOut(round),
+  ...checkClaims(round),
+  ...checkSockets(round),
+  ...checkEvents(round),
+];

@@ -1,0 +1,104 @@
+import { connect, createServer, type Server, type Socket } from "node:net";
+import type { ConnectionKind } from "./schedule.ts";
+
+interface Link {
+  readonly client: Socket;
+  readonly server: Socket;
+  kind: ConnectionKind;
+}
+
+/** Leaves out notifications of a byte stream that begins at the start of a message. */
+const withoutNotifications = (pass: (bytes: Buffer) => void, drops: () => boolean) => {
+  let rest: Buffer = Buffer.alloc(0);
+  return (chunk: Buffer): void => {
+    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
+    while (rest.length >= 5) {
+      const length = rest.readInt32BE(1) + 1;
+      if (rest.length < length) return;
+      const isNotification = rest[0] === "A".charCodeAt(0);
+      if (!(isNotification && drops())) pass(rest.subarray(0, length));
+      rest = rest.subarray(length);
+    }
+  };
+};
+
+/**
+ * Stands between one replica and PostgreSQL, and knows what each connection is for from what is said on it: one that
+ * says LISTEN listens, one that sets keepalive for locks coordinates, all others are the pool's.
+ */
+export class PostgresProxy {
+  readonly #links = new Set<Link>();
+  readonly #server: Server;
+  readonly #target: URL;
+  #deaf = false;
+
+  private constructor(target: URL) {
+    this.#target = target;
+    this.#server = createServer((client) => this.#serve(client));
+  }
+
+  static async start(target: string): Promise<PostgresProxy> {
+    const proxy = new PostgresProxy(new URL(target));
+    await new Promise<void>((resolve) => proxy.#server.listen(0, "127.0.0.1", resolve));
+    return proxy;
+  }
+
+  get url(): string {
+    const address = this.#server.address();
+    const url = new URL(this.#target);
+    url.hostname = "127.0.0.1";
+    url.port = String(typeof address === "object" && address ? address.port : 0);
+    return url.toString();
+  }
+
+  /** Ends these connections without a word. */
+  cut(kind: ConnectionKind): void {
+    for (const link of [...this.#links]) if (link.kind === kind) end(link);
+  }
+
+  /** While deaf, no notification reaches the replica. */
+  set deaf(deaf: boolean) {
+    this.#deaf = deaf;
+  }
+
+  async stop(): Promise<void> {
+    for (const link of [...this.#links]) end(link);
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #serve(client: Socket): void {
+    const server = connect(Number(this.#target.port), this.#target.hostname);
+    const link: Link = { client, server, kind: "pool" };
+    this.#links.add(link);
+    client.setNoDelay(true);
+    server.setNoDelay(true);
+    client.on("data", (chunk) => {
+      if (link.kind === "pool") link.kind = kindOf(chunk) ?? "pool";
+      server.write(chunk);
+    });
+    server.on(
+      "data",
+      withoutNotifications(
+        (bytes) => client.write(bytes),
+        () => this.#deaf,
+      ),
+    );
+    for (const socket of [client, server]) {
+      socket.on("error", () => {});
+      socket.on("close", () => {
+        this.#links.delete(link);
+        end(link);
+      });
+    }
+  }
+}
+
+const kindOf = (chunk: Buffer): ConnectionKind | undefined => {
+  if (chunk.includes("LISTEN ") || chunk.includes("listen ")) return "listen";
+  return chunk.includes("tcp_keepalives_idle") ? "coordination" : undefined;
+};
+
+const end = ({ client, server }: Link): void => {
+  client.destroy();
+  server.destroy();
+};

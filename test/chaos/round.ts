@@ -1,0 +1,161 @@
+import { systemClock } from "@rootstock/service";
+import { api, eventually, type OwnedPostgres, type TestDatabase } from "@rootstock/testkit";
+import type { Breach } from "./breach.ts";
+import { check } from "./checker.ts";
+import { Dice } from "./dice.ts";
+import { Fleet } from "./fleet.ts";
+import { History, type Round } from "./history.ts";
+import { type Agent, bringUp, broadcaster, cycle, type LoadContext, sender } from "./load.ts";
+import { unleash } from "./nemesis.ts";
+import { type RecordedRuntimeBroker, startRuntimeBroker } from "./runtimeBrokers.ts";
+import { drawSchedule, type Planned } from "./schedule.ts";
+import { Subscriber } from "./subscriber.ts";
+import { createWorld, namedSessions, readRest, unsettled } from "./world.ts";
+
+export interface RoundOptions {
+  readonly seed: number;
+  readonly seconds: number;
+  readonly replicas: number;
+  readonly runtimeBrokers: number;
+  readonly senders: number;
+  /** Tells how far it is. */
+  readonly say?: (text: string) => void;
+}
+
+/** What a round came to. */
+export interface RoundResult {
+  readonly schedule: readonly Planned[];
+  readonly breaches: readonly Breach[];
+  readonly round: Round;
+  readonly figures: Readonly<Record<string, number>>;
+  readonly logs: ReadonlyMap<string, string>;
+}
+
+/** How long everything may take to come to rest once the faults have ended, in milliseconds. */
+const SETTLE_MS = 60_000;
+/** Two agents of a runtime broker only take messages, one is stopped and started as well. */
+const AGENTS_EACH = 3;
+const SUBSCRIBERS = 2;
+
+/** Runs load and faults on a fresh database, lets everything come to rest, and judges what was seen. */
+export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): Promise<RoundResult> => {
+  const schedule = drawSchedule(options.seed, options);
+  const dice = new Dice(options.seed ^ 0x5eed);
+  const database = await createWorld(postgres, `chaos_${options.seed}_${process.pid}`);
+  const fleet = await Fleet.start(database.url, options.replicas);
+  const runtimeBrokers: RecordedRuntimeBroker[] = [];
+  const subscribers: Subscriber[] = [];
+  try {
+    const history = new History();
+    const slugs = new Map<string, string>();
+    const ids = new Map<string, string>();
+    const textOf = (msg: string, agent: string) => (msg.includes(">") ? msg : `${msg}>${slugs.get(agent) ?? ""}`);
+    const around = { fleet, history, dice, agentOf: (slug: string) => ids.get(slug) ?? slug, textOf };
+    for (let i = 0; i < options.runtimeBrokers; i += 1)
+      runtimeBrokers.push(await startRuntimeBroker(around, `rb-${i}`, i % 2 === 0));
+    const project = await api(fleet.any(dice), "POST", "/api/v1/projects", { name: "chaos" });
+    const projectId = project.text("id");
+    // Before there is any agent: so that nothing about one can have been missed.
+    for (let i = 0; i < SUBSCRIBERS; i += 1) {
+      const subscriber = new Subscriber(`subscriber ${i}`, ["agent.>"], around);
+      await subscriber.start();
+      subscribers.push(subscriber);
+    }
+    const agents = await createAgents(fleet, dice, database, projectId, runtimeBrokers);
+    for (const { id, slug } of agents) {
+      slugs.set(id, slug);
+      ids.set(slug, id);
+    }
+    const ending = new AbortController();
+    const context: LoadContext = { fleet, history, dice, projectId, agents, ending: ending.signal };
+    const load = [
+      ...Array.from({ length: options.senders }, (_, i) => sender(context, `s${i}`)),
+      broadcaster(context, "b0"),
+      ...agents.filter((a) => a.cycled).map((a) => cycle(context, a)),
+    ];
+    const nemesis = unleash({ fleet, postgres, databaseUrl: database.url, runtimeBrokers, history }, schedule);
+    await systemClock.sleep(options.seconds * 1_000);
+    await nemesis;
+    options.say?.("the faults have ended");
+    ending.abort();
+    await Promise.all(load);
+    options.say?.("the load has ended");
+    await Promise.all(agents.filter((a) => a.cycled).map((a) => bringUp(context, a)));
+    options.say?.("every agent is asked to run");
+    const sockets = () => socketsOf(database, runtimeBrokers);
+    await patiently(async () => (await unsettled(database)) === 0);
+    await patiently(async () => (await sockets()).every((s) => s.session === s.named));
+    const rest = { ...(await readRest(database, textOf)), sockets: await sockets() };
+    const wanted = rest.messages.length + rest.agentChanges.length;
+    await patiently(() => subscribers.every((s) => s.heard >= wanted), 10_000);
+    for (const subscriber of subscribers) await subscriber.stop();
+    const round: Round = { facts: history.facts, rest };
+    const remembers = new Map(runtimeBrokers.map((rb) => [rb.id, rb.remembers]));
+    return {
+      schedule,
+      round,
+      breaches: check(round, (id) => remembers.get(id) === true),
+      figures: figuresOf(round),
+      logs: fleet.logs(),
+    };
+  } finally {
+    await Promise.all(subscribers.map((s) => s.stop()));
+    await Promise.all(runtimeBrokers.map((rb) => rb.peer.stop()));
+    await fleet.stop();
+    await database.query("select 1").catch(() => {});
+  }
+};
+
+/** Waits for a fact; when it does not come, the checker says what that means. */
+const patiently = (check: () => boolean | Promise<boolean>, ms = SETTLE_MS): Promise<unknown> =>
+  eventually(check, ms).catch(() => {});
+
+const socketsOf = async (database: TestDatabase, runtimeBrokers: readonly RecordedRuntimeBroker[]) => {
+  const named = await namedSessions(database);
+  return runtimeBrokers.map((rb) => ({
+    runtimeBroker: rb.id,
+    session: rb.peer.session?.sessionId ?? "",
+    named: named.get(rb.id) ?? null,
+  }));
+};
+
+const createAgents = async (
+  fleet: Fleet,
+  dice: Dice,
+  database: TestDatabase,
+  projectId: string,
+  runtimeBrokers: readonly RecordedRuntimeBroker[],
+): Promise<Agent[]> => {
+  const wanted = runtimeBrokers.flatMap((rb, i) =>
+    Array.from({ length: AGENTS_EACH }, (_, j) => ({ rb, slug: `a${i}-${j}`, j })),
+  );
+  const agents = await Promise.all(
+    wanted.map(async ({ rb, slug, j }): Promise<Agent> => {
+      const made = await api(fleet.any(dice), "POST", `/api/v1/projects/${projectId}/agents`, {
+        name: slug,
+        task: "wait",
+        runtimeBrokerId: rb.id,
+      });
+      if (made.status !== 201) throw new Error(`agent not created: ${made.status} ${made.body}`);
+      return { id: made.text("agent.id"), slug, cycled: j === AGENTS_EACH - 1 };
+    }),
+  );
+  await database.query("update agents set ready_at = now()");
+  return agents;
+};
+
+const figuresOf = ({ facts, rest }: Round): Readonly<Record<string, number>> => {
+  const count = (kind: string) => facts.filter((f) => f.kind === kind).length;
+  return {
+    messages: rest.messages.length,
+    received: count("received"),
+    operations: count("operation asked"),
+    executions: count("execution began"),
+    sessions: count("session began"),
+    events: count("event"),
+    resyncs: count("resync"),
+    faults: count("fault"),
+    unanswered: facts.filter((f) => f.kind === "answered" && f.status === 0).length,
+    refused: facts.filter((f) => f.kind === "answered" && f.status >= 400).length,
+  };
+};

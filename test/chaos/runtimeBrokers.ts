@@ -1,0 +1,107 @@
+import { systemClock } from "@rootstock/service";
+import {
+  joinRuntimeBroker,
+  type ReceivedRequest,
+  type SimulatedReply,
+  SimulatedRuntimeBroker,
+  TEST_TOKEN,
+} from "@rootstock/testkit";
+import type { Dice } from "./dice.ts";
+import type { Fleet } from "./fleet.ts";
+import type { History } from "./history.ts";
+
+/** A simulated runtime broker that writes down what comes through its tunnel and what it does. */
+export interface RecordedRuntimeBroker {
+  readonly id: string;
+  readonly remembers: boolean;
+  readonly peer: SimulatedRuntimeBroker;
+  /** Each answer takes this much longer, in milliseconds. */
+  delayMs: number;
+}
+
+export interface Surroundings {
+  readonly fleet: Fleet;
+  readonly history: History;
+  readonly dice: Dice;
+  /** How an agent is known to the history, by its slug. */
+  readonly agentOf: (slug: string) => string;
+  /** How a message is known to the history: a broadcast's text is the same for all. */
+  readonly textOf: (msg: string, agent: string) => string;
+}
+
+const messageOf = (request: ReceivedRequest): { readonly messageId: string; readonly text: string } => {
+  const body = request.json as { message_id?: string; structured_message?: { msg?: string } } | undefined;
+  return { messageId: body?.message_id ?? "", text: body?.structured_message?.msg ?? "" };
+};
+
+const slugOf = (request: ReceivedRequest): string => request.path.split("/")[4] ?? "";
+
+/** Registers a runtime broker, and dials whichever replica the load balancer gives it. */
+export const startRuntimeBroker = async (
+  around: Surroundings,
+  name: string,
+  remembers: boolean,
+): Promise<RecordedRuntimeBroker> => {
+  const { fleet, history, dice } = around;
+  const credentials = await joinRuntimeBroker({
+    hubUrl: fleet.any(dice).url,
+    token: TEST_TOKEN,
+    name,
+    autoProvide: true,
+  });
+  const id = credentials.brokerId;
+  const peer = new SimulatedRuntimeBroker({
+    hubUrl: () => fleet.any(dice).url,
+    credentials,
+    like: remembers ? "rootstock" : "unmodified",
+    firstRetryMs: 50,
+    handle: (request) => handle(request),
+  });
+  const recorded: RecordedRuntimeBroker = { id, remembers, peer, delayMs: 0 };
+  let executions = 0;
+
+  const handle = async (request: ReceivedRequest): Promise<SimulatedReply> => {
+    const action = request.path.split("/")[5];
+    const agent = around.agentOf(slugOf(request));
+    const executes = request.method === "POST" && (action === "start" || action === "stop");
+    executions += 1;
+    const execution = `${id} ${executions}`;
+    if (executes)
+      history.add({ kind: "execution began", execution, runtimeBroker: id, session: request.sessionId, agent, action });
+    await systemClock.sleep(recorded.delayMs + (executes ? dice.between(1, 40) : dice.between(0, 3)));
+    const reply = await peer.agents.handle(request);
+    if (executes) history.add({ kind: "execution ended", execution });
+    if (action === "message") deliver(request, agent);
+    return reply;
+  };
+  const deliver = (request: ReceivedRequest, agent: string): void => {
+    const { messageId, text } = messageOf(request);
+    const named = around.textOf(text, agent);
+    const runs = peer.agents.phases.get(slugOf(request)) === "running";
+    if (runs) history.add({ kind: "delivered", runtimeBroker: id, agent, messageId, text: named });
+    else history.add({ kind: "dropped", agent, messageId });
+  };
+
+  const replicas = new Map<string, string>();
+  peer.onSession.on(({ sessionId, hubUrl }) => {
+    replicas.set(sessionId, fleet.nameOf(hubUrl));
+    history.add({ kind: "session began", runtimeBroker: id, session: sessionId, replica: fleet.nameOf(hubUrl) });
+  });
+  peer.onClose.on(({ sessionId }) => history.add({ kind: "session ended", runtimeBroker: id, session: sessionId }));
+  peer.onRequest.on((request) => {
+    if (!request.path.endsWith("/message")) return;
+    const agent = around.agentOf(slugOf(request));
+    const { messageId, text } = messageOf(request);
+    history.add({
+      kind: "received",
+      runtimeBroker: id,
+      session: request.sessionId,
+      replica: replicas.get(request.sessionId) ?? "",
+      agent,
+      messageId,
+      text: around.textOf(text, agent),
+    });
+  });
+  await peer.connect();
+  return recorded;
+};

@@ -1,0 +1,118 @@
+import { Dice } from "./dice.ts";
+
+/**
+ * The faults of a round, drawn from its seed alone. Two versions of the code side by side and a skewed clock are not
+ * here: they belong to how a replica is started (`Fleet`), as further kinds of this union.
+ */
+export type Fault =
+  | { readonly kind: "kill" | "terminate"; readonly replica: number; readonly downMs: number }
+  | { readonly kind: "pause"; readonly replica: number; readonly forMs: number }
+  | { readonly kind: "cut"; readonly replica: number; readonly connections: ConnectionKind }
+  | { readonly kind: "end backends"; readonly replica: number }
+  | { readonly kind: "deafen"; readonly replica: number; readonly forMs: number }
+  | { readonly kind: "restart database"; readonly downMs: number }
+  | { readonly kind: "flap"; readonly runtimeBroker: number; readonly times: number }
+  | { readonly kind: "slow answers"; readonly runtimeBroker: number; readonly forMs: number; readonly byMs: number };
+
+export type ConnectionKind = "listen" | "coordination" | "pool";
+
+/** A fault and when it strikes, in milliseconds since the load began. */
+export interface Planned {
+  readonly atMs: number;
+  readonly fault: Fault;
+}
+
+export interface World {
+  readonly replicas: number;
+  readonly runtimeBrokers: number;
+  readonly seconds: number;
+}
+
+/** Longer than a replica's lease of ten seconds. */
+const PAUSE_MS = { min: 10_500, max: 12_500 };
+
+type Draw = (dice: Dice, world: World) => Fault;
+
+const replicaOf = (dice: Dice, world: World): number => dice.between(0, world.replicas - 1);
+const runtimeBrokerOf = (dice: Dice, world: World): number => dice.between(0, world.runtimeBrokers - 1);
+
+/** How often each kind is drawn, and how. */
+const KINDS: readonly { readonly weight: number; readonly draw: Draw }[] = [
+  {
+    weight: 4,
+    draw: (dice, world) => ({ kind: "kill", replica: replicaOf(dice, world), downMs: dice.between(100, 2_500) }),
+  },
+  {
+    weight: 2,
+    draw: (dice, world) => ({ kind: "terminate", replica: replicaOf(dice, world), downMs: dice.between(100, 1_500) }),
+  },
+  {
+    weight: 1,
+    draw: (dice, world) => ({
+      kind: "pause",
+      replica: replicaOf(dice, world),
+      forMs: dice.between(PAUSE_MS.min, PAUSE_MS.max),
+    }),
+  },
+  {
+    weight: 1,
+    draw: (dice, world) => ({ kind: "pause", replica: replicaOf(dice, world), forMs: dice.between(300, 4_000) }),
+  },
+  {
+    weight: 4,
+    draw: (dice, world) => ({
+      kind: "cut",
+      replica: replicaOf(dice, world),
+      connections: dice.pick(["listen", "coordination", "pool"] as const),
+    }),
+  },
+  { weight: 1, draw: (dice, world) => ({ kind: "end backends", replica: replicaOf(dice, world) }) },
+  {
+    weight: 2,
+    draw: (dice, world) => ({ kind: "deafen", replica: replicaOf(dice, world), forMs: dice.between(1_000, 5_000) }),
+  },
+  { weight: 1, draw: (dice) => ({ kind: "restart database", downMs: dice.between(0, 1_500) }) },
+  {
+    weight: 4,
+    draw: (dice, world) => ({
+      kind: "flap",
+      runtimeBroker: runtimeBrokerOf(dice, world),
+      times: dice.between(1, 3),
+    }),
+  },
+  {
+    weight: 3,
+    draw: (dice, world) => ({
+      kind: "slow answers",
+      runtimeBroker: runtimeBrokerOf(dice, world),
+      forMs: dice.between(500, 4_000),
+      byMs: dice.between(100, 2_500),
+    }),
+  },
+];
+
+const GAP_MS = { min: 300, max: 2_000 };
+
+/** The schedule of a round: the same for the same seed and world. */
+export const drawSchedule = (seed: number, world: World): readonly Planned[] => {
+  const dice = new Dice(seed);
+  const tickets = KINDS.flatMap(({ weight, draw }) => Array.from({ length: weight }, () => draw));
+  const planned: Planned[] = [];
+  for (
+    let atMs = dice.between(GAP_MS.min, GAP_MS.max);
+    atMs < world.seconds * 1_000;
+    atMs += dice.between(GAP_MS.min, GAP_MS.max)
+  )
+    planned.push({ atMs, fault: dice.pick(tickets)(dice, world) });
+  return planned;
+};
+
+/** A schedule for people. */
+export const tell = (schedule: readonly Planned[]): string =>
+  schedule
+    .map(({ atMs, fault }) => {
+      const { kind, ...rest } = fault;
+      const particulars = Object.entries(rest).map(([name, value]) => `${name}=${value}`);
+      return `  ${(atMs / 1_000).toFixed(1).padStart(5)} s  ${kind} ${particulars.join(" ")}`;
+    })
+    .join("\n");

@@ -1,0 +1,100 @@
+import { silentLog } from "@rootstock/service";
+import { migrate } from "@rootstock/store";
+import { databaseAt, type OwnedPostgres, type TestDatabase } from "@rootstock/testkit";
+import type { Rest, Transition } from "./history.ts";
+
+/**
+ * Writes down every step of a claimable row, whose the runtime broker was and who made it, in the transaction that makes
+ * it; and which instances stood behind a replica's name.
+ */
+const WITNESS = `
+  create table chaos_instances (instance_id uuid primary key, name text not null);
+  create table chaos_transitions (
+    n bigint generated always as identity primary key, tbl text, id uuid, old_state text, new_state text,
+    old_hub uuid, old_session uuid, new_hub uuid, new_session uuid, owner_hub uuid, owner_session uuid, writer text, subject text);
+  create function chaos_instance() returns trigger language plpgsql as $$
+  begin
+    insert into chaos_instances values (new.instance_id, new.name) on conflict do nothing;
+    return null;
+  end $$;
+  create trigger chaos_instance after insert or update on hub_replicas for each row execute function chaos_instance();
+  create function chaos_transition() returns trigger language plpgsql as $$
+  declare
+    before jsonb := case when tg_op = 'UPDATE' then to_jsonb(old) else '{"state": "pending"}' end;
+    rb runtime_brokers;
+  begin
+    select * into rb from runtime_brokers where id = new.runtime_broker_id;
+    insert into chaos_transitions (tbl, id, old_state, new_state, old_hub, old_session, new_hub, new_session,
+        owner_hub, owner_session, writer, subject)
+    values (tg_table_name, new.id, before ->> 'state', new.state, (before ->> 'claimed_by')::uuid,
+      (before ->> 'claim_session')::uuid, new.claimed_by, new.claim_session, rb.connected_hub_id, rb.connected_session_id,
+      current_setting('application_name'), coalesce(to_jsonb(new) ->> 'msg', to_jsonb(new) ->> 'op'));
+    return null;
+  end $$;
+  create trigger chaos_claimed after insert on messages for each row when (new.state = 'delivering')
+    execute function chaos_transition();
+  create trigger chaos_step after update on messages for each row when (old.state is distinct from new.state)
+    execute function chaos_transition();
+  create trigger chaos_step after update on broker_dispatch for each row when (old.state is distinct from new.state)
+    execute function chaos_transition();`;
+
+/** A migrated database of its own for one round, with the harness's witness in it. */
+export const createWorld = async (postgres: OwnedPostgres, name: string): Promise<TestDatabase> => {
+  await databaseAt(postgres.url).query(`create database ${name}`);
+  const url = new URL(postgres.url);
+  url.pathname = `/${name}`;
+  await migrate({ url: url.toString(), log: silentLog() });
+  const database = databaseAt(url.toString());
+  await database.query(WITNESS);
+  return database;
+};
+
+/** How many rows have not come to an end. */
+export const unsettled = async (database: TestDatabase): Promise<number> => {
+  const [row] = await database.query<{ n: number }>(
+    `select (select count(*) from messages where state in ('pending', 'delivering'))::int
+          + (select count(*) from broker_dispatch where state in ('pending', 'in_progress'))::int as n`,
+  );
+  return row?.n ?? 0;
+};
+
+/** The session that the database names for each runtime broker. */
+export const namedSessions = async (database: TestDatabase): Promise<ReadonlyMap<string, string | null>> => {
+  const rows = await database.query<{ id: string; session: string | null }>(
+    "select id, connected_session_id as session from runtime_brokers",
+  );
+  return new Map(rows.map((r) => [r.id, r.session]));
+};
+
+/** What the database holds in the end. `textOf` names a message as the history does. */
+export const readRest = async (
+  database: TestDatabase,
+  textOf: (msg: string, agent: string) => string,
+): Promise<Omit<Rest, "sockets">> => {
+  const messages = await database.query<{
+    id: string;
+    agent: string;
+    msg: string;
+    state: string;
+    error: string | null;
+  }>("select id, agent_id as agent, msg, state, error from messages where agent_id is not null order by seq");
+  const dispatches = await database.query<{ id: string; agent: string; op: string; state: string }>(
+    "select id, agent_id as agent, op, state from broker_dispatch order by seq",
+  );
+  const transitions = await database.query<Omit<Transition, "writers"> & { writers: string[] | null }>(
+    `select tbl as "table", id, old_state as "from", new_state as "to", old_hub as "claimedBy", old_session as "claimSession",
+        new_hub as "claimsNow", new_session as "claimSessionNow", owner_hub as "ownerHub", owner_session as "ownerSession", subject,
+        (select array_agg(i.instance_id::text) from chaos_instances i where 'rootstock ' || i.name = writer) as writers
+       from chaos_transitions order by n`,
+  );
+  const agentChanges = await database.query<{ agent: string; value: string }>(
+    `select entity_id as agent, concat(payload ->> 'phase', '/', payload ->> 'activity') as value from change_log
+      where entity = 'agent' and op = 'U' and payload ->> 'deleted_at' is null order by id`,
+  );
+  return {
+    messages: messages.map((m) => ({ ...m, text: textOf(m.msg, m.agent) })),
+    dispatches,
+    transitions: transitions.map((t) => ({ ...t, writers: t.writers ?? [] })),
+    agentChanges,
+  };
+};
