@@ -49,6 +49,7 @@ export class FakeHub {
   readonly dialled = new Probe<number>();
   readonly heartbeat = new Probe<unknown>();
   readonly reported = new Probe<Report>();
+  readonly refreshed = new Probe<string>();
   readonly reports: Report[] = [];
   readonly heartbeats: unknown[] = [];
   readonly joins: unknown[] = [];
@@ -140,6 +141,7 @@ export class FakeHub {
     const agent = /^\/api\/v1\/agents\/([^/]+)\/(status|token\/refresh)$/.exec(path);
     if (agent) {
       if (agent[2] !== "status") {
+        this.refreshed.emit(agent[1] ?? "");
         return reply(200, { token: this.refreshedToken, expires_at: new Date(0).toISOString(), tokens: [] });
       }
       const report = { agentId: agent[1] ?? "", token: String(request.headers["x-scion-agent-token"]), body: parsed };
