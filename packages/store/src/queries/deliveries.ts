@@ -34,16 +34,12 @@ const listens = sql<boolean>`(a.phase = 'running' and a.deleted_at is null
 const undisturbed = sql<boolean>`(select true from broker_dispatch d
   where d.agent_id = a.id and d.state in ('pending', 'in_progress') limit 1) is null`;
 
-/** Whether no message of the agent `a` is on the wire. */
-const nothingInFlight = sql<boolean>`(select true from messages f
-  where f.agent_id = a.id and f.state = 'delivering' limit 1) is null`;
-
-/** Whether every message of the agent `a` has reached it, or never will. */
+/** Whether every message of the agent `a` has reached it, or never will. In order, so that no index of all serves. */
 const nothingUndelivered = sql<boolean>`(select true from messages o
-  where o.agent_id = a.id and o.state in ('pending', 'delivering') limit 1) is null`;
+  where o.agent_id = a.id and o.state in ('pending', 'delivering') order by o.seq limit 1) is null`;
 
-/** Whether a message found by its id is pending; said so that only the index of ids serves. */
-const isStillPending = sql<boolean>`coalesce(m.state, '') = 'pending'`;
+/** Whether the message `m`, found by its id, is in this state; said so that only the index of ids serves. */
+const isState = (state: MessageState) => sql<boolean>`coalesce(m.state, '') = ${sql.lit(state)}`;
 
 export interface NewMessage {
   readonly id: Uuid;
@@ -93,6 +89,43 @@ export const insertPendingMessage = async (db: Db, m: NewMessage): Promise<Accep
   return only(rows);
 };
 
+/**
+ * Stores messages that wait for their agents, all or none. Their order is that of the list. One statement and one commit
+ * for all: under load they cost half of what each costs alone.
+ */
+export const insertPendingMessages = async (db: Db, messages: readonly NewMessage[]): Promise<void> => {
+  const rows = messages.map((m) => ({
+    id: m.id,
+    project_id: m.projectId,
+    agent_id: m.agentId,
+    runtime_broker_id: m.runtimeBrokerId,
+    sender: m.sender,
+    sender_id: m.senderId,
+    recipient: m.recipient,
+    recipient_id: m.recipientId,
+    msg: m.msg,
+    type: m.type,
+    urgent: m.urgent,
+    broadcasted: m.broadcasted,
+    group_id: m.groupId,
+    channel: m.channel,
+    thread_id: m.threadId,
+    envelope: m.envelope,
+    interrupt: m.interrupt,
+    created_by: m.createdBy,
+    traceparent: m.traceparent,
+    hold_reason: m.holdReason,
+  }));
+  await sql`
+    insert into messages (${columns}, hold_reason, state)
+    select ${columns}, hold_reason, 'pending' from json_to_recordset(${JSON.stringify(rows)}::json) as m(
+      id uuid, project_id uuid, agent_id uuid, runtime_broker_id uuid, sender text, sender_id uuid, recipient text,
+      recipient_id uuid, msg text, type text, urgent boolean, broadcasted boolean, group_id text, channel text,
+      thread_id text, envelope jsonb, interrupt boolean, created_by uuid, traceparent text, hold_reason text)`.execute(
+    db,
+  );
+};
+
 /** Stores a message to a person: it is delivered by being read. */
 export const insertInboxMessage = async (db: Db, m: NewMessage): Promise<AcceptedMessage> => {
   const { rows } = await sql<AcceptedMessage>`
@@ -126,7 +159,8 @@ export const insertClaimedMessage = async (
 
 /**
  * Claims, for each agent that listens and has none in flight, its first pending message: at most `slots` for each
- * socket held. Not SKIP LOCKED: skipping a locked message would let a later one overtake it.
+ * socket held. A message in flight is the first undelivered one; where one before it was committed late, the unique
+ * index refuses the claim, and the caller looks again. Not SKIP LOCKED: skipping a locked message would let a later one overtake it.
  */
 export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessage[]> => {
   const { rows } = await sql<ClaimedMessage>`
@@ -134,17 +168,17 @@ export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessa
       select ranked.id, ranked.session, held.id as runtime_broker from held
        cross join lateral (
          select a.message_id as id, held.session from (
-           select a.id, head.id as message_id, head.seq from agents a
+           select a.id, head.id as message_id, head.seq, head.state from agents a
             cross join lateral (
-              select m.id, m.seq from messages m
-               where m.agent_id = a.id and m.state = 'pending' order by m.seq limit 1) as head
+              select m.id, m.seq, m.state from messages m
+               where m.agent_id = a.id and m.state in ('pending', 'delivering') order by m.seq limit 1) as head
             where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(p.busyAgents)})
             offset 0) as a
-          where ${nothingInFlight} and ${undisturbed}
+          where a.state = 'pending' and ${undisturbed}
           order by a.seq limit held.slots) as ranked
     ), next as materialized (
       select m.id, first.session, first.runtime_broker from first join messages m on m.id = first.id
-       where ${isStillPending} order by m.id for update of m
+       where ${isState("pending")} order by m.id for update of m
     )
     update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
         runtime_broker_id = next.runtime_broker, attempts = m.attempts + 1, hold_reason = null
@@ -165,8 +199,8 @@ const ended = (deliveries: readonly EndedDelivery[]) => sql`
 
 /** See `stillOurs` of dispatches: a claim that was voided counts while the socket that acknowledged still owns. */
 const stillOurs = (instanceId: Uuid) => sql`(
-    (m.state = 'delivering' and m.claimed_by = ${instanceId} and m.claim_session = e.session)
-    or (m.state = 'pending' and exists (select from runtime_brokers rb where rb.id = m.runtime_broker_id
+    (${isState("delivering")} and m.claimed_by = ${instanceId} and m.claim_session = e.session)
+    or (${isState("pending")} and exists (select from runtime_brokers rb where rb.id = m.runtime_broker_id
         and rb.connected_hub_id = ${instanceId} and rb.connected_session_id = e.session for share)))`;
 
 /** A message that counts as delivered, and whether its agent has more that waits. */
@@ -186,7 +220,8 @@ export const settleDelivered = async (
        where ${stillOurs(p.instanceId)} order by m.id for update of m)
     update messages m set state = 'delivered', dispatched_at = now(), claimed_by = null, claim_session = null, error = null
       from locked where m.id = locked.id
-    returning m.id, exists (select from messages o where o.agent_id = m.agent_id and o.state = 'pending') as more`.execute(
+    returning m.id, (select true from messages o where o.agent_id = m.agent_id
+      and o.state in ('pending', 'delivering') and o.id <> m.id order by o.seq limit 1) is not null as more`.execute(
     db,
   );
   return rows;
@@ -211,7 +246,7 @@ export const releaseMessages = async (
   await sql`
     update messages m set state = 'pending', hold_reason = ${p.reason}, claimed_by = null, claim_session = null
       from ${ended(p.deliveries)} e
-     where m.id = e.id and m.state = 'delivering' and m.claimed_by = ${p.instanceId} and m.claim_session = e.session
+     where m.id = e.id and ${isState("delivering")} and m.claimed_by = ${p.instanceId} and m.claim_session = e.session
   `.execute(db);
 };
 
