@@ -1,7 +1,7 @@
 import type { Clock, Timer } from "@rootstock/service";
 
 export interface BatcherOptions {
-  /** How long the first of a batch waits for others, in milliseconds. */
+  /** How long the first of a batch waits for others, in milliseconds; 0: only while others are under way. */
   readonly windowMs: number;
   readonly maxItems: number;
   /** Batches under way at once. */
@@ -35,8 +35,9 @@ export class Batcher<T, R> {
   add(item: T): Promise<R> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ item, resolve, reject });
-      if (this.#waiting.length >= this.#options.maxItems) this.#pump();
-      else this.#timer ??= this.#clock.after(this.#options.windowMs, () => this.#pump());
+      const { maxItems, windowMs } = this.#options;
+      if (windowMs === 0 || this.#waiting.length >= maxItems) this.#pump();
+      else this.#timer ??= this.#clock.after(windowMs, () => this.#pump());
     });
   }
 

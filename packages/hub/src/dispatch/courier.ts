@@ -6,16 +6,19 @@ import {
   type DispatchTarget,
   insertClaimedMessage,
   insertPendingMessage,
+  insertPendingMessages,
+  isDatabaseUnavailable,
   type MessageOutcome,
   messageOutcomes,
   type NewMessage,
 } from "@rootstock/store";
 import type { CommandBus } from "../commands/index.ts";
-import type { Registry } from "../control/index.ts";
+import { Batcher, type Registry } from "../control/index.ts";
 import type { Membership } from "../replicas/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import type { Reconciler } from "./reconciler.ts";
+import { Targets } from "./targets.ts";
 
 export interface CourierDeps {
   readonly database: Database;
@@ -30,7 +33,12 @@ export interface CourierDeps {
 /** How long a sender waits for the runtime broker's acknowledgement before it hears "accepted". */
 const ACKNOWLEDGED_WITHIN_MS = 2_000;
 
+/** While one insert is under way the next messages gather, and go together. A message that comes alone goes at once. */
+const INSERTS = { windowMs: 0, maxItems: 64, concurrency: 1 };
+
 const FINAL: readonly (string | null)[] = ["delivered", "failed"];
+
+type Inserted = { readonly ok: true } | { readonly ok: false; readonly error: unknown };
 
 /** A message that is committed or about to be, and the wait for its end. */
 export interface Posted {
@@ -43,15 +51,20 @@ export interface Posted {
  * itself the row may be inserted already claimed, and the wake-up is in memory.
  */
 export class Courier implements Service {
+  /** Where messages go: read for many senders at once. */
+  readonly targets: Targets;
   readonly #base: Base;
   readonly #deps: CourierDeps;
   readonly #outcomes: Outcomes<MessageOutcome>;
+  readonly #inserts: Batcher<NewMessage, Inserted>;
   #unsubscribe: (() => void)[] = [];
 
   constructor(base: Base, deps: CourierDeps) {
     this.#base = base;
     this.#deps = deps;
     this.#outcomes = new Outcomes(base.clock, base.log, (ids) => messageOutcomes(deps.database.db, ids));
+    this.targets = new Targets(base.clock, deps.database);
+    this.#inserts = new Batcher(base.clock, INSERTS, (messages) => this.#insertAll(messages));
   }
 
   async start(): Promise<void> {
@@ -65,6 +78,7 @@ export class Courier implements Service {
   async stop(): Promise<void> {
     for (const off of this.#unsubscribe) off();
     this.#unsubscribe = [];
+    await this.#inserts.idle();
   }
 
   /** Told by the reconciler of this replica, so that a local sender need not wait for a signal. */
@@ -75,7 +89,7 @@ export class Courier implements Service {
   /** Stores a message and sees it on its way. Resolves once it is committed; `outcome` within 2 s after that. */
   async post(message: NewMessage, target: DispatchTarget): Promise<Posted> {
     if (message.holdReason !== null) {
-      await insertPendingMessage(this.#deps.database.db, message);
+      await this.#insert(message);
       this.posted([message]);
       const { id, holdReason } = message;
       return { id, outcome: Promise.resolve({ id, state: "pending", holdReason, error: null }) };
@@ -83,7 +97,7 @@ export class Courier implements Service {
     const wait = this.#open(message.id);
     try {
       if (!(await this.#postHere(message, target))) {
-        await insertPendingMessage(this.#deps.database.db, message);
+        await this.#insert(message);
         this.posted([message]);
       }
     } catch (err) {
@@ -113,6 +127,30 @@ export class Courier implements Service {
     const wait = this.#open(id);
     this.#outcomes.look([id]);
     return this.#outcome(id, wait);
+  }
+
+  async #insert(message: NewMessage): Promise<void> {
+    const inserted = await this.#inserts.add(message);
+    if (!inserted.ok) throw inserted.error;
+  }
+
+  /** Together, or each alone when together they fail: a message whose agent has gone must not take others with it. */
+  async #insertAll(messages: readonly NewMessage[]): Promise<readonly Inserted[]> {
+    const { db } = this.#deps.database;
+    try {
+      await insertPendingMessages(db, messages);
+      return messages.map(() => ({ ok: true }));
+    } catch (error) {
+      if (messages.length === 1 || isDatabaseUnavailable(error)) throw error;
+      return Promise.all(
+        messages.map((message) =>
+          insertPendingMessages(db, [message]).then(
+            (): Inserted => ({ ok: true }),
+            (err: unknown): Inserted => ({ ok: false, error: err }),
+          ),
+        ),
+      );
+    }
   }
 
   #open(id: Uuid): OutcomeWait<MessageOutcome> {

@@ -61,7 +61,7 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
         handler: async (call) => {
           const { body } = call;
           const message = inputOf(body);
-          const target = await targetOf(db, call, "message");
+          const target = await targetOf(db, call, "message", (id) => deps.courier.targets.byId(id));
           const options = { message, interrupt: body.interrupt === true, queue: body.queue === true };
           const elements = parseSet(message.recipient);
           if (elements)

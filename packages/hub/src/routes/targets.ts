@@ -1,4 +1,4 @@
-import { HubError, notFound, parseUuid, slugify } from "@rootstock/protocol";
+import { HubError, notFound, parseUuid, slugify, type Uuid } from "@rootstock/protocol";
 import { type Db, type DispatchTarget, targetById, targetBySlug, targetsBySlug } from "@rootstock/store";
 import type { Action } from "../auth/index.ts";
 import { projectIdOf } from "./lookup.ts";
@@ -14,25 +14,30 @@ export const targetOf = async (
   db: Db,
   call: Pick<Call, "principal" | "params">,
   action: Action,
+  byId: (id: Uuid) => Promise<DispatchTarget | undefined> = (id) => targetById(db, id),
 ): Promise<DispatchTarget> => {
-  const target = await find(db, call);
+  const target = await find(db, call, byId);
   const resource = target && agentResource({ ...target.agent, project_owner_id: target.project.ownerId });
   if (!target || !resource || !may(call.principal, "read", resource)) throw notFound("Agent");
   demand(call.principal, action, resource);
   return target;
 };
 
-const find = async (db: Db, call: Pick<Call, "principal" | "params">): Promise<DispatchTarget | undefined> => {
+const find = async (
+  db: Db,
+  call: Pick<Call, "principal" | "params">,
+  byId: (id: Uuid) => Promise<DispatchTarget | undefined>,
+): Promise<DispatchTarget | undefined> => {
   const name = call.params.agentId ?? "";
   const id = parseUuid(name);
   const { projectId: project } = call.params;
   if (project !== undefined) {
     const projectId = projectIdOf(project);
     if (id === undefined) return targetBySlug(db, { projectId, slug: slugify(name) });
-    const target = await targetById(db, id);
+    const target = await byId(id);
     return target?.project.id === projectId ? target : undefined;
   }
-  if (id !== undefined) return targetById(db, id);
+  if (id !== undefined) return byId(id);
   const named = (await targetsBySlug(db, slugify(name))).filter((t) =>
     may(call.principal, "read", agentResource({ ...t.agent, project_owner_id: t.project.ownerId })),
   );

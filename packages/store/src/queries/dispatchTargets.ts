@@ -110,6 +110,10 @@ const toTarget = (row: JoinedRow): DispatchTarget => {
 export const targetById = async (db: Db, agentId: Uuid): Promise<DispatchTarget | undefined> =>
   (await selectTargets(db, sql`a.id = ${agentId}`))[0];
 
+/** The agents with these ids, deleted or not, in no order; missing ones are left out. */
+export const targetsByIds = (db: Db, agentIds: readonly Uuid[]): Promise<DispatchTarget[]> =>
+  selectTargets(db, sql`a.id = any(${[...agentIds]}::uuid[])`);
+
 /** The project's agent with this slug; a live one before a deleted one, the newest of those. */
 export const targetBySlug = async (
   db: Db,
