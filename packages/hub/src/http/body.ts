@@ -7,20 +7,28 @@ const NO_BYTES = Buffer.alloc(0);
 /** How much beyond its limit a body is read and thrown away: a client hears a refusal only when it has sent everything. */
 const MAX_DISCARDED_BYTES = 33_554_432;
 
+/** A request whose body has not been read. */
+export interface IncomingBody {
+  readonly method: string;
+  readonly headers: Headers;
+  readonly bytes: () => AsyncIterable<Uint8Array> | null;
+}
+
 /**
  * The whole body. Throws 413 for one longer than `max`; of that no more than `max` is kept, and only what is absurdly
  * long is not read to its end.
  */
-export const readBody = async (request: Request, max: number): Promise<Buffer> => {
+export const readBody = async (request: IncomingBody, max: number): Promise<Buffer> => {
   if (request.method === "GET" || request.method === "HEAD") return NO_BYTES;
   const tooLarge = () =>
     new HubError("payload_too_large", `the body must not be larger than ${max} bytes`, { details: { maxBytes: max } });
   if (Number(request.headers.get("content-length") ?? 0) > max + MAX_DISCARDED_BYTES) throw tooLarge();
-  if (request.body === null) return NO_BYTES;
+  const bytes = request.bytes();
+  if (bytes === null) return NO_BYTES;
   let chunks: Uint8Array[] = [];
   let size = 0;
   try {
-    for await (const chunk of request.body) {
+    for await (const chunk of bytes) {
       size += chunk.byteLength;
       if (size > max + MAX_DISCARDED_BYTES) break;
       if (size > max) chunks = [];
