@@ -56,7 +56,7 @@ const readStatements = async (serverUrl: string): Promise<string> => {
   await client.query("create extension if not exists pg_stat_statements");
   const { rows } = await client.query<Readonly<Record<string, string>>>(
     `select calls, round(total_plan_time) as plan_ms, round(total_exec_time) as exec_ms,
-            round((total_plan_time + total_exec_time)::numeric / calls, 3) as mean_ms,
+            round((total_plan_time + total_exec_time)::numeric / greatest(calls, 1), 3) as mean_ms,
             left(regexp_replace(query, '\\s+', ' ', 'g'), 110) as query
        from pg_stat_statements order by total_plan_time + total_exec_time desc limit 25`,
   );

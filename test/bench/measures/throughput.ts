@@ -102,13 +102,13 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
     }),
   );
   say(`${LANES} senders, ${agents.length} agents`);
-  const marks: { delivered: number; cpuMs: number }[] = [];
+  const marks: { delivered: number; cpuMs: number; databaseMs: number }[] = [];
   const load = await closedLoop(lanes, {
-    warmUpMs: quick ? 2_000 : 5_000,
+    warmUpMs: quick ? 2_000 : 15_000,
     measureMs: quick ? 3_000 : 20_000,
     onMeasure: async () => {
-      const cpuMs = cpuOf(replicas, database);
-      marks.push({ delivered: (await peers.call<Account>("account")).delivered, cpuMs });
+      const [cpuMs, databaseMs] = [cpuOf(replicas, database), database.cpuMs()];
+      marks.push({ delivered: (await peers.call<Account>("account")).delivered, cpuMs, databaseMs });
     },
   });
   const [begin, end] = marks;
@@ -155,6 +155,12 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
       value: perMessage,
       unit: "ms",
       target: atMost(perMessage, 0.5, "<= 0.5 ms"),
+    },
+    {
+      bench,
+      name: "of it PostgreSQL",
+      value: (end.databaseMs - begin.databaseMs) / (end.delivered - begin.delivered),
+      unit: "ms",
     },
     { bench, name: "call, p50", value: load.latency.p50, unit: "ms" },
     { bench, name: "call, p99", value: load.latency.p99, unit: "ms" },
