@@ -167,14 +167,19 @@ export class Reconciler implements Service {
     const connection = this.#deps.registry.get(runtimeBrokerId);
     // The socket went between claim and here: its successor voids the claim, or the reaper does.
     if (!connection || connection.sessionId !== sessionId) return;
-    if (this.#running.has(key)) return;
-    this.#track(key, work(connection));
+    // Taken for dead meanwhile, this replica may claim again what it has on this very wire: that stands for it.
+    if (this.#onWire.get(key) === sessionId) return;
+    // Over the socket before, the same message may not have come to its end here, while it is claimed for this one.
+    const before = this.#running.get(key);
+    this.#track(key, before ? before.then(() => work(connection)) : work(connection));
   }
 
   #track(key: Uuid, work: Promise<void>): void {
     const tracked = work
       .catch((err: unknown) => this.#base.log.error({ err }, "reconciling one item failed"))
-      .finally(() => this.#running.delete(key));
+      .finally(() => {
+        if (this.#running.get(key) === tracked) this.#running.delete(key);
+      });
     this.#running.set(key, tracked);
   }
 
@@ -198,8 +203,14 @@ export class Reconciler implements Service {
 
   async #deliver(message: ClaimedMessage, connection: Connection): Promise<void> {
     const agentId = message.agent_id;
-    if (!agentId || this.#onWire.has(message.id)) return;
+    if (!agentId) return;
     const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
+    if (this.#onWire.has(message.id)) {
+      // Acknowledged over the socket before, and claimed anew before that was written down: it counts for this claim.
+      this.#acknowledged.push({ ...delivery, runtimeBrokerId: connection.runtimeBrokerId });
+      void this.#rounds.poke();
+      return;
+    }
     this.#onWire.set(message.id, connection.sessionId);
     const { locks, metrics, announceMessage } = this.#deps;
     // A stop that began while the message was claimed would meet it at a runtime broker that acknowledges and drops it.
