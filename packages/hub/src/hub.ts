@@ -1,56 +1,25 @@
 import { type Base, type Service, startStages, stopStages } from "@rootstock/service";
+import { hubStatistics, loadMigrations, migrate, schemaVersion } from "@rootstock/store";
+import { type ActionDeps, deleteProjectAgents, finishers, Idempotency } from "./actions/index.ts";
+import type { Credentials } from "./auth/index.ts";
+import { encodePosition } from "./bus/index.ts";
 import {
-  Coordination,
-  Database,
-  hubStatistics,
-  Listener,
-  loadMigrations,
-  migrate,
-  Signaller,
-  schemaVersion,
-  targetsOfProject,
-} from "@rootstock/store";
-import { type ActionDeps, deleteAgent, finishers, Idempotency } from "./actions/index.ts";
-import {
-  AgentTokens,
-  Authenticator,
-  type Credentials,
-  DEVELOPMENT_USER,
-  ReplicaTokens,
-  RuntimeBrokerSecrets,
-  RuntimeBrokerSignatures,
-  SecretBox,
-} from "./auth/index.ts";
-import { EventBus, encodePosition } from "./bus/index.ts";
-import { CommandBus } from "./commands/index.ts";
+  buildControl,
+  buildDispatch,
+  buildFoundation,
+  buildStreams,
+  type Control,
+  type Dispatch,
+  type Foundation,
+  observe,
+  type Streams,
+} from "./composition/index.ts";
 import { type HubConfig, isLoopback } from "./config.ts";
-import { CONTROL_DEFAULTS, ControlChannel, HeartbeatIntake, Ownership, Registry } from "./control/index.ts";
-import {
-  AgentLocks,
-  agentTokenMinter,
-  Courier,
-  Dispatcher,
-  Executor,
-  keptValueReader,
-  Reconciler,
-} from "./dispatch/index.ts";
 import { createApp, HttpServer, toHubError } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
-import { Membership } from "./replicas/index.ts";
 import { hubRoutes, type Route, TerminalUpgrades, toReply } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
-import {
-  answering,
-  Detours,
-  Mailbox,
-  PeerLink,
-  PeerStreams,
-  PortTunnels,
-  PostgresLink,
-  Relay,
-  Tending,
-  Terminals,
-} from "./streams/index.ts";
+import { PeerStreams, PortTunnels } from "./streams/index.ts";
 import { replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
@@ -69,12 +38,12 @@ export class Hub implements Service {
   readonly routes: readonly Route[];
   readonly #base: Base;
   readonly #config: HubConfig;
-  readonly #http: HttpServer;
-  readonly #membership: Membership;
-  readonly #registry: Registry;
-  readonly #executor: Executor;
+  readonly #foundation: Foundation;
+  readonly #control: Control;
+  readonly #dispatch: Dispatch;
+  readonly #streams: Streams;
   readonly #sse: SseHub;
-  readonly #streams: Tending;
+  readonly #http: HttpServer;
   readonly #stages: readonly (readonly Service[])[];
   #serving = false;
   #knownSchema = 0;
@@ -85,85 +54,13 @@ export class Hub implements Service {
     this.#config = config;
     this.#base = { ...base, log: base.log.child({ replica: config.name }) };
     const own = this.#base;
-    const applicationName = `rootstock ${config.name}`.slice(0, 63);
-
-    const database = new Database({
-      url: config.databaseUrl,
-      pooled: config.databaseUrl !== config.databaseDirectUrl,
-      poolSize: config.poolSize,
-      applicationName,
-      log: own.log,
-    });
-    const { db } = database;
-    const directUrl = config.databaseDirectUrl;
-    const signaller = new Signaller({ database, log: own.log });
-    const listener = new Listener(own, { directUrl, database, applicationName });
-    const coordination = new Coordination(own, { directUrl, applicationName });
-    const internalUrl = () => this.#internalUrl();
-    const knownSchema = () => this.#knownSchema;
-    const membership = new Membership(own, {
-      database,
-      coordination,
-      name: config.name,
-      // Read when the row is written: a port chosen by the system is known only then.
-      get internalUrl() {
-        return internalUrl();
-      },
-      version: VERSION,
-    });
-    const commandBus = new CommandBus(own, { signaller, listener });
-    const eventBus = new EventBus(own, { database, listener });
-    const changed = () => signaller.changed();
-
-    const box = new SecretBox(config.secret, own.random);
-    const agentTokens = new AgentTokens(config.secret, own);
-    const replicaTokens = new ReplicaTokens(config.secret, membership.instanceId, own);
-    const secrets = new RuntimeBrokerSecrets(box, own);
-    const signatures = new RuntimeBrokerSignatures(db, secrets, own.clock);
-    const authenticator = new Authenticator({
-      db,
-      agentTokens,
-      replicaTokens,
-      signatures,
-      developmentToken: config.developmentToken,
-      scrapeToken: config.metricsToken,
-    });
-
-    const ownership = new Ownership(database, membership, signaller, own.log);
-    const registry = new Registry(own, ownership, CONTROL_DEFAULTS, async (id) =>
-      (await secrets.of(db, id)).map((s) => s.key),
-    );
-    const controlChannel = new ControlChannel(own, {
-      registry,
-      ownership,
-      database,
-      signatures,
-      options: CONTROL_DEFAULTS,
-    });
-    const heartbeats = new HeartbeatIntake(own, database, signaller);
-    const sse = new SseHub(own, { database, bus: eventBus });
-
-    const locks = new AgentLocks();
-    const mintAgentToken = agentTokenMinter(agentTokens, { development: config.developmentToken !== undefined });
-    const executor = new Executor(own, {
-      db,
-      database,
-      clock: own.clock,
-      random: own.random,
-      metrics: this.metrics,
-      instanceId: membership.instanceId,
-      mintAgentToken,
-      keptValues: keptValueReader(db, box),
-      changed,
-    });
-    const shared = { database, registry, membership, commandBus, locks, metrics: this.metrics, changed };
-    const dispatcher = new Dispatcher(own, { ...shared, eventBus, executor, wake: (id) => reconciler.wake([id]) });
-    const courier: Courier = new Courier(own, { ...shared, reconciler: () => reconciler });
-    const reconciler = new Reconciler(own, {
-      ...shared,
-      executor,
-      announceMessage: (outcome) => courier.announce(outcome),
-    });
+    this.#foundation = buildFoundation(config, own, () => this.#internalUrl());
+    this.#control = buildControl(own, this.#foundation);
+    this.#dispatch = buildDispatch(config, own, this.metrics, this.#foundation, this.#control);
+    const toError = (err: unknown) => toHubError(err, own.log);
+    this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
+    const { database, eventBus, signaller, coordination, membership } = this.#foundation;
+    this.#sse = new SseHub(own, { database, bus: eventBus });
     const sweeper = new Sweeper(own, {
       database,
       coordination,
@@ -172,51 +69,55 @@ export class Hub implements Service {
         ...standardSweeps({ ...config, database, signaller }),
       ],
     });
-    const streams = new Tending(own);
-    const toError = (err: unknown) => toHubError(err, own.log);
-    const mailbox = new Mailbox(own, { db, signals: commandBus, instanceId: membership.instanceId });
-    const throughDatabase = new PostgresLink(own, {
-      mailbox,
-      tending: streams,
-      registry,
-      serve: (request) => answering(relay.serve(request), toError),
-    });
-    const ways = {
-      detour: config.streamRelay === "peer" ? undefined : throughDatabase,
-      detours: new Detours(own.clock),
-    };
-    const direct = config.streamRelay !== "postgres";
-    const relay: Relay = new Relay(own, { ...ways, db, registry, tokens: replicaTokens, direct });
-    const terminals = new Terminals(own, {
-      ...ways,
-      db,
-      registry,
-      direct: direct ? new PeerLink(own, { tokens: replicaTokens, tending: streams }) : undefined,
-    });
+    const actions = this.#actions();
+    this.routes = this.#routes(actions);
+    this.#http = this.#server(actions, toError);
+    observe(this.metrics, this.#foundation, this.#control, this.#streams);
+    this.#stages = [
+      ...this.#foundation.stages,
+      ...this.#streams.stages,
+      ...this.#control.stages,
+      [this.#sse],
+      ...this.#dispatch.stages,
+      [sweeper],
+    ];
+  }
+
+  #actions(): ActionDeps {
+    const { database, box, signaller } = this.#foundation;
+    const { dispatcher, courier } = this.#dispatch;
     const actions: ActionDeps = {
-      base: own,
+      base: this.#base,
       database,
       dispatcher,
       courier,
-      idempotency: new Idempotency(own, { database, box, finishers: () => finishing }),
+      idempotency: new Idempotency(this.#base, { database, box, finishers: () => finishing }),
       box,
-      changed,
-      softDeleteSeconds: config.softDeleteSeconds,
+      changed: () => signaller.changed(),
+      softDeleteSeconds: this.#config.softDeleteSeconds,
     };
     const finishing = finishers(actions);
+    return actions;
+  }
 
-    this.routes = hubRoutes({
-      ...own,
+  #routes(actions: ActionDeps): readonly Route[] {
+    const { database, listener, coordination, membership, commandBus, eventBus, agentTokens, secrets } =
+      this.#foundation;
+    const { registry, heartbeats } = this.#control;
+    const { reconciler, mintAgentToken } = this.#dispatch;
+    const { db } = database;
+    const knownSchema = () => this.#knownSchema;
+    return hubRoutes({
+      ...this.#base,
+      ...this.#streams,
       db,
       actions,
-      changed,
-      relay,
-      terminals,
+      changed: actions.changed,
       mintAgentToken,
       agentTokens,
       secrets,
       heartbeats,
-      sse,
+      sse: this.#sse,
       feedCursor: () => encodePosition(eventBus.position()),
       forget: (id) => registry.forget(id),
       metrics: this.metrics,
@@ -233,11 +134,18 @@ export class Hub implements Service {
         reconciler.wake([id]);
         if (!registry.get(id)) commandBus.wake([id]);
       },
-      deleteAgents: (projectId) => this.#deleteAgents(actions, projectId),
+      deleteAgents: (projectId) => deleteProjectAgents(actions, projectId),
     });
-    const app = createApp(own, {
+  }
+
+  #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
+    const config = this.#config;
+    const { authenticator, membership, database } = this.#foundation;
+    const authenticate = (credentials: Credentials) => authenticator.authenticate(credentials);
+    const serving = () => this.#serving;
+    const app = createApp(this.#base, {
       routes: this.routes,
-      authenticate: (credentials) => authenticator.authenticate(credentials),
+      authenticate,
       repeat: async (call) => {
         const answer = await actions.idempotency.repeat(call);
         return answer && toReply(answer);
@@ -245,70 +153,30 @@ export class Hub implements Service {
       publicUrl: config.publicUrl,
       trustsPeer: (address) => config.trustedProxies.includes(address.replace(/^::ffff:/, "")),
       metrics: this.metrics,
-      serving: () => this.#serving,
+      serving,
       draining: () => membership.draining(),
     });
-    const upgrades = {
-      tending: streams,
-      authenticate: (credentials: Credentials) => authenticator.authenticate(credentials),
-      toError,
-    };
-    const terminalUpgrades = new TerminalUpgrades(own, {
+    const upgrades = { tending: this.#streams.tending, authenticate, toError };
+    const terminals = new TerminalUpgrades(this.#base, {
       ...upgrades,
-      db,
-      terminals,
-      serving: () => this.#serving,
+      db: database.db,
+      terminals: this.#streams.terminals,
+      serving,
       idleMs: config.terminalIdleSeconds * 1000,
       limitMs: config.terminalLimitSeconds * 1000,
     });
-    this.#http = new HttpServer({
+    return new HttpServer({
       host: config.host,
       port: config.port,
       app,
       upgrades: [
-        controlChannel,
-        new PeerStreams(own, { ...upgrades, registry }),
-        terminalUpgrades,
-        new PortTunnels(own, upgrades),
+        this.#control.controlChannel,
+        new PeerStreams(this.#base, { ...upgrades, registry: this.#control.registry }),
+        terminals,
+        new PortTunnels(this.#base, upgrades),
       ],
-      log: own.log,
+      log: this.#base.log,
     });
-    this.#membership = membership;
-    this.#registry = registry;
-    this.#executor = executor;
-    this.#sse = sse;
-    this.#streams = streams;
-
-    commandBus.onLookAtEverything(() => void registry.poll());
-    membership.onSuspended(() => registry.suspend());
-    membership.onReregistered(() => void registry.poll());
-    membership.onLeft(({ wake, failed }) => {
-      signaller.wake(wake);
-      signaller.done(failed);
-      signaller.changed();
-    });
-    coordination.onChange((held) => {
-      if (held) registry.resume();
-    });
-    this.metrics.gauge(
-      "rootstock_streams",
-      "Terminals open here, those for other replicas included.",
-      () => streams.size,
-    );
-    this.#observe(database, listener, eventBus, registry);
-
-    this.#stages = [
-      [database],
-      [signaller],
-      [listener, coordination],
-      [authenticator, membership],
-      [eventBus, commandBus],
-      [mailbox],
-      [throughDatabase],
-      [registry, heartbeats, sse, streams],
-      [dispatcher, courier, reconciler],
-      [sweeper],
-    ];
   }
 
   /** Migrates if asked to, and serves. Fails on a taken port, an unreachable database or an incompatible schema. */
@@ -333,7 +201,7 @@ export class Hub implements Service {
 
   /** This replica as others know it; new at each boot. */
   get instanceId(): string {
-    return this.#membership.instanceId;
+    return this.#foundation.membership.instanceId;
   }
 
   async #start(): Promise<void> {
@@ -356,15 +224,15 @@ export class Hub implements Service {
     await this.#started.catch(() => {});
     const { log, clock } = this.#base;
     log.info({}, "replica draining");
-    this.#registry.stopAccepting();
-    this.#registry.stopAccepting();
-    await this.#membership.drain();
+    const { registry } = this.#control;
+    registry.stopAccepting();
+    await this.#foundation.membership.drain();
     await clock.sleep(this.#config.drainSeconds * 1000);
-    await this.#registry.drain(RELEASE_SOCKETS_OVER_MS);
+    await registry.drain(RELEASE_SOCKETS_OVER_MS);
     // Streams never end by themselves: what listens is told to come back, elsewhere.
-    await Promise.all([this.#sse.stop(), this.#streams.stop()]);
+    await Promise.all([this.#sse.stop(), this.#streams.tending.stop()]);
     await this.#closeHttp();
-    this.#executor.stop();
+    this.#dispatch.executor.stop();
     await stopStages(this.#stages);
     log.info({}, "replica stopped");
   }
@@ -382,53 +250,5 @@ export class Hub implements Service {
     if (internalUrl) return internalUrl;
     if (!isLoopback(host)) return null;
     return `http://${host.includes(":") ? `[${host}]` : host}:${this.address().port}`;
-  }
-
-  /** Ends every agent of a project at its runtime broker, as far as it can be reached. */
-  async #deleteAgents(actions: ActionDeps, projectId: string): Promise<void> {
-    const call = {
-      principal: DEVELOPMENT_USER,
-      headers: new Headers(),
-      method: "DELETE",
-      path: "",
-      rawBody: Buffer.alloc(0),
-      origin: "",
-    };
-    for (const target of await targetsOfProject(actions.database.db, projectId)) {
-      await deleteAgent(actions, call, target, { deleteFiles: true, removeBranch: true, force: true }).catch(
-        (err: unknown) =>
-          this.#base.log.warn({ err, agentId: target.agent.id }, "agent of a deleted project left behind"),
-      );
-    }
-  }
-
-  #observe(database: Database, listener: Listener, eventBus: EventBus, registry: Registry): void {
-    const { metrics } = this;
-    metrics.gauge("rootstock_pool_connections", "Open database connections.", () => database.stats().total);
-    metrics.gauge("rootstock_pool_idle", "Idle database connections.", () => database.stats().idle);
-    metrics.gauge(
-      "rootstock_pool_waiting",
-      "Callers that wait for a database connection.",
-      () => database.stats().waiting,
-    );
-    metrics.gauge("rootstock_signals_degraded", "1 while signals do not come through and polling replaces them.", () =>
-      listener.state().healthy ? 0 : 1,
-    );
-    metrics.gauge(
-      "rootstock_signal_round_trip_seconds",
-      "How long the last signal to itself took.",
-      () => (listener.state().roundTripMs ?? 0) / 1000,
-    );
-    metrics.gauge(
-      "rootstock_reader_lag_seconds",
-      "How old the oldest change of the last read was.",
-      () => eventBus.stats().lagMs / 1000,
-    );
-    metrics.gauge(
-      "rootstock_reader_xmin_age",
-      "Transactions between the oldest open one and the newest.",
-      () => eventBus.stats().xminAge,
-    );
-    metrics.gauge("rootstock_runtime_broker_sockets", "Sockets of runtime brokers held here.", () => registry.size);
   }
 }

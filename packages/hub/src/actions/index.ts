@@ -4,6 +4,7 @@ export { type CreateAgentRequest, createAgentSchema } from "./agentConfig.ts";
 export * from "./changeLifecycle.ts";
 export * from "./createAgent.ts";
 export * from "./deleteAgent.ts";
+export * from "./deleteProjectAgents.ts";
 export type { ActionCall, ActionDeps } from "./deps.ts";
 export * from "./finishers.ts";
 export * from "./idempotency.ts";

@@ -1,0 +1,31 @@
+import type { Base, Service } from "@rootstock/service";
+import { CONTROL_DEFAULTS, ControlChannel, HeartbeatIntake, Ownership, Registry } from "../control/index.ts";
+import type { Foundation } from "./foundation.ts";
+
+/** The sockets of runtime brokers and what they report. */
+export interface Control {
+  readonly registry: Registry;
+  readonly controlChannel: ControlChannel;
+  readonly heartbeats: HeartbeatIntake;
+  readonly stages: readonly (readonly Service[])[];
+}
+
+/** Builds what holds sockets, and has it follow the replica's place in the database. */
+export const buildControl = (base: Base, f: Foundation): Control => {
+  const { database, membership, signaller, coordination, commandBus, secrets, signatures } = f;
+  const ownership = new Ownership(database, membership, signaller, base.log);
+  const registry = new Registry(base, ownership, CONTROL_DEFAULTS, async (id) =>
+    (await secrets.of(database.db, id)).map((s) => s.key),
+  );
+  const options = CONTROL_DEFAULTS;
+  const controlChannel = new ControlChannel(base, { registry, ownership, database, signatures, options });
+  const heartbeats = new HeartbeatIntake(base, database, signaller);
+
+  commandBus.onLookAtEverything(() => void registry.poll());
+  membership.onSuspended(() => registry.suspend());
+  membership.onReregistered(() => void registry.poll());
+  coordination.onChange((held) => {
+    if (held) registry.resume();
+  });
+  return { registry, controlChannel, heartbeats, stages: [[registry, heartbeats]] };
+};

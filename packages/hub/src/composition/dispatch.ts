@@ -1,0 +1,59 @@
+import type { Base, Service } from "@rootstock/service";
+import type { HubConfig } from "../config.ts";
+import {
+  AgentLocks,
+  agentTokenMinter,
+  Courier,
+  Dispatcher,
+  Executor,
+  keptValueReader,
+  type MintAgentToken,
+  Reconciler,
+} from "../dispatch/index.ts";
+import type { Metrics } from "../metrics/index.ts";
+import type { Control } from "./control.ts";
+import type { Foundation } from "./foundation.ts";
+
+/** From an accepted call to the runtime broker. */
+export interface Dispatch {
+  readonly executor: Executor;
+  readonly dispatcher: Dispatcher;
+  readonly courier: Courier;
+  readonly reconciler: Reconciler;
+  readonly mintAgentToken: MintAgentToken;
+  readonly stages: readonly (readonly Service[])[];
+}
+
+/** Builds what carries out operations and delivers messages. */
+export const buildDispatch = (
+  config: HubConfig,
+  base: Base,
+  metrics: Metrics,
+  f: Foundation,
+  { registry }: Control,
+): Dispatch => {
+  const { database, membership, commandBus, eventBus, signaller } = f;
+  const locks = new AgentLocks();
+  const changed = () => signaller.changed();
+  const mintAgentToken = agentTokenMinter(f.agentTokens, { development: config.developmentToken !== undefined });
+  const executor = new Executor(base, {
+    db: database.db,
+    database,
+    clock: base.clock,
+    random: base.random,
+    metrics,
+    instanceId: membership.instanceId,
+    mintAgentToken,
+    keptValues: keptValueReader(database.db, f.box),
+    changed,
+  });
+  const shared = { database, registry, membership, commandBus, locks, metrics, changed };
+  const dispatcher = new Dispatcher(base, { ...shared, eventBus, executor, wake: (id) => reconciler.wake([id]) });
+  const courier: Courier = new Courier(base, { ...shared, reconciler: () => reconciler });
+  const reconciler = new Reconciler(base, {
+    ...shared,
+    executor,
+    announceMessage: (outcome) => courier.announce(outcome),
+  });
+  return { executor, dispatcher, courier, reconciler, mintAgentToken, stages: [[dispatcher, courier, reconciler]] };
+};

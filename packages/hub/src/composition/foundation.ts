@@ -1,0 +1,97 @@
+import type { Base, Service } from "@rootstock/service";
+import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
+import {
+  AgentTokens,
+  Authenticator,
+  ReplicaTokens,
+  RuntimeBrokerSecrets,
+  RuntimeBrokerSignatures,
+  SecretBox,
+} from "../auth/index.ts";
+import { EventBus } from "../bus/index.ts";
+import { CommandBus } from "../commands/index.ts";
+import type { HubConfig } from "../config.ts";
+import { Membership } from "../replicas/index.ts";
+import { VERSION } from "../version.ts";
+
+/** What everything else of a replica stands on: the database, its signals, who lives, and who is who. */
+export interface Foundation {
+  readonly database: Database;
+  readonly signaller: Signaller;
+  readonly listener: Listener;
+  readonly coordination: Coordination;
+  readonly membership: Membership;
+  readonly commandBus: CommandBus;
+  readonly eventBus: EventBus;
+  readonly box: SecretBox;
+  readonly agentTokens: AgentTokens;
+  readonly replicaTokens: ReplicaTokens;
+  readonly secrets: RuntimeBrokerSecrets;
+  readonly signatures: RuntimeBrokerSignatures;
+  readonly authenticator: Authenticator;
+  readonly stages: readonly (readonly Service[])[];
+}
+
+/** Builds the foundation. `internalUrl` is asked when the replica registers: a chosen port is known only then. */
+export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () => string | null): Foundation => {
+  const applicationName = `rootstock ${config.name}`.slice(0, 63);
+  const directUrl = config.databaseDirectUrl;
+  const database = new Database({
+    url: config.databaseUrl,
+    pooled: config.databaseUrl !== directUrl,
+    poolSize: config.poolSize,
+    applicationName,
+    log: base.log,
+  });
+  const signaller = new Signaller({ database, log: base.log });
+  const listener = new Listener(base, { directUrl, database, applicationName });
+  const coordination = new Coordination(base, { directUrl, applicationName });
+  const membership = new Membership(base, {
+    database,
+    coordination,
+    name: config.name,
+    get internalUrl() {
+      return internalUrl();
+    },
+    version: VERSION,
+  });
+  const commandBus = new CommandBus(base, { signaller, listener });
+  const eventBus = new EventBus(base, { database, listener });
+
+  const box = new SecretBox(config.secret, base.random);
+  const agentTokens = new AgentTokens(config.secret, base);
+  const replicaTokens = new ReplicaTokens(config.secret, membership.instanceId, base);
+  const secrets = new RuntimeBrokerSecrets(box, base);
+  const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
+  const authenticator = new Authenticator({
+    db: database.db,
+    agentTokens,
+    replicaTokens,
+    signatures,
+    developmentToken: config.developmentToken,
+    scrapeToken: config.metricsToken,
+  });
+
+  membership.onLeft(({ wake, failed }) => {
+    signaller.wake(wake);
+    signaller.done(failed);
+    signaller.changed();
+  });
+
+  return {
+    database,
+    signaller,
+    listener,
+    coordination,
+    membership,
+    commandBus,
+    eventBus,
+    box,
+    agentTokens,
+    replicaTokens,
+    secrets,
+    signatures,
+    authenticator,
+    stages: [[database], [signaller], [listener, coordination], [authenticator, membership], [eventBus, commandBus]],
+  };
+};

@@ -1,0 +1,6 @@
+/** How the parts of a replica are put together, in dependency order. */
+export * from "./control.ts";
+export * from "./dispatch.ts";
+export * from "./foundation.ts";
+export * from "./observe.ts";
+export * from "./streams.ts";

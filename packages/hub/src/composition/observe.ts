@@ -1,0 +1,29 @@
+import type { Metrics } from "../metrics/index.ts";
+import type { Control } from "./control.ts";
+import type { Foundation } from "./foundation.ts";
+import type { Streams } from "./streams.ts";
+
+/** Figures that are read when somebody asks for the metrics. */
+export const observe = (metrics: Metrics, f: Foundation, { registry }: Control, { tending }: Streams): void => {
+  const { database, listener, eventBus } = f;
+  const gauges: readonly (readonly [name: string, help: string, read: () => number])[] = [
+    ["pool_connections", "Open database connections.", () => database.stats().total],
+    ["pool_idle", "Idle database connections.", () => database.stats().idle],
+    ["pool_waiting", "Callers that wait for a database connection.", () => database.stats().waiting],
+    [
+      "signals_degraded",
+      "1 while polling replaces signals that do not come through.",
+      () => (listener.state().healthy ? 0 : 1),
+    ],
+    [
+      "signal_round_trip_seconds",
+      "How long the last signal to itself took.",
+      () => (listener.state().roundTripMs ?? 0) / 1000,
+    ],
+    ["reader_lag_seconds", "How old the oldest change of the last read was.", () => eventBus.stats().lagMs / 1000],
+    ["reader_xmin_age", "Transactions between the oldest open one and the newest.", () => eventBus.stats().xminAge],
+    ["runtime_broker_sockets", "Sockets of runtime brokers held here.", () => registry.size],
+    ["streams", "Terminals open here, those for other replicas included.", () => tending.size],
+  ];
+  for (const [name, help, read] of gauges) metrics.gauge(`rootstock_${name}`, help, read);
+};
