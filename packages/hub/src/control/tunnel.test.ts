@@ -347,6 +347,7 @@ test("a frame beyond every limit closes the channel and nothing else", async () 
   await connection();
   broker.sendRaw("x".repeat(200_000));
   await eventually(() => plane.registry.size === 0);
+  await eventually(() => broker.closes.length > 0);
   expect(broker.closes[0]?.code).toBe(1009);
 });
 
