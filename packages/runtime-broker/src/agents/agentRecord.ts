@@ -32,6 +32,8 @@ export const agentRecordSchema = z.object({
   /** The task it was created with; typed at its first start unless that brings its own. */
   task: z.string(),
   started: z.boolean(),
+  /** Started without credentials on purpose: nothing that the harness requires is asked for. */
+  noAuth: z.boolean().optional(),
   phase: z.enum(RECORD_PHASES),
   exitCode: z.number().int().optional(),
   /** The create call that made it: a repetition with this id finds it instead of making it again. */

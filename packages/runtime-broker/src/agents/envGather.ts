@@ -39,7 +39,12 @@ export const gatherEnv = (
       ...(secret.type && { type: secret.type }),
     };
   }
-  const alternatives = new Map(payload.requiredSecrets.map((s) => [s.key, s.alternative_env_keys ?? []]));
+  // What the harness itself requires has no substitute: a later start would fail for want of it.
+  const alternatives = new Map(
+    payload.requiredSecrets
+      .filter((s) => !fromHarness.includes(s.key))
+      .map((s) => [s.key, s.alternative_env_keys ?? []]),
+  );
   const given = {
     ...kept?.env,
     ...payload.inlineConfig?.env,

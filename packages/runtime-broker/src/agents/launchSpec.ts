@@ -2,7 +2,7 @@ import { join } from "node:path";
 import type { RuntimeBrokerConfig } from "../config.ts";
 import { makePrivateDirectory, writeDurably } from "../files.ts";
 import { type Harness, harnessCommand } from "../harness/harness.ts";
-import type { AgentPlace, LaunchSpec, Runtime } from "../runtimes/runtime.ts";
+import { type AgentPlace, type LaunchSpec, type Runtime, RuntimeFailure } from "../runtimes/runtime.ts";
 import type { AgentEnvironment, AgentRecord, AgentSecret } from "./agentRecord.ts";
 import { gitEnv, hostProgramEnv, identityEnv, pickEnv, secretEnv } from "./launchEnv.ts";
 
@@ -23,6 +23,8 @@ export interface LaunchSpecParams {
 export const launchSpec = async (p: LaunchSpecParams): Promise<LaunchSpec> => {
   const { config, record, place, harness, environment } = p;
   const { SCION_AUTH_TOKEN, ...given } = environment.env;
+  const required = missingKeys(p);
+  if (required.length > 0) throw new RuntimeFailure(`missing environment values: ${required.join(", ")}`);
   const identity = identityEnv(record, { id: p.runtimeBrokerId, name: config.name });
   return {
     place,
@@ -43,6 +45,18 @@ export const launchSpec = async (p: LaunchSpecParams): Promise<LaunchSpec> => {
     labels: record.labels,
     projectName: record.projectSlug,
   };
+};
+
+/** Values that the harness cannot do without and nobody has given: better said here than by the harness, if it says it. */
+const missingKeys = ({ config, record, harness, environment }: LaunchSpecParams): string[] => {
+  const known = {
+    ...pickEnv(config.hostEnv, harness.passEnv),
+    ...harness.env,
+    ...secretEnv(environment),
+    ...environment.env,
+  };
+  const files = environment.secrets.map((secret) => secret.name);
+  return record.noAuth ? [] : harness.requiredEnv.filter((key) => !known[key] && !files.includes(key));
 };
 
 /**

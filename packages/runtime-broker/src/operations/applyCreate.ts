@@ -48,6 +48,7 @@ export const applyCreate = async (
     ...(payload.id && { id: payload.id }),
     ...(payload.userId && { userId: payload.userId }),
     ...(payload.creatorName && { creatorName: payload.creatorName }),
+    ...(payload.noAuth && { noAuth: true }),
     ...(payload.requestId && { createRequestId: payload.requestId }),
     ...(details?.template && { template: details.template }),
     ...(details?.harnessAuth && { harnessAuth: details.harnessAuth }),

@@ -328,6 +328,16 @@ test("a missing value without gathering is an error; a given one and one of this
   expect((await call("GET", `/api/v1/agents/${slug}/logs`)).text).toContain("passed=from-host secret=\n");
 });
 
+test("a start without a required value says which one is missing", async () => {
+  const answer = await call("POST", `/api/v1/agents/${name()}/start`, {
+    harnessConfig: "needy",
+    resolvedEnv: { SCION_AGENT_ID: systemRandom.uuid() },
+  });
+  expect([answer.status, answer.json.error.code]).toEqual([500, "runtime_error"]);
+  expect(answer.json.error.message).toContain("NEEDED_KEY");
+  expect((await create(name(), { noAuth: true, config: { harnessConfig: "needy" } })).status).toBe(201);
+});
+
 test("an agent can be provisioned first and started later with its task", async () => {
   const slug = name();
   const body = createBody(slug, { provisionOnly: true, config: { task: "later" } });

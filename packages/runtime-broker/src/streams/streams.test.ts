@@ -58,6 +58,20 @@ test("the program learns of the viewer's size; a size that no terminal has is br
   await terminal.shows("1000 80");
 });
 
+test("Ctrl-B D leaves the terminal and not the agent; one who only looks types nothing", async () => {
+  const { slug, terminal } = await agent("cat");
+  await terminal.shows("started");
+  terminal.type("\x02d");
+  expect(await terminal.closed).toMatchObject({ code: 0, reason: "session ended" });
+  const looking = joined.session.terminal(slug, PROJECT, { readonly: true });
+  await looking.shows("started");
+  looking.type("silent\r");
+  const working = joined.session.terminal(slug, PROJECT);
+  working.type("spoken\r");
+  await looking.shows("spoken\r\nspoken");
+  expect(looking.output).not.toContain("silent");
+});
+
 test("a stream ends with its session, with a reason", async () => {
   const { slug, terminal } = await agent("cat");
   await terminal.shows("started");

@@ -274,8 +274,8 @@ export class FakeSession {
   }
 
   /** Opens a terminal on an agent. */
-  terminal(slug: string, projectId: string): FakeTerminal {
-    return new FakeTerminal(this, slug, projectId);
+  terminal(slug: string, projectId: string, options: { readonly readonly?: boolean } = {}): FakeTerminal {
+    return new FakeTerminal(this, slug, projectId, options);
   }
 }
 
@@ -287,7 +287,7 @@ export class FakeTerminal {
   readonly #session: FakeSession;
   readonly #grown = new Probe<string>();
 
-  constructor(session: FakeSession, slug: string, projectId: string, size = { cols: 100, rows: 30 }) {
+  constructor(session: FakeSession, slug: string, projectId: string, options: { readonly readonly?: boolean }) {
     this.#session = session;
     session.frame.on((frame) => {
       if (frame.type !== "stream" || frame.streamId !== this.streamId) return;
@@ -307,7 +307,9 @@ export class FakeTerminal {
       slug,
       projectId,
       groveId: projectId,
-      ...size,
+      cols: 100,
+      rows: 30,
+      ...options,
     });
   }
 

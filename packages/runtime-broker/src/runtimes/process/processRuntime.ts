@@ -23,6 +23,7 @@ import {
   type TypedInput,
   upText,
 } from "../runtime.ts";
+import { DetachKeys } from "./detachKeys.ts";
 import { HostClient } from "./hostClient.ts";
 import { exitFile, type HostSpec, hostReady, MAX_PENDING_BYTES, sessionFile } from "./hostProtocol.ts";
 import { LineReader, parseLine } from "./lines.ts";
@@ -147,13 +148,19 @@ export class ProcessRuntime implements Runtime {
       client.close();
       throw err;
     });
+    const keys = new DetachKeys();
+    const leave = (reason: AttachmentEnd) => {
+      end(reason);
+      client.close();
+    };
     return {
       ended,
       write(data, taken) {
-        if (client.pendingBytes > MAX_PENDING_BYTES) {
-          end({ code: 1009, reason: "input_overflow" });
-          client.close();
-        } else client.tell({ op: "input", data: data.toString("base64") }, taken);
+        const { typed, leaves } = keys.feed(data);
+        if (client.pendingBytes > MAX_PENDING_BYTES) leave({ code: 1009, reason: "input_overflow" });
+        else if (readonly || typed.byteLength === 0) taken?.();
+        else client.tell({ op: "input", data: typed.toString("base64") }, taken);
+        if (leaves) leave({ code: 0, reason: "session ended" });
       },
       resize: (to) => {
         if (!readonly) client.tell({ op: "resize", ...to });
