@@ -126,21 +126,20 @@ export class Reconciler implements Service {
     if (sockets.length === 0) return;
     const { database, membership, locks } = this.#deps;
     const p = { instanceId: membership.instanceId, sockets, busyAgents: [...locks.busy(), ...this.#paused] };
-    const [dispatches, messages] = await Promise.all([
-      database.background(() => claimDispatches(database.db, p)),
-      database
-        .background(() => claimMessages(database.db, p))
-        .catch((err: unknown) => {
-          // Somebody put a message of the agent on the wire between our look and our claim: look again.
-          if (!isUniqueViolation(err, "messages_one_in_flight")) throw err;
-          this.wake(sockets.map((s) => s.runtimeBrokerId));
-          return [];
-        }),
-    ]);
-    for (const row of dispatches) this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
+    const { messages, lifecycleWaits } = await database
+      .background(() => claimMessages(database.db, p))
+      .catch((err: unknown) => {
+        // Somebody put a message of the agent on the wire between our look and our claim: look again.
+        if (!isUniqueViolation(err, "messages_one_in_flight")) throw err;
+        this.wake(sockets.map((s) => s.runtimeBrokerId));
+        return { messages: [], lifecycleWaits: true };
+      });
     for (const row of messages)
       if (row.runtime_broker_id)
         this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#deliver(row, c), row.id);
+    if (!lifecycleWaits) return;
+    for (const row of await database.background(() => claimDispatches(database.db, p)))
+      this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
   }
 
   /** The woken runtime brokers with room on their sockets. What occupies the others may be no work of ours. */

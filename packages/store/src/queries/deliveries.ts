@@ -160,10 +160,14 @@ export const insertClaimedMessage = async (
 /**
  * Claims, for each agent that listens and has none in flight, its first pending message: at most `slots` for each
  * socket held. A message in flight is the first undelivered one; where one before it was committed late, the unique
- * index refuses the claim, and the caller looks again. Not SKIP LOCKED: skipping a locked message would let a later one overtake it.
+ * index refuses the claim, and the caller looks again. Tells as well whether intents wait for these sockets: most of the time
+ * none do, and nobody need ask for them. Not SKIP LOCKED: skipping a locked message would let a later one overtake it.
  */
-export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessage[]> => {
-  const { rows } = await sql<ClaimedMessage>`
+export const claimMessages = async (
+  db: Db,
+  p: ClaimScope,
+): Promise<{ readonly messages: readonly ClaimedMessage[]; readonly lifecycleWaits: boolean }> => {
+  const { rows } = await sql<(ClaimedMessage | { readonly id: null }) & { readonly lifecycle_waits: boolean }>`
     with ${heldSockets(p)}, first as materialized (
       select ranked.id, ranked.session, held.id as runtime_broker from held
        cross join lateral (
@@ -180,11 +184,20 @@ export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessa
       select m.id, first.session, first.runtime_broker from first join messages m on m.id = first.id
        where ${isState("pending")} order by m.id for update of m
     )
-    update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
-        runtime_broker_id = next.runtime_broker, attempts = m.attempts + 1, hold_reason = null
-      from next where m.id = next.id
-    returning m.*, (select a.slug from agents a where a.id = m.agent_id) as agent_slug`.execute(db);
-  return rows;
+    , claimed as (
+      update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
+          runtime_broker_id = next.runtime_broker, attempts = m.attempts + 1, hold_reason = null
+        from next where m.id = next.id
+      returning m.*, (select a.slug from agents a where a.id = m.agent_id) as agent_slug
+    )
+    select claimed.*, exists (select from held cross join lateral (
+        select from broker_dispatch d where d.runtime_broker_id = held.id and d.state = 'pending' order by d.seq limit 1
+      ) as waiting) as lifecycle_waits
+      from (select) as one left join claimed on true`.execute(db);
+  return {
+    messages: rows.filter((row): row is typeof row & ClaimedMessage => row.id !== null),
+    lifecycleWaits: rows.some((row) => row.lifecycle_waits),
+  };
 };
 
 /** A message whose delivery ended, and the claim under which it went. */
