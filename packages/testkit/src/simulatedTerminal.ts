@@ -16,13 +16,13 @@ export class SimulatedTerminal {
   readonly onInput = new Probe<Buffer>();
   /** Bytes printed so far. */
   printed = 0;
-  /** Whether credit is given for input. */
-  takesInput = true;
   readonly #runtimeBroker: SimulatedRuntimeBroker;
   readonly #input: Buffer[] = [];
   readonly #progress = new Probe<void>();
   #credit: number;
   #over = false;
+  #holding = false;
+  #owed = 0;
 
   constructor(runtimeBroker: SimulatedRuntimeBroker, opened: Readonly<Record<string, unknown>>, credits: boolean) {
     this.#runtimeBroker = runtimeBroker;
@@ -40,6 +40,18 @@ export class SimulatedTerminal {
   /** Everything typed so far. */
   input(): Buffer {
     return Buffer.concat(this.#input);
+  }
+
+  /** Gives no credit for input from now on. */
+  holdInput(): void {
+    this.#holding = true;
+  }
+
+  /** Gives the credit that was held back, and all later one at once. */
+  takeInput(): void {
+    this.#holding = false;
+    if (this.#owed > 0) this.#give(this.#owed);
+    this.#owed = 0;
   }
 
   /** Whether the hub allows no more output now. */
@@ -80,8 +92,13 @@ export class SimulatedTerminal {
     const data = Buffer.from(String(frame.data), "base64");
     this.#input.push(data);
     this.onInput.emit(data);
-    if (credits && this.takesInput)
-      this.#runtimeBroker.sendFrame({ type: "stream_credit", streamId: this.streamId, bytes: data.byteLength });
+    if (!credits) return;
+    if (this.#holding) this.#owed += data.byteLength;
+    else this.#give(data.byteLength);
+  }
+
+  #give(bytes: number): void {
+    this.#runtimeBroker.sendFrame({ type: "stream_credit", streamId: this.streamId, bytes });
   }
 
   #end(): void {

@@ -7,6 +7,7 @@ import type { Credentials, Principal } from "../auth/index.ts";
 import type { Registry, StreamEnd, StreamHandler } from "../control/index.ts";
 import { bytesOf, jsonOf, Keepalive } from "./keepalive.ts";
 import { openHere } from "./localTerminal.ts";
+import { Pacer } from "./pacer.ts";
 import { type FromOwner, fromEntry, fromQuery, INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 import { PEER_KEEPALIVE, PEER_MAX_PAYLOAD_BYTES } from "./peerLink.ts";
 import type { Tending } from "./tending.ts";
@@ -59,10 +60,13 @@ export class PeerStreams {
   }
 }
 
+const PIECES = { pieceBytes: 65_536, aheadBytes: 65_536 };
+
 /** The owner's end: another replica looks on behalf of its viewer. */
 class PeerViewer implements StreamHandler, Tended {
   #ws: WebSocket | undefined;
   #keepalive: Keepalive | undefined;
+  readonly #output = new Pacer({ ...PIECES, transmit: (piece) => this.#send(piece) });
   /** What came before the socket was there. */
   #early: (() => void)[] = [];
 
@@ -80,7 +84,7 @@ class PeerViewer implements StreamHandler, Tended {
 
   // Whatever is handed to the socket counts as unread until the viewer's own replica says otherwise.
   onData(data: Buffer): void {
-    if (this.#ws) this.#ws.send(data);
+    if (this.#ws) this.#output.push(data);
     else this.#early.push(() => this.onData(data));
   }
 
@@ -90,6 +94,7 @@ class PeerViewer implements StreamHandler, Tended {
 
   onClose({ reason, code }: StreamEnd): void {
     if (!this.#ws) this.#early.push(() => this.onClose({ reason, code }));
+    this.#output.flush();
     this.#tell({ type: "end", reason, ...(code !== undefined && { code }) });
     this.#ws?.close(1000, "ended");
   }
@@ -100,6 +105,13 @@ class PeerViewer implements StreamHandler, Tended {
 
   shutDown(): void {
     this.#ws?.close(1012, "this replica is shutting down");
+  }
+
+  #send(piece: Buffer): void {
+    const { byteLength } = piece;
+    this.#ws?.send(piece, (err) => {
+      if (!err) this.#output.done(byteLength);
+    });
   }
 
   #tell(frame: FromOwner): void {

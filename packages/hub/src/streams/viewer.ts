@@ -1,4 +1,4 @@
-import type { Base } from "@rootstock/service";
+import type { Base, Timer } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import { z } from "zod";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
@@ -14,6 +14,7 @@ import {
   type ViewerClose,
 } from "./closeCodes.ts";
 import { jsonOf, Keepalive, type KeepaliveTimes } from "./keepalive.ts";
+import { Pacer } from "./pacer.ts";
 import { type Tended, type Terminal, terminalSize } from "./terminal.ts";
 
 export interface ViewerOptions {
@@ -28,13 +29,17 @@ export interface ViewerOptions {
 
 /** Server side of the attach protocol (spec/06 1.7). */
 const KEEPALIVE: KeepaliveTimes = { pingMs: 30_000, silenceMs: 60_000 };
-/** With its base64 and envelope below the 64 KiB that clients read. */
-const MAX_DATA_BYTES = 45_000;
+/** Output: with its base64 and envelope below the 64 KiB that clients read. */
+const OUTPUT = { pieceBytes: 45_000, aheadBytes: 65_536 };
+/** Input: keys go at once; of a paste the next piece follows when one was taken. */
+const INPUT = { pieceBytes: 32_768, aheadBytes: 32_768 };
 /** Input on its way to the program; above it the viewer's socket is not read. */
 const INPUT_WINDOW_BYTES = 262_144;
 /** What a socket may still deliver after it was asked to pause lies far below this. */
 const MAX_INPUT_BYTES = 4_194_304;
 const CLOSE_TIMEOUT_MS = 5_000;
+/** A window that is dragged changes size a hundred times a second; the program need not follow each. */
+const RESIZE_EVERY_MS = 50;
 
 const fromViewer = z.discriminatedUnion("type", [
   z.object({ type: z.literal("data"), data: z.string() }),
@@ -52,7 +57,10 @@ export class Viewer implements StreamHandler, Tended {
   /** Output that came before the socket was there. */
   #early: Buffer[] = [];
   #ended: StreamEnd | undefined;
-  #untakenBytes = 0;
+  readonly #input: Pacer;
+  readonly #output: Pacer;
+  #size: { readonly cols: number; readonly rows: number } | undefined;
+  #resizing: Timer | undefined;
   #openedAt = 0;
   #activeAt = 0;
   #closing = false;
@@ -60,6 +68,8 @@ export class Viewer implements StreamHandler, Tended {
   constructor(base: Base, options: ViewerOptions) {
     this.#base = base;
     this.#options = options;
+    this.#input = new Pacer({ ...INPUT, transmit: (piece) => this.#terminal?.write(piece) });
+    this.#output = new Pacer({ ...OUTPUT, transmit: (piece) => this.#send(piece) });
   }
 
   /** The upgrade is done: what came meanwhile is shown. */
@@ -72,21 +82,22 @@ export class Viewer implements StreamHandler, Tended {
     ws.on("message", (data) => this.#receive(data));
     ws.on("error", (err) => this.#base.log.debug({ err }, "socket of a terminal's viewer failed"));
     ws.on("close", () => {
+      this.#resizing?.cancel();
       terminal.close("session closed");
       this.#options.onLeft(this);
     });
-    for (const data of this.#early.splice(0)) this.#show(ws, data);
+    for (const data of this.#early.splice(0)) this.#show(data);
     if (this.#ended) this.#close(closeOf(this.#ended));
   }
 
   onData(data: Buffer): void {
-    if (this.#ws) this.#show(this.#ws, data);
+    if (this.#ws) this.#show(data);
     else this.#early.push(data);
   }
 
   onTaken(bytes: number): void {
-    this.#untakenBytes = Math.max(0, this.#untakenBytes - bytes);
-    if (this.#ws?.isPaused && this.#untakenBytes < INPUT_WINDOW_BYTES / 2) this.#ws.resume();
+    this.#input.done(bytes);
+    if (this.#ws?.isPaused && this.#input.heldBytes < INPUT_WINDOW_BYTES / 2) this.#ws.resume();
   }
 
   onClose(end: StreamEnd): void {
@@ -105,15 +116,19 @@ export class Viewer implements StreamHandler, Tended {
     this.#close(closeOf({ code: undefined, reason: LOST.shuttingDown }));
   }
 
-  #show(ws: WebSocket, data: Buffer): void {
-    if (this.#closing || ws.readyState !== ws.OPEN) return;
+  #show(data: Buffer): void {
+    if (this.#closing) return;
     this.#activeAt = this.#base.clock.elapsed();
-    for (let at = 0; at < data.byteLength; at += MAX_DATA_BYTES) {
-      const chunk = data.subarray(at, at + MAX_DATA_BYTES);
-      ws.send(JSON.stringify({ type: "data", data: chunk.toString("base64") }), (err) => {
-        if (!err) this.#terminal?.consumed(chunk.byteLength);
-      });
-    }
+    this.#output.push(data);
+  }
+
+  #send(piece: Buffer): void {
+    const { byteLength } = piece;
+    this.#ws?.send(JSON.stringify({ type: "data", data: piece.toString("base64") }), (err) => {
+      if (err) return;
+      this.#output.done(byteLength);
+      this.#terminal?.consumed(byteLength);
+    });
   }
 
   #receive(data: RawData): void {
@@ -126,27 +141,31 @@ export class Viewer implements StreamHandler, Tended {
       if (!other.success || ["data", "resize"].includes(other.data.type)) this.#close(INVALID_FRAME);
     } else if (this.#options.readonly) return;
     else if (frame.data.type === "resize") {
-      const { cols, rows } = terminalSize(frame.data.cols, frame.data.rows);
-      this.#terminal?.resize(cols, rows);
+      this.#size = terminalSize(frame.data.cols, frame.data.rows);
+      if (!this.#resizing) this.#resize();
     } else this.#type(Buffer.from(frame.data.data, "base64"));
   }
 
+  /** Tells the newest size, and the one after it not before a while. */
+  #resize(): void {
+    const size = this.#size;
+    this.#size = undefined;
+    this.#resizing = size && this.#base.clock.after(RESIZE_EVERY_MS, () => this.#resize());
+    if (size) this.#terminal?.resize(size.cols, size.rows);
+  }
+
   #type(input: Buffer): void {
-    if (input.byteLength === 0) return;
     this.#activeAt = this.#base.clock.elapsed();
-    this.#untakenBytes += input.byteLength;
-    if (this.#untakenBytes > MAX_INPUT_BYTES) {
-      this.#close(INPUT_OVERFLOW);
-      return;
-    }
-    this.#terminal?.write(input);
-    if (this.#untakenBytes > INPUT_WINDOW_BYTES) this.#ws?.pause();
+    this.#input.push(input);
+    if (this.#input.heldBytes > MAX_INPUT_BYTES) this.#close(INPUT_OVERFLOW);
+    else if (this.#input.heldBytes > INPUT_WINDOW_BYTES) this.#ws?.pause();
   }
 
   #close({ code, reason }: ViewerClose): void {
     const ws = this.#ws;
     if (this.#closing || !ws) return;
     this.#closing = true;
+    this.#output.flush();
     if (ws.isPaused) ws.resume();
     // Older clients show this; current ones go by the code, and must not be kept from coming back.
     if (isFinal(code)) ws.send(JSON.stringify({ type: "error", code: errorCodeOf(code), message: reason }));
