@@ -299,6 +299,16 @@ test("nonces, join tokens, former secrets and idempotency keys go when their tim
   expect(await db.query("select key from idempotency_keys")).toEqual([{ key: "new" }]);
 });
 
+test("frames of streams that nobody came for go", async () => {
+  await db.query(
+    `insert into stream_frames (to_replica, from_replica, stream_id, seq, kind, body, created)
+     select gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), n, 'data', '', now() - n * interval '1 second'
+       from unnest(array[0, 50, 70, 7000]) as n`,
+  );
+  expect(await run("streamFrames")).toBe(2);
+  expect(await db.query("select seq from stream_frames order by seq")).toEqual([{ seq: 0 }, { seq: 50 }]);
+});
+
 test("old changes go, and the log says up to which transaction", async () => {
   await db.query(
     `insert into change_log (entity, entity_id, op, at)
