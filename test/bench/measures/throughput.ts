@@ -11,7 +11,7 @@ import { startWorker } from "../worker.ts";
 const REPLICAS = 3;
 const RUNTIME_BROKERS = 50;
 const AGENTS_EACH = 10;
-const LANES = 96;
+const LANES = 256;
 
 /** What a closed loop of senders did in its window. */
 interface Load {
