@@ -6,6 +6,7 @@ import type { Db } from "@rootstock/store";
 import { z } from "zod";
 import type { Credentials, Principal } from "../auth/index.ts";
 import {
+  NO_LONGER_ALLOWED,
   type Prepared,
   type Tending,
   type TerminalRequest,
@@ -13,6 +14,7 @@ import {
   terminalSize,
   Upgrades,
   Viewer,
+  type ViewerClose,
 } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { type Call, json, type Route, route } from "./route.ts";
@@ -104,16 +106,21 @@ export class TerminalUpgrades {
     const { db, terminals, tending, authenticate, serving, idleMs, limitMs } = this.#deps;
     if (!serving() || !tending.open)
       throw new HubError("unavailable", "this replica is not serving; try another", { retryAfter: 1 });
-    const principal = await authenticate(credentials);
-    if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
-    if (!usersAndAgents.allows(principal))
-      throw new HubError("forbidden", `only ${usersAndAgents.name} may open a terminal`);
     const query = ptyQuery.parse(Object.fromEntries(new URLSearchParams(credentials.query)));
-    const request = await requestOf(db, { principal, params: paramsOf(credentials.path) }, query);
+    const params = paramsOf(credentials.path);
+    const allowed = async () => {
+      const principal = await authenticate(credentials);
+      if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
+      if (!usersAndAgents.allows(principal))
+        throw new HubError("forbidden", `only ${usersAndAgents.name} may open a terminal`);
+      return requestOf(db, { principal, params }, query);
+    };
+    const request = await allowed();
     const viewer = new Viewer(this.#base, {
       readonly: request.readonly,
       idleMs,
       limitMs,
+      recheck: () => refusalOf(allowed()),
       onLeft: () => tending.remove(viewer),
     });
     const terminal = await terminals.open(request, viewer);
@@ -126,6 +133,18 @@ export class TerminalUpgrades {
     };
   }
 }
+
+/** How a viewer is sent away who would be refused now. Rejects for reasons that are not theirs. */
+const refusalOf = async (asking: Promise<unknown>): Promise<ViewerClose | undefined> => {
+  try {
+    await asking;
+    return undefined;
+  } catch (err) {
+    const close = err instanceof HubError ? NO_LONGER_ALLOWED[err.status] : undefined;
+    if (!close) throw err;
+    return close;
+  }
+};
 
 const paramsOf = (path: string): Record<string, string> => {
   const [, projectId, agentId] = UPGRADE_PATH.exec(path) ?? [];

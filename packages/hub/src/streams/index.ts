@@ -1,4 +1,5 @@
 /** Calls and streams that reach a runtime broker from any replica (design section 8). */
+export { NO_LONGER_ALLOWED, type ViewerClose } from "./closeCodes.ts";
 export * from "./detours.ts";
 export * from "./mailbox.ts";
 export * from "./peerLink.ts";

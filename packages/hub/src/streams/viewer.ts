@@ -24,6 +24,8 @@ export interface ViewerOptions {
   readonly idleMs: number;
   /** 0: no limit. */
   readonly limitMs: number;
+  /** Asked every minute: why this viewer must go, if so. A rejection changes nothing. */
+  readonly recheck: () => Promise<ViewerClose | undefined>;
   readonly onLeft: (viewer: Viewer) => void;
 }
 
@@ -38,6 +40,7 @@ const INPUT_WINDOW_BYTES = 262_144;
 /** What a socket may still deliver after it was asked to pause lies far below this. */
 const MAX_INPUT_BYTES = 4_194_304;
 const CLOSE_TIMEOUT_MS = 5_000;
+const RECHECK_MS = 60_000;
 /** A window that is dragged changes size a hundred times a second; the program need not follow each. */
 const RESIZE_EVERY_MS = 50;
 
@@ -63,6 +66,7 @@ export class Viewer implements StreamHandler, Tended {
   #resizing: Timer | undefined;
   #openedAt = 0;
   #activeAt = 0;
+  #checkedAt = 0;
   #closing = false;
 
   constructor(base: Base, options: ViewerOptions) {
@@ -79,6 +83,7 @@ export class Viewer implements StreamHandler, Tended {
     this.#keepalive = new Keepalive(ws, this.#base.clock, KEEPALIVE);
     this.#openedAt = this.#base.clock.elapsed();
     this.#activeAt = this.#openedAt;
+    this.#checkedAt = this.#openedAt;
     ws.on("message", (data) => this.#receive(data));
     ws.on("error", (err) => this.#base.log.debug({ err }, "socket of a terminal's viewer failed"));
     ws.on("close", () => {
@@ -110,6 +115,10 @@ export class Viewer implements StreamHandler, Tended {
     this.#keepalive?.tick(now);
     if (limitMs > 0 && now - this.#openedAt >= limitMs) this.#close(TIME_LIMIT);
     else if (idleMs > 0 && now - this.#activeAt >= idleMs) this.#close(IDLE);
+    else if (now - this.#checkedAt >= RECHECK_MS) {
+      this.#checkedAt = now;
+      this.#recheck().catch((err: unknown) => this.#base.log.warn({ err }, "access to a terminal not looked at again"));
+    }
   }
 
   shutDown(): void {
@@ -144,6 +153,11 @@ export class Viewer implements StreamHandler, Tended {
       this.#size = terminalSize(frame.data.cols, frame.data.rows);
       if (!this.#resizing) this.#resize();
     } else this.#type(Buffer.from(frame.data.data, "base64"));
+  }
+
+  async #recheck(): Promise<void> {
+    const refusal = await this.#options.recheck();
+    if (refusal) this.#close(refusal);
   }
 
   /** Tells the newest size, and the one after it not before a while. */
