@@ -30,7 +30,7 @@ export const insertStreamFrames = async (db: Db, frames: readonly StreamFrameRow
 export const takeStreamFrames = async (db: Db, toReplica: Uuid, limit: number): Promise<readonly StreamFrameRow[]> => {
   const { rows } = await sql<StreamFrameRow>`
     with taken as (
-      delete from stream_frames where id = any(array(
+      delete from stream_frames where to_replica = ${toReplica} and id = any(array(
         select id from stream_frames where to_replica = ${toReplica} order by id limit ${limit}))
       returning id, to_replica, from_replica, stream_id, seq, kind, body)
     select to_replica as "toReplica", from_replica as "fromReplica", stream_id as "streamId", seq, kind, body
@@ -51,8 +51,8 @@ export const deleteStrayStreamFrames = async (
   p: { readonly olderThanSeconds: number; readonly limit: number },
 ): Promise<number> => {
   const { numAffectedRows } = await sql`
-    delete from stream_frames where id = any(array(
-      select id from stream_frames where created < now() - make_interval(secs => ${p.olderThanSeconds}::float8)
-       order by id limit ${p.limit}))`.execute(db);
+    delete from stream_frames where (to_replica, id) in (
+      select to_replica, id from stream_frames
+       where created < now() - make_interval(secs => ${p.olderThanSeconds}::float8) limit ${p.limit})`.execute(db);
   return Number(numAffectedRows ?? 0n);
 };
