@@ -138,6 +138,8 @@ export interface Rest {
   readonly transitions: readonly Transition[];
   /** What the change log says of agents, in its order: what subscribers had to hear. */
   readonly agentChanges: readonly { readonly agent: string; readonly value: string }[];
+  /** What the database says that each agent does: all of them have been asked to run. */
+  readonly phases: readonly { readonly agent: string; readonly phase: string }[];
   /** The session that each runtime broker has, and the one that the database names. */
   readonly sockets: readonly {
     readonly runtimeBroker: string;

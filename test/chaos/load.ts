@@ -37,6 +37,14 @@ const inDoubt = (reply: ApiReply | undefined): boolean =>
   reply.status === 503 ||
   (reply.status === 409 && reply.get("error.code") === "request_in_progress");
 
+/** The status, 0 where nobody knows how it ended. */
+const statusOf = (reply: ApiReply | undefined): number =>
+  reply === undefined ||
+  reply.get("error.details.outcome") === "unknown" ||
+  reply.get("error.code") === "request_in_progress"
+    ? 0
+    : reply.status;
+
 /** One call; one with a key is repeated on other replicas until somebody knows how it ended. */
 const callHub = async (context: LoadContext, asked: Asked): Promise<ApiReply | undefined> => {
   const key = asked.keyed ? systemRandom.uuid() : undefined;
@@ -70,7 +78,7 @@ export const sender = async (context: LoadContext, name: string): Promise<void> 
       kind: "answered",
       call,
       agent: agent.id,
-      status: reply?.status ?? 0,
+      status: statusOf(reply),
       messageId: typeof messageId === "string" ? messageId : undefined,
     });
   }
@@ -115,7 +123,7 @@ export const cycle = async (context: LoadContext, agent: Agent): Promise<void> =
     context.history.add({ kind: "operation asked", call, agent: agent.id, verb });
     const reply = await callHub(context, { path: `/api/v1/agents/${agent.id}/${verb}`, keyed });
     const unfinished = reply?.status === 202 || reply?.list("warnings").length !== 0;
-    const status = reply?.status ?? 0;
+    const status = statusOf(reply);
     context.history.add({ kind: "operation answered", call, status, unfinished });
     return status === 200 && !unfinished;
   };
@@ -139,7 +147,7 @@ export const bringUp = async (context: LoadContext, agent: Agent): Promise<void>
     context.history.add({ kind: "operation asked", call, agent: agent.id, verb: "start" });
     const reply = await callHub(context, { path: `/api/v1/agents/${agent.id}/start`, keyed: true });
     const unfinished = reply?.status === 202 || reply?.list("warnings").length !== 0;
-    context.history.add({ kind: "operation answered", call, status: reply?.status ?? 0, unfinished });
+    context.history.add({ kind: "operation answered", call, status: statusOf(reply), unfinished });
     if (reply?.status === 200 && !unfinished && reply.get("phase") === "running") break;
     await systemClock.sleep(500);
   }

@@ -14,6 +14,9 @@ export interface NemesisTargets {
   readonly history: History;
 }
 
+/** A statement that is not to be had is not waited for any longer, in milliseconds. */
+const LOSES_WITHIN_MS = 3_000;
+
 /** Carries out a schedule. Resolves when the last fault has been healed; what cannot strike any more is left out. */
 export const unleash = async (targets: NemesisTargets, schedule: readonly Planned[]): Promise<void> => {
   const began = targets.history.now();
@@ -60,6 +63,13 @@ const strike = async (targets: NemesisTargets, fault: Fault, database: { busy: b
     case "cut":
       fleet.proxy(fault.replica).cut(fault.connections);
       return true;
+    case "lose answer": {
+      const proxy = fleet.proxy(fault.replica);
+      const lost = proxy.loseAnswer(fault.statement).then(() => true);
+      const struck = await Promise.race([lost, systemClock.sleep(LOSES_WITHIN_MS).then(() => false)]);
+      if (!struck) proxy.keepAnswers();
+      return struck;
+    }
     case "end backends":
       await endBackends(targets, fleet.name(fault.replica));
       return true;

@@ -5,6 +5,8 @@ interface Link {
   readonly client: Socket;
   readonly server: Socket;
   kind: ConnectionKind;
+  losing: (() => void) | undefined;
+  losesCommit: (() => void) | undefined;
 }
 
 /** Leaves out notifications of a byte stream that begins at the start of a message. */
@@ -31,6 +33,7 @@ export class PostgresProxy {
   readonly #server: Server;
   readonly #target: URL;
   #deaf = false;
+  #losing: { readonly words: string; readonly ofCommit: boolean; readonly lost: () => void } | undefined;
 
   private constructor(target: URL) {
     this.#target = target;
@@ -56,6 +59,21 @@ export class PostgresProxy {
     for (const link of [...this.#links]) if (link.kind === kind) end(link);
   }
 
+  /**
+   * Ends the connection of the next statement with these words once the server has answered it, keeping the answer back;
+   * or, `ofCommit`, that of the commit of its transaction. Resolves when that has happened.
+   */
+  loseAnswer(words: string, ofCommit = false): Promise<void> {
+    return new Promise((lost) => {
+      this.#losing = { words, ofCommit, lost };
+    });
+  }
+
+  /** Takes a `loseAnswer` back that has found no statement. */
+  keepAnswers(): void {
+    this.#losing = undefined;
+  }
+
   /** While deaf, no notification reaches the replica. */
   set deaf(deaf: boolean) {
     this.#deaf = deaf;
@@ -68,18 +86,31 @@ export class PostgresProxy {
 
   #serve(client: Socket): void {
     const server = connect(Number(this.#target.port), this.#target.hostname);
-    const link: Link = { client, server, kind: "pool" };
+    const link: Link = { client, server, kind: "pool", losing: undefined, losesCommit: undefined };
     this.#links.add(link);
     client.setNoDelay(true);
     server.setNoDelay(true);
     client.on("data", (chunk) => {
       if (link.kind === "pool") link.kind = kindOf(chunk) ?? "pool";
+      if (link.kind === "pool" && this.#losing !== undefined && chunk.includes(this.#losing.words)) {
+        if (this.#losing.ofCommit) link.losesCommit = this.#losing.lost;
+        else link.losing = this.#losing.lost;
+        this.#losing = undefined;
+      }
+      if (link.losesCommit && chunk.includes("commit")) link.losing = link.losesCommit;
       server.write(chunk);
     });
     server.on(
       "data",
       withoutNotifications(
-        (bytes) => client.write(bytes),
+        (bytes) => {
+          // Ready for the next: what it was asked is done.
+          if (!link.losing) client.write(bytes);
+          else if (bytes[0] === "Z".charCodeAt(0)) {
+            link.losing();
+            end(link);
+          }
+        },
         () => this.#deaf,
       ),
     );

@@ -33,6 +33,8 @@ export interface RoundResult {
 
 /** How long everything may take to come to rest once the faults have ended, in milliseconds. */
 const SETTLE_MS = 60_000;
+/** How long a stage of the round may take before it counts as hung, in milliseconds. */
+const STAGE_MS = 90_000;
 /** Two agents of a runtime broker only take messages, one is stopped and started as well. */
 const AGENTS_EACH = 3;
 const SUBSCRIBERS = 2;
@@ -75,34 +77,41 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     ];
     const nemesis = unleash({ fleet, postgres, databaseUrl: database.url, runtimeBrokers, history }, schedule);
     await systemClock.sleep(options.seconds * 1_000);
-    await nemesis;
-    options.say?.("the faults have ended");
+    const hung: Breach[] = [];
+    const stage = async (name: string, work: Promise<unknown>): Promise<void> => {
+      options.say?.(name);
+      const over = new AbortController();
+      const limit = systemClock.sleep(STAGE_MS, over.signal).then(() => "hung");
+      if ((await Promise.race([work, limit])) === "hung")
+        hung.push({ rule: "not at rest", what: `${name}: not over after ${STAGE_MS / 1_000} s` });
+      over.abort();
+    };
+    await stage("the faults are healed", nemesis);
     ending.abort();
-    await Promise.all(load);
-    options.say?.("the load has ended");
-    await Promise.all(agents.filter((a) => a.cycled).map((a) => bringUp(context, a)));
-    options.say?.("every agent is asked to run");
+    await stage("the calls under way end", Promise.all(load));
+    await stage("every agent is started", Promise.all(agents.filter((a) => a.cycled).map((a) => bringUp(context, a))));
     const sockets = () => socketsOf(database, runtimeBrokers);
     await patiently(async () => (await unsettled(database)) === 0);
     await patiently(async () => (await sockets()).every((s) => s.session === s.named));
     const rest = { ...(await readRest(database, textOf)), sockets: await sockets() };
     const wanted = rest.messages.length + rest.agentChanges.length;
     await patiently(() => subscribers.every((s) => s.heard >= wanted), 10_000);
-    for (const subscriber of subscribers) await subscriber.stop();
+    await stage("the event streams end", Promise.all(subscribers.map((s) => s.stop())));
     const round: Round = { facts: history.facts, rest };
     const remembers = new Map(runtimeBrokers.map((rb) => [rb.id, rb.remembers]));
     return {
       schedule,
       round,
-      breaches: check(round, (id) => remembers.get(id) === true),
+      breaches: [...hung, ...check(round, (id) => remembers.get(id) === true)],
       figures: figuresOf(round),
       logs: fleet.logs(),
     };
   } finally {
+    // The replicas first: with them every call that hangs comes to its end.
+    await fleet.stop();
     await Promise.all(subscribers.map((s) => s.stop()));
     await Promise.all(runtimeBrokers.map((rb) => rb.peer.stop()));
-    await fleet.stop();
-    await database.query("select 1").catch(() => {});
+    await database.drop();
   }
 };
 

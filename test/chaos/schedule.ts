@@ -9,10 +9,25 @@ export type Fault =
   | { readonly kind: "pause"; readonly replica: number; readonly forMs: number }
   | { readonly kind: "cut"; readonly replica: number; readonly connections: ConnectionKind }
   | { readonly kind: "end backends"; readonly replica: number }
+  /** The pool's connection breaks after the server has carried out the next statement like this, before its answer. */
+  | { readonly kind: "lose answer"; readonly replica: number; readonly statement: Statement }
   | { readonly kind: "deafen"; readonly replica: number; readonly forMs: number }
   | { readonly kind: "restart database"; readonly downMs: number }
   | { readonly kind: "flap"; readonly runtimeBroker: number; readonly times: number }
   | { readonly kind: "slow answers"; readonly runtimeBroker: number; readonly forMs: number; readonly byMs: number };
+
+/** Words that the statement contains. */
+export type Statement = (typeof STATEMENTS)[number];
+const STATEMENTS = [
+  "insert into messages",
+  "update messages m set state = 'delivering'",
+  "update messages m set state = 'delivered'",
+  'insert into "broker_dispatch"',
+  "update broker_dispatch d set state = 'in_progress'",
+  "update broker_dispatch d set state = 'done'",
+  "commit",
+  "connected_session_id =",
+] as const;
 
 export type ConnectionKind = "listen" | "coordination" | "pool";
 
@@ -64,6 +79,14 @@ const KINDS: readonly { readonly weight: number; readonly draw: Draw }[] = [
       kind: "cut",
       replica: replicaOf(dice, world),
       connections: dice.pick(["listen", "coordination", "pool"] as const),
+    }),
+  },
+  {
+    weight: 4,
+    draw: (dice, world) => ({
+      kind: "lose answer",
+      replica: replicaOf(dice, world),
+      statement: dice.pick(STATEMENTS),
     }),
   },
   { weight: 1, draw: (dice, world) => ({ kind: "end backends", replica: replicaOf(dice, world) }) },

@@ -46,7 +46,10 @@ export const createWorld = async (postgres: OwnedPostgres, name: string): Promis
   await migrate({ url: url.toString(), log: silentLog() });
   const database = databaseAt(url.toString());
   await database.query(WITNESS);
-  return database;
+  return {
+    ...database,
+    drop: async () => void (await databaseAt(postgres.url).query(`drop database ${name} with (force)`)),
+  };
 };
 
 /** How many rows have not come to an end. */
@@ -91,7 +94,9 @@ export const readRest = async (
     `select entity_id as agent, concat(payload ->> 'phase', '/', payload ->> 'activity') as value from change_log
       where entity = 'agent' and op = 'U' and payload ->> 'deleted_at' is null order by id`,
   );
+  const phases = await database.query<{ agent: string; phase: string }>("select id as agent, phase from agents");
   return {
+    phases,
     messages: messages.map((m) => ({ ...m, text: textOf(m.msg, m.agent) })),
     dispatches,
     transitions: transitions.map((t) => ({ ...t, writers: t.writers ?? [] })),

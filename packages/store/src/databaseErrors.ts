@@ -18,6 +18,21 @@ export const isDatabaseUnavailable = (err: unknown): boolean => {
   return err instanceof Error && LOST.test(err.message);
 };
 
+/** What says that the statement never got to the server. */
+const UNSENT_CODES = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "57P03", "53300", "25006"]);
+const UNSENT = /timeout exceeded when trying to connect/;
+
+/**
+ * Whether the connection broke when the statement may have been carried out: nobody knows, until it is repeated in a way
+ * that changes nothing when it was.
+ */
+export const isInDoubt = (err: unknown): boolean => {
+  if (err instanceof AggregateError) return err.errors.some(isInDoubt);
+  if (!isDatabaseUnavailable(err)) return false;
+  const code = codeOf(err);
+  return code !== undefined ? !UNSENT_CODES.has(code) : !(err instanceof Error && UNSENT.test(err.message));
+};
+
 /** Whether the statement ran into the server's time limit (57014) or a lock's (55P03). */
 export const isStatementTimeout = (err: unknown): boolean => ["57014", "55P03"].includes(codeOf(err) ?? "");
 

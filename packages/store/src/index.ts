@@ -22,6 +22,7 @@ export type { Page, Position } from "./queries/keyset.ts";
 export * from "./queries/lifecycle.ts";
 export * from "./queries/messagesRead.ts";
 export * from "./queries/nonces.ts";
+export * from "./queries/ownClaims.ts";
 export * from "./queries/owners.ts";
 export * from "./queries/principals.ts";
 export * from "./queries/projects.ts";

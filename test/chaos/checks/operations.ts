@@ -62,6 +62,9 @@ export const checkAnswered = ({ facts, rest }: Round): Breach[] => {
       }`,
     });
   }
+  for (const { agent, phase } of rest.phases)
+    if (phase !== "running")
+      breaches.push({ rule: "not at rest", what: `agent ${agent} is ${phase} and could not be started` });
   for (const d of rest.dispatches)
     if (d.state === "pending" || d.state === "in_progress")
       breaches.push({ rule: "not at rest", what: `${d.op} of agent ${d.agent} (${d.id}) is still ${d.state}` });

@@ -4,7 +4,7 @@ import type { Base } from "@rootstock/service";
 import { type AgentView, agentById, type Database, type Db, type DispatchTarget, transaction } from "@rootstock/store";
 import { z } from "zod";
 import type { Resource, SecretBox } from "../auth/index.ts";
-import type { Courier, Dispatcher, Intent, Outcome } from "../dispatch/index.ts";
+import { type Courier, type Dispatcher, type Intent, type Outcome, untilCertain } from "../dispatch/index.ts";
 import { type Answer, type Finisher, finisher, type Idempotency, type KeyedCall } from "./idempotency.ts";
 
 /** What the actions work with. */
@@ -69,7 +69,8 @@ export const carryOut = async (
   const { dispatcher, idempotency, database } = deps;
   if (!idempotency.isKeyed(call)) {
     const intent = await transaction(database.db, prepare);
-    return kind.answer(deps, intent, await dispatcher.run(intent));
+    const outcome = await dispatcher.run(intent);
+    return untilCertain(deps.base, () => kind.answer(deps, intent, outcome), { begun: true });
   }
   return idempotency.run(call, {
     kind: kind.name,

@@ -13,6 +13,7 @@ import {
 } from "@rootstock/store";
 import type { z } from "zod";
 import { type Principal, principalName, type SecretBox } from "../auth/index.ts";
+import { untilCertain } from "../dispatch/index.ts";
 
 /**
  * `Idempotency-Key`: a call that creates, sends or changes a lifecycle runs once per principal and key for 24 hours, on
@@ -108,12 +109,15 @@ export class Idempotency {
   async run<Op>(call: KeyedCall, work: KeyedWork<Op>): Promise<Answer> {
     const key = keyOf(call);
     if (!key) throw new Error("run() needs a keyed call");
-    const begun = await transaction(this.#deps.database.db, async (tx) => {
-      if (!(await claimIdempotencyKey(tx, key))) return undefined;
-      const op = await work.begin(tx);
-      await setIdempotentOperation(tx, { ...key, operation: { kind: work.kind, op } });
-      return { op };
-    });
+    // Repeated after it was committed all the same, it finds its own key, and goes on as any repetition.
+    const begun = await untilCertain(this.#base, () =>
+      transaction(this.#deps.database.db, async (tx) => {
+        if (!(await claimIdempotencyKey(tx, key))) return undefined;
+        const op = await work.begin(tx);
+        await setIdempotentOperation(tx, { ...key, operation: { kind: work.kind, op } });
+        return { op };
+      }),
+    );
     if (begun) {
       work.begun(begun.op);
       const answer = await this.#conclude(key, () => this.#finish(work.kind, begun.op, false));

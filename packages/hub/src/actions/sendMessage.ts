@@ -17,7 +17,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { decide, type Principal, principalId } from "../auth/index.ts";
-import { admitMessage } from "../dispatch/index.ts";
+import { admitMessage, untilCertain } from "../dispatch/index.ts";
 import { changeLifecycle } from "./changeLifecycle.ts";
 import { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
@@ -159,17 +159,18 @@ export const sendMessage = async (
     const posted = await deps.courier.post(build(), target);
     return answerOf(target, await posted.outcome);
   }
+  // Under one id, however often it has to be begun.
+  const message = build();
   const begin = async (tx: Db): Promise<MessageOperation> => {
-    const message = build();
     await deps.courier.store(tx, message);
     if (request.notify) await subscribe(deps, tx, call.principal, target);
     return { messageId: message.id, agentId: target.agent.id, ...(holdReason !== null && { holdReason }) };
   };
   const begun = () => deps.courier.posted([{ runtimeBrokerId: target.agent.runtime_broker_id }]);
   if (deps.idempotency.isKeyed(call)) return deps.idempotency.run(call, { kind: "message", begin, begun });
-  const op = await transaction(deps.database.db, begin);
+  const op = await untilCertain(deps.base, () => transaction(deps.database.db, begin));
   begun();
-  return finishMessage(deps, op);
+  return untilCertain(deps.base, () => finishMessage(deps, op), { begun: true });
 };
 
 /** Tells where a committed message stands. */

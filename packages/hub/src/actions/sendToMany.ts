@@ -11,7 +11,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { decide } from "../auth/index.ts";
-import { admitMessage } from "../dispatch/index.ts";
+import { admitMessage, untilCertain } from "../dispatch/index.ts";
 import { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 import { newMessage, senderOf } from "./sendMessage.ts";
@@ -171,7 +171,7 @@ const post = async (
   };
   const begun = () => deps.courier.posted(addressed.flatMap((a) => (a.message ? [a.message] : [])));
   if (deps.idempotency.isKeyed(call)) return deps.idempotency.run(call, { kind: "many", begin, begun });
-  const op = await transaction(deps.database.db, begin);
+  const op = await untilCertain(deps.base, () => transaction(deps.database.db, begin));
   begun();
   return finishMany(deps, op);
 };

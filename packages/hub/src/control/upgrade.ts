@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
-import { isDatabaseUnavailable, isStatementTimeout } from "@rootstock/store";
+import { isDatabaseUnavailable, isInDoubt, isStatementTimeout } from "@rootstock/store";
 import { WebSocketServer } from "ws";
 import { FlapGuard } from "./flapGuard.ts";
 import type { ControlOptions } from "./options.ts";
@@ -85,7 +85,11 @@ export class ControlChannel {
     this.#refuseWhenShut();
     const sessionId = this.#base.random.uuid();
     // Before the upgrade is answered: a runtime broker backs off from a refused dial, and redials a closed socket at once.
-    const claimed = await ownership.claim({ runtimeBrokerId, sessionId });
+    const claimed = await ownership.claim({ runtimeBrokerId, sessionId }).catch((err: unknown) => {
+      // Committed or not: a row that names a socket that never was would mislead everybody.
+      if (isInDoubt(err)) registry.abandon({ runtimeBrokerId, sessionId });
+      throw err;
+    });
     if (!claimed) throw new HubError("broker_auth_failed", "unknown runtime broker");
     if (claimed.displaced) this.#flaps.displaced(runtimeBrokerId);
     let handedOver = false;

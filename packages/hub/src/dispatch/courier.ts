@@ -1,4 +1,4 @@
-import type { Uuid } from "@rootstock/protocol";
+import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import {
   type Database,
@@ -8,6 +8,7 @@ import {
   insertPendingMessage,
   insertPendingMessages,
   isDatabaseUnavailable,
+  isInDoubt,
   type MessageOutcome,
   messageOutcomes,
   type NewMessage,
@@ -19,6 +20,7 @@ import type { AgentLocks } from "./agentLocks.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import type { Reconciler } from "./reconciler.ts";
 import { Targets } from "./targets.ts";
+import { untilCertain } from "./untilCertain.ts";
 
 export interface CourierDeps {
   readonly database: Database;
@@ -138,10 +140,10 @@ export class Courier implements Service {
   async #insertAll(messages: readonly NewMessage[]): Promise<readonly Inserted[]> {
     const { db } = this.#deps.database;
     try {
-      await insertPendingMessages(db, messages);
+      await untilCertain(this.#base, () => insertPendingMessages(db, messages));
       return messages.map(() => ({ ok: true }));
     } catch (error) {
-      if (messages.length === 1 || isDatabaseUnavailable(error)) throw error;
+      if (messages.length === 1 || error instanceof HubError || isDatabaseUnavailable(error)) throw error;
       return Promise.all(
         messages.map((message) =>
           insertPendingMessages(db, [message]).then(
@@ -174,13 +176,19 @@ export class Courier implements Service {
     if (!connection?.isOpen || !membership.mayClaim() || message.holdReason !== null) return false;
     if (message.agentId === null || locks.isBusy(message.agentId)) return false;
     if (connection.inFlight() >= connection.limits.concurrentRequests) return false;
-    const row = await insertClaimedMessage(database.db, {
-      message,
-      claim: { instanceId: membership.instanceId, sessionId: connection.sessionId },
+    const claim = { instanceId: membership.instanceId, sessionId: connection.sessionId };
+    return reconciler().expect(message.id, async () => {
+      try {
+        const row = await insertClaimedMessage(database.db, { message, claim });
+        if (!row) return false;
+        reconciler().deliverClaimed({ ...row, agent_slug: target.agent.slug }, connection);
+        changed();
+        return true;
+      } catch (err) {
+        // Stored or not: the common way makes sure of it, and the reconciler gives back what is claimed and not on the wire.
+        if (isInDoubt(err)) return false;
+        throw err;
+      }
     });
-    if (!row) return false;
-    reconciler().deliverClaimed({ ...row, agent_slug: target.agent.slug }, connection);
-    changed();
-    return true;
   }
 }

@@ -24,6 +24,7 @@ import type { Executor, JobOutcome } from "./executor.ts";
 import type { OperationFailure } from "./operations/index.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import { RECONNECT_GRACE_SECONDS, reachability } from "./reachability.ts";
+import { untilCertain } from "./untilCertain.ts";
 
 /** A lifecycle operation that somebody asked for. */
 export interface Intent {
@@ -129,7 +130,7 @@ export class Dispatcher implements Service {
     if (direct && direct.kind !== "lost") return this.#count(intent, "local", started, direct);
     // The socket went in the middle: from here on it is an intent, with that attempt counted.
     const attempts = direct?.sent ? 1 : 0;
-    await this.begin(this.#deps.database.db, intent, attempts);
+    await untilCertain(this.#base, () => this.begin(this.#deps.database.db, intent, attempts));
     this.begun(intent);
     return this.#count(intent, "forward", started, await this.finish(intent, started));
   }
@@ -173,16 +174,17 @@ export class Dispatcher implements Service {
   async #giveUp(intent: Pick<Intent, "id" | "agentId" | "op" | "args">): Promise<Outcome> {
     const reason = "the runtime broker did not take it up in time";
     const { database, changed } = this.#deps;
-    const withdrawn = await transaction(database.db, async (tx) => {
-      if (!(await withdrawDispatch(tx, intent.id, reason))) return false;
-      if (intent.op === "create" && intent.args.fresh === true) await deleteAgentRow(tx, intent.agentId);
-      return true;
-    });
-    if (withdrawn) {
+    const withdraw = () =>
+      transaction(database.db, async (tx) => {
+        if (!(await withdrawDispatch(tx, intent.id, reason))) return false;
+        if (intent.op === "create" && intent.args.fresh === true) await deleteAgentRow(tx, intent.agentId);
+        return true;
+      });
+    if (await untilCertain(this.#base, withdraw, { begun: true })) {
       changed();
       return { kind: "expired", reason };
     }
-    const [row] = await getDispatches(database.db, [intent.id]);
+    const [row] = await untilCertain(this.#base, () => getDispatches(database.db, [intent.id]), { begun: true });
     return row ? readRow(row) : { kind: "expired", reason };
   }
 

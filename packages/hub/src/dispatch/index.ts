@@ -8,3 +8,4 @@ export type { KeptValues, MintAgentToken, OperationFailure } from "./operations/
 export * from "./reachability.ts";
 export * from "./reconciler.ts";
 export * from "./secrets.ts";
+export * from "./untilCertain.ts";

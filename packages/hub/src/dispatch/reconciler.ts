@@ -11,6 +11,8 @@ import {
   type HeldSocket,
   isUniqueViolation,
   type MessageOutcome,
+  ownClaims,
+  releaseDispatch,
   releaseMessages,
   runtimeBrokersWithWork,
   settleDelivered,
@@ -65,6 +67,11 @@ export class Reconciler implements Service {
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
   readonly #onWire = new Map<Uuid, Uuid>();
   readonly #running = new Map<Uuid, Promise<void>>();
+  /** Intents under way here. */
+  readonly #operating = new Set<Uuid>();
+  /** Messages that are being stored already claimed. */
+  readonly #expected = new Set<Uuid>();
+  #ownClaimsDue = false;
   readonly #paused = new Set<Uuid>();
   #unsubscribe: (() => void)[] = [];
   #started = false;
@@ -76,7 +83,11 @@ export class Reconciler implements Service {
       base.log.warn({ err }, "reconciling failed; the poll tries again");
     };
     this.#rounds = new SingleFlight(() => this.#round(), failed);
-    this.#poll = new SingleFlight(async () => this.wake(await this.#findWork()), failed);
+    this.#poll = new SingleFlight(async () => {
+      this.wake(await this.#findWork());
+      this.#ownClaimsDue = true;
+      void this.#rounds.poke();
+    }, failed);
   }
 
   async start(): Promise<void> {
@@ -109,6 +120,16 @@ export class Reconciler implements Service {
     if (this.#woken.size > 0 || this.#acknowledged.length > 0) void this.#rounds.poke();
   }
 
+  /** A message that is being stored already claimed is not missing on the wire while `storing` runs. */
+  async expect<T>(messageId: Uuid, storing: () => Promise<T>): Promise<T> {
+    this.#expected.add(messageId);
+    try {
+      return await storing();
+    } finally {
+      this.#expected.delete(messageId);
+    }
+  }
+
   /** Puts a message on the wire that was stored already claimed for `connection`. */
   deliverClaimed(message: ClaimedMessage, connection: Connection): void {
     this.#track(message.id, this.#deliver(message, connection));
@@ -122,6 +143,7 @@ export class Reconciler implements Service {
   async #round(): Promise<void> {
     await this.#settle();
     if (!this.#started || !this.#deps.membership.mayClaim()) return;
+    if (this.#ownClaimsDue) await this.#takeBackOwnClaims();
     const sockets = this.#takeSockets();
     if (sockets.length === 0) return;
     const { database, membership, locks } = this.#deps;
@@ -140,6 +162,33 @@ export class Reconciler implements Service {
     if (!lifecycleWaits) return;
     for (const row of await database.background(() => claimDispatches(database.db, p)))
       this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
+  }
+
+  /**
+   * Gives back what is claimed in this replica's name and is not under way here: its connection broke after the claim was
+   * committed and before anybody was told. Without this it would be nobody's for as long as socket and replica live, and
+   * keep the agent's later work back. Part of the round, so that nothing is being claimed meanwhile.
+   */
+  async #takeBackOwnClaims(): Promise<void> {
+    const { database, membership } = this.#deps;
+    const { instanceId } = membership;
+    const claims = await database.background(() => ownClaims(database.db, instanceId));
+    this.#ownClaimsDue = false;
+    const known = [this.#onWire, this.#running, this.#operating, this.#expected];
+    const lost = claims.filter(({ id }) => !known.some((ids) => ids.has(id)));
+    if (lost.length === 0) return;
+    const reason = "the answer to its claim was lost";
+    this.#base.log.warn({ claims: lost }, "claims that nobody here knows of are given back");
+    const deliveries = lost.filter((c) => c.kind === "message");
+    if (deliveries.length > 0)
+      await database.background(() => releaseMessages(database.db, { instanceId, deliveries, reason }));
+    for (const { id, kind, sessionId } of lost)
+      if (kind === "dispatch") {
+        const claim = { instanceId, sessionId };
+        await database.background(() => releaseDispatch(database.db, { id, claim, sent: false, reason }));
+      }
+    for (const { runtimeBrokerId } of lost)
+      if (runtimeBrokerId && this.#deps.registry.get(runtimeBrokerId)) this.#woken.add(runtimeBrokerId);
   }
 
   /** The woken runtime brokers with room on their sockets. What occupies the others may be no work of ours. */
@@ -187,12 +236,15 @@ export class Reconciler implements Service {
     if (!agentId) return;
     const { locks, executor, commandBus, metrics } = this.#deps;
     const started = this.#base.clock.elapsed();
-    const outcome = await locks.lifecycle(agentId, () =>
-      executor.run(
-        { id: row.id, op: row.op, agentId, args: row.args, attempt: row.attempts, intent: true },
-        connection,
-      ),
-    );
+    this.#operating.add(row.id);
+    const outcome = await locks
+      .lifecycle(agentId, () =>
+        executor.run(
+          { id: row.id, op: row.op, agentId, args: row.args, attempt: row.attempts, intent: true },
+          connection,
+        ),
+      )
+      .finally(() => this.#operating.delete(row.id));
     metrics.dispatches.inc({ op: row.op, way: "forward", outcome: outcome.kind });
     metrics.dispatchSeconds.observe({ op: row.op, way: "forward" }, (this.#base.clock.elapsed() - started) / 1000);
     if (outcome.kind === "lost") commandBus.wake([row.runtime_broker_id]);

@@ -64,12 +64,6 @@ export interface NewMessage {
   readonly traceparent: string | null;
 }
 
-export interface AcceptedMessage {
-  readonly id: Uuid;
-  readonly seq: string;
-  readonly state: MessageState | null;
-}
-
 const values = (
   m: NewMessage,
 ) => sql`${m.id}::uuid, ${m.projectId}::uuid, ${m.agentId}::uuid, ${m.runtimeBrokerId}::uuid,
@@ -81,17 +75,16 @@ const columns =
   sql.raw(`id, project_id, agent_id, runtime_broker_id, sender, sender_id, recipient, recipient_id, msg, type,
   urgent, broadcasted, group_id, channel, thread_id, envelope, interrupt, created_by, traceparent`);
 
-/** Stores a message that waits for its agent. */
-export const insertPendingMessage = async (db: Db, m: NewMessage): Promise<AcceptedMessage> => {
-  const { rows } = await sql<AcceptedMessage>`
+/** Stores a message that waits for its agent. Repeated, it changes nothing. */
+export const insertPendingMessage = async (db: Db, m: NewMessage): Promise<void> => {
+  await sql`
     insert into messages (${columns}, hold_reason, state)
-    values (${values(m)}, ${m.holdReason}, 'pending') returning id, seq, state`.execute(db);
-  return only(rows);
+    values (${values(m)}, ${m.holdReason}, 'pending') on conflict (id) do nothing`.execute(db);
 };
 
 /**
  * Stores messages that wait for their agents, all or none. Their order is that of the list. One statement and one commit
- * for all: under load they cost half of what each costs alone.
+ * for all: under load they cost half of what each costs alone. Repeated, it changes nothing.
  */
 export const insertPendingMessages = async (db: Db, messages: readonly NewMessage[]): Promise<void> => {
   const rows = messages.map((m) => ({
@@ -121,16 +114,13 @@ export const insertPendingMessages = async (db: Db, messages: readonly NewMessag
     select ${columns}, hold_reason, 'pending' from json_to_recordset(${JSON.stringify(rows)}::json) as m(
       id uuid, project_id uuid, agent_id uuid, runtime_broker_id uuid, sender text, sender_id uuid, recipient text,
       recipient_id uuid, msg text, type text, urgent boolean, broadcasted boolean, group_id text, channel text,
-      thread_id text, envelope jsonb, interrupt boolean, created_by uuid, traceparent text, hold_reason text)`.execute(
-    db,
-  );
+      thread_id text, envelope jsonb, interrupt boolean, created_by uuid, traceparent text, hold_reason text)
+    on conflict (id) do nothing`.execute(db);
 };
 
-/** Stores a message to a person: it is delivered by being read. */
-export const insertInboxMessage = async (db: Db, m: NewMessage): Promise<AcceptedMessage> => {
-  const { rows } = await sql<AcceptedMessage>`
-    insert into messages (${columns}) values (${values(m)}) returning id, seq, state`.execute(db);
-  return only(rows);
+/** Stores a message to a person: it is delivered by being read. Repeated, it changes nothing. */
+export const insertInboxMessage = async (db: Db, m: NewMessage): Promise<void> => {
+  await sql`insert into messages (${columns}) values (${values(m)}) on conflict (id) do nothing`.execute(db);
 };
 
 /**
@@ -288,10 +278,4 @@ export const failUndeliveredOfAgent = async (db: Db, agentId: Uuid, error: strin
     .returning("id")
     .execute();
   return rows.map((r) => r.id);
-};
-
-const only = <T>(rows: readonly T[]): T => {
-  const [row] = rows;
-  if (!row) throw new Error("an insert returned no row");
-  return row;
 };

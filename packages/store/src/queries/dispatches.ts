@@ -28,7 +28,7 @@ export interface NewDispatch {
   readonly traceparent?: string;
 }
 
-/** Commits what must happen. */
+/** Commits what must happen. Repeated, it changes nothing. */
 export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
   await db
     .insertInto("broker_dispatch")
@@ -45,6 +45,7 @@ export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
       created_by: d.createdBy ?? null,
       traceparent: d.traceparent ?? null,
     })
+    .onConflict((conflict) => conflict.column("id").doNothing())
     .execute();
 };
 

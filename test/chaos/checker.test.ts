@@ -1,0 +1,302 @@
+import { describe, expect, test } from "@jest/globals";
+import type { Rule } from "./breach.ts";
+import { check } from "./checker.ts";
+import { Dice } from "./dice.ts";
+import type { Fact, Rest, Transition } from "./history.ts";
+import { drawSchedule } from "./schedule.ts";
+
+/** The checker against histories made by hand: one that keeps every promise, and for each promise one that does not. */
+
+const asked = (at: number, text: string): Fact => ({ kind: "asked", at, call: text, agent: "a1", text });
+const answered = (at: number, text: string, status: number): Fact => ({
+  kind: "answered",
+  at,
+  call: text,
+  agent: "a1",
+  status,
+  ...(status > 0 && status < 300 && { messageId: `id ${text}` }),
+});
+const received = (at: number, text: string, over: Partial<{ session: string; messageId: string }> = {}): Fact => ({
+  kind: "received",
+  at,
+  runtimeBroker: "rb",
+  session: "s1",
+  replica: "r0",
+  agent: "a1",
+  messageId: `id ${text}`,
+  text,
+  ...over,
+});
+const delivered = (at: number, text: string): Fact => ({
+  kind: "delivered",
+  at,
+  runtimeBroker: "rb",
+  agent: "a1",
+  messageId: `id ${text}`,
+  text,
+});
+/** A message from asking to its answer, with its arrival between. */
+const sent = (at: number, text: string, status = 200): Fact[] => [
+  asked(at, text),
+  received(at + 1, text),
+  delivered(at + 2, text),
+  answered(at + 3, text, status),
+];
+const fault = (at: number, until: number, what = "kill"): Fact => ({ kind: "fault", at, until, what, replica: "r0" });
+const heard = (at: number, text: string): Fact => ({
+  kind: "event",
+  at,
+  subscriber: "one",
+  id: String(at),
+  topic: "message",
+  entity: `id ${text}`,
+  value: text,
+});
+const said = (at: number, value: string): Fact => ({
+  kind: "event",
+  at,
+  subscriber: "one",
+  id: String(at),
+  topic: "agent",
+  entity: "a1",
+  value,
+});
+const operation = (at: number, until: number, verb: "start" | "stop" | "restart", status = 200): Fact[] => [
+  { kind: "operation asked", at, call: `${verb} ${at}`, agent: "a1", verb },
+  { kind: "operation answered", at: until, call: `${verb} ${at}`, status, unfinished: status === 202 },
+];
+const execution = (at: number, until: number, action: "start" | "stop", session = "s1"): Fact[] => [
+  { kind: "execution began", at, execution: `${action} ${at}`, runtimeBroker: "rb", session, agent: "a1", action },
+  { kind: "execution ended", at: until, execution: `${action} ${at}` },
+];
+const sessionEnded = (at: number, session: string): Fact => ({
+  kind: "session ended",
+  at,
+  runtimeBroker: "rb",
+  session,
+});
+
+const row = (text: string, state = "delivered") => ({ id: `id ${text}`, agent: "a1", text, state });
+const step = (over: Partial<Transition>): Transition => ({
+  table: "messages",
+  id: "id m",
+  from: "delivering",
+  to: "delivered",
+  claimedBy: "i1",
+  claimSession: "s1",
+  claimsNow: null,
+  claimSessionNow: null,
+  ownerHub: "i1",
+  ownerSession: "s1",
+  writers: ["i1"],
+  subject: "m",
+  ...over,
+});
+
+const rulesOf = (facts: readonly Fact[], rest: Partial<Rest> = {}, remembers = true): Rule[] => {
+  const whole: Rest = {
+    messages: [],
+    dispatches: [],
+    transitions: [],
+    agentChanges: [],
+    sockets: [],
+    phases: [],
+    ...rest,
+  };
+  const inOrder = facts.toSorted((a, b) => a.at - b.at);
+  return [...new Set(check({ facts: inOrder, rest: whole }, () => remembers).map((b) => b.rule))];
+};
+
+test("a history that keeps every promise has no breach", () => {
+  const facts = [
+    ...sent(10, "m1"),
+    ...sent(20, "m2", 202),
+    // The owner was killed between sending and settling: the same id again, over the next socket.
+    asked(100, "m3"),
+    received(101, "m3"),
+    delivered(102, "m3"),
+    fault(103, 400),
+    sessionEnded(104, "s1"),
+    received(110, "m3", { session: "s2" }),
+    answered(111, "m3", 200),
+    // Its connection broke: nobody knows, and both ends are right.
+    asked(120, "m4"),
+    answered(121, "m4", 0),
+    asked(130, "m5"),
+    answered(131, "m5", 409),
+    ...operation(200, 220, "restart"),
+    ...execution(202, 205, "stop"),
+    ...execution(206, 210, "start"),
+    ...["m1", "m2", "m3"].map((m, i) => heard(300 + i, m)),
+    said(310, "stopped/"),
+    said(311, "running/"),
+  ];
+  const rest = {
+    messages: [row("m1"), row("m2"), row("m3")],
+    transitions: [
+      step({ from: "pending", to: "delivering", claimedBy: null, claimsNow: "i1", claimSessionNow: "s1" }),
+      step({}),
+      // Thought dead, and taken back; the socket that acknowledged it is still the runtime broker's own.
+      step({ from: "pending", claimedBy: null }),
+    ],
+    agentChanges: [
+      { agent: "a1", value: "stopped/" },
+      { agent: "a1", value: "running/" },
+    ],
+    sockets: [{ runtimeBroker: "rb", session: "s2", named: "s2" }],
+    phases: [{ agent: "a1", phase: "running" }],
+  };
+  expect(rulesOf(facts, rest)).toEqual([]);
+});
+
+describe("lost", () => {
+  test("accepted and never delivered", () => {
+    const facts = [asked(1, "m"), answered(2, "m", 202)];
+    expect(rulesOf(facts, { messages: [row("m", "failed")] })).toEqual(["lost"]);
+    expect(rulesOf(facts)).toEqual(["lost"]);
+  });
+  test("counted as delivered, and never was", () => {
+    expect(rulesOf([asked(1, "m"), answered(2, "m", 0)], { messages: [row("m")] })).toEqual(["lost"]);
+  });
+  test("a stop answered as done that never reached the runtime broker", () => {
+    expect(rulesOf(operation(1, 2, "stop"))).toEqual(["lost"]);
+  });
+  test("answered 200 before it was delivered", () => {
+    const facts = [asked(1, "m"), answered(2, "m", 200), received(3, "m"), delivered(4, "m")];
+    expect(rulesOf(facts, { messages: [row("m")] })).toEqual(["acknowledged before delivery"]);
+  });
+});
+
+describe("duplicated", () => {
+  const once = [asked(1, "m"), received(2, "m"), delivered(3, "m"), answered(4, "m", 200)];
+  const messages = [row("m")];
+  test("sent again with no fault between sending and settling", () => {
+    const again = [...once, sessionEnded(5, "s1"), received(6, "m", { session: "s2" })];
+    expect(rulesOf(again, { messages })).toEqual(["duplicated"]);
+    expect(rulesOf([...again, fault(4, 5)], { messages })).toEqual([]);
+  });
+  test("sent again after a fault that came long after it should have been settled", () => {
+    const again = [...once, fault(60_000, 60_001), received(60_002, "m", { session: "s2" })];
+    expect(rulesOf(again, { messages })).toEqual(["duplicated"]);
+  });
+  test("sent twice over one socket, though another replica was killed meanwhile", () => {
+    expect(rulesOf([...once, fault(3, 5), received(6, "m")], { messages })).toEqual(["duplicated"]);
+  });
+  test("delivered twice by a runtime broker that remembers", () => {
+    const facts = [...once, fault(4, 5), received(6, "m", { session: "s2" }), delivered(7, "m")];
+    expect(rulesOf(facts, { messages })).toEqual(["duplicated"]);
+    expect(rulesOf(facts, { messages }, false)).toEqual([]);
+  });
+  test("sent again under another id", () => {
+    const facts = [...once, fault(4, 5), received(6, "m", { session: "s2", messageId: "another" })];
+    expect(rulesOf(facts, { messages })).toEqual(["duplicated"]);
+  });
+});
+
+test("out of order: answered before another was sent, and arrived after it", () => {
+  const facts = (firstAnswer: number) => [
+    asked(1, "m1"),
+    answered(firstAnswer, "m1", 202),
+    asked(5, "m2"),
+    answered(6, "m2", 202),
+    received(7, "m2"),
+    delivered(8, "m2"),
+    received(9, "m1"),
+    delivered(10, "m1"),
+  ];
+  const messages = [row("m1"), row("m2")];
+  expect(rulesOf(facts(2), { messages })).toEqual(["out of order"]);
+  // Sent while the other was still under way: either order will do.
+  expect(rulesOf(facts(6), { messages })).toEqual([]);
+});
+
+describe("executed twice at once", () => {
+  test("two executions for one agent over a socket that lives", () => {
+    const facts = (session: string) => [
+      ...operation(1, 20, "stop"),
+      ...operation(2, 20, "start"),
+      ...execution(3, 9, "stop"),
+      ...execution(5, 8, "start", session),
+    ];
+    expect(rulesOf(facts("s1"))).toEqual(["executed twice at once"]);
+    expect(rulesOf([...facts("s2"), sessionEnded(4, "s1")])).toEqual([]);
+  });
+  test("executed again after its call was answered as done", () => {
+    const facts = [...operation(1, 5, "stop"), ...execution(2, 4, "stop"), ...execution(10, 12, "stop")];
+    expect(rulesOf(facts)).toEqual(["executed twice at once"]);
+  });
+});
+
+describe("failed, and ran later", () => {
+  test("an operation", () => {
+    expect(rulesOf([...operation(1, 5, "stop", 503), ...execution(10, 12, "stop")])).toEqual(["failed, and ran later"]);
+    expect(rulesOf([...operation(1, 5, "stop", 202), ...execution(10, 12, "stop")])).toEqual([]);
+    expect(rulesOf([...operation(1, 5, "stop", 0), ...execution(10, 12, "stop")])).toEqual([]);
+  });
+  test("a message", () => {
+    const facts = [asked(1, "m"), answered(2, "m", 503), received(3, "m"), delivered(4, "m")];
+    expect(rulesOf(facts, { messages: [row("m")] })).toEqual(["failed, and ran later"]);
+  });
+});
+
+describe("an old connection spoke", () => {
+  const rules = (t: Transition) => rulesOf([], { transitions: [t] });
+  test("completion by a replica whose claim it was not", () => {
+    expect(rules(step({ writers: ["i2"] }))).toEqual(["an old connection spoke"]);
+  });
+  test("completion of what was taken back, by a replica that does not hold the socket any more", () => {
+    expect(rules(step({ from: "pending", claimedBy: null, ownerHub: "i2" }))).toEqual(["an old connection spoke"]);
+  });
+  test("a claim for a socket that is not the runtime broker's own", () => {
+    const claim = { from: "pending", to: "in_progress", claimedBy: null, claimsNow: "i1", claimSessionNow: "s0" };
+    expect(rules(step(claim))).toEqual(["an old connection spoke"]);
+  });
+  test("a step out of a final state", () => {
+    expect(rules(step({ from: "expired", to: "in_progress" }))).toEqual(["an old connection spoke"]);
+  });
+  test("in the end the database names another socket than the one that lives", () => {
+    const sockets = [{ runtimeBroker: "rb", session: "s2", named: "s1" }];
+    expect(rulesOf([], { sockets })).toEqual(["an old connection spoke"]);
+  });
+});
+
+describe("events", () => {
+  const messages = [row("m1"), row("m2")];
+  const load = [...sent(1, "m1"), ...sent(10, "m2")];
+  const agentChanges = [
+    { agent: "a1", value: "stopped/" },
+    { agent: "a1", value: "running/" },
+  ];
+  const breached: Rule[] = ["event missed or repeated"];
+  test("missed", () => expect(rulesOf([...load, heard(20, "m2")], { messages })).toEqual(breached));
+  test("repeated", () =>
+    expect(rulesOf([...load, heard(20, "m1"), heard(21, "m2"), heard(22, "m1")], { messages })).toEqual(breached));
+  test("an effect before its cause", () =>
+    expect(rulesOf([...load, heard(20, "m2"), heard(21, "m1")], { messages })).toEqual(breached));
+  test("a gap that was told is none", () =>
+    expect(rulesOf([...load, heard(20, "m2"), { kind: "resync", at: 19, subscriber: "one" }], { messages })).toEqual(
+      [],
+    ));
+  test("changes of an agent in another order, or not all", () => {
+    expect(rulesOf([said(1, "running/"), said(2, "stopped/")], { agentChanges })).toEqual(breached);
+    expect(rulesOf([said(1, "stopped/")], { agentChanges })).toEqual(breached);
+  });
+});
+
+test("not at rest: what is still under way in the end", () => {
+  expect(rulesOf([], { messages: [row("m", "delivering")] })).toEqual(["not at rest"]);
+  expect(rulesOf([], { dispatches: [{ id: "d", agent: "a1", op: "stop", state: "pending" }] })).toEqual([
+    "not at rest",
+  ]);
+  expect(rulesOf([], { phases: [{ agent: "a1", phase: "stopped" }] })).toEqual(["not at rest"]);
+});
+
+test("the same seed draws the same schedule, another one another", () => {
+  const world = { replicas: 3, runtimeBrokers: 10, seconds: 60 };
+  expect(drawSchedule(7, world)).toEqual(drawSchedule(7, world));
+  expect(drawSchedule(8, world)).not.toEqual(drawSchedule(7, world));
+  const kinds = new Set(drawSchedule(7, { ...world, seconds: 2_000 }).map((p) => p.fault.kind));
+  expect(kinds.size).toBe(10);
+  const throws = Array.from({ length: 1_000 }, (_, i) => new Dice(i).fraction());
+  expect(Math.abs(throws.reduce((a, b) => a + b) / throws.length - 0.5)).toBeLessThan(0.05);
+});

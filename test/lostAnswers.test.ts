@@ -1,0 +1,133 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { api, eventually, type InProcessReplica, Scene, SimulatedRuntimeBroker } from "@rootstock/testkit";
+import { PostgresProxy } from "./chaos/postgresProxy.ts";
+
+/** The database has carried a statement out, and the connection breaks before anybody is told. */
+
+let scene: Scene;
+let proxy: PostgresProxy;
+let owner: InProcessReplica;
+let entry: InProcessReplica;
+let project: string;
+
+beforeEach(async () => {
+  scene = await Scene.create();
+  proxy = await PostgresProxy.start(scene.database.url);
+  owner = await scene.replica({}, { databaseUrl: proxy.url });
+  entry = await scene.replica();
+  project = await scene.project(entry);
+});
+afterEach(async () => {
+  await scene.end();
+  await proxy.stop();
+});
+
+const send = (replica: InProcessReplica, agent: string, msg: string, key?: string) =>
+  api(
+    replica,
+    "POST",
+    `/api/v1/agents/${agent}/message`,
+    { structured_message: { msg } },
+    key === undefined ? {} : { headers: { "idempotency-key": key } },
+  );
+
+const messages = () =>
+  scene.database.query<{ state: string }>("select state from messages").then((rows) => rows.map((r) => r.state));
+
+const paths = (received: readonly { readonly path: string }[], end: string) =>
+  received.filter((r) => r.path.endsWith(end));
+
+test("of an insert on the owner: the message is accepted, stored once and sent once", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const lost = proxy.loseAnswer("insert into messages");
+  const sent = await send(owner, agent, "who knows?");
+  await lost;
+  expect([200, 202]).toContain(sent.status);
+  await eventually(async () => expect(await messages()).toEqual(["delivered"]));
+  expect(runtimeBroker.received.filter((r) => r.path.endsWith("/message"))).toHaveLength(1);
+});
+
+test("of an insert elsewhere: the message is accepted, stored once and sent once", async () => {
+  const runtimeBroker = await scene.runtimeBroker(entry);
+  const agent = await scene.agent(entry, project, "a1");
+  const lost = proxy.loseAnswer("insert into messages");
+  const sent = await send(owner, agent, "who knows?");
+  await lost;
+  expect([200, 202]).toContain(sent.status);
+  await eventually(async () => expect(await messages()).toEqual(["delivered"]));
+  expect(paths(runtimeBroker.received, "/message")).toHaveLength(1);
+});
+
+test("of the commit of a call with a key: it is carried out once and its end is told", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const lost = proxy.loseAnswer("commit");
+  const sent = await send(owner, agent, "who knows?", "k1");
+  await lost;
+  expect([200, 202]).toContain(sent.status);
+  await eventually(async () => expect(await messages()).toEqual(["delivered"]));
+  expect(paths(runtimeBroker.received, "/message")).toHaveLength(1);
+});
+
+test("of a claim of messages: they are given back and delivered, and so are those behind them", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const lost = proxy.loseAnswer("update messages m set state = 'delivering'");
+  const first = send(entry, agent, "claimed by nobody");
+  await lost;
+  const second = await send(entry, agent, "behind it");
+  expect([(await first).status, second.status].filter((s) => s !== 200 && s !== 202)).toEqual([]);
+  await eventually(async () => expect(await messages()).toEqual(["delivered", "delivered"]));
+  expect(runtimeBroker.delivered.map((d) => Reflect.get(Object(d.body), "structured_message").msg)).toEqual([
+    "claimed by nobody",
+    "behind it",
+  ]);
+});
+
+test("of a claim of an operation: it is given back and carried out", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const lost = proxy.loseAnswer("update broker_dispatch d set state = 'in_progress'");
+  const stop = api(entry, "POST", `/api/v1/agents/${agent}/stop`);
+  await lost;
+  const answer = await stop;
+  expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
+  expect(paths(runtimeBroker.received, "/stop")).toHaveLength(1);
+});
+
+test("of the insert of an operation: it is carried out once and its end is told", async () => {
+  const runtimeBroker = await scene.runtimeBroker(entry);
+  const agent = await scene.agent(entry, project, "a1");
+  const lost = proxy.loseAnswer('insert into "broker_dispatch"');
+  const answer = await api(owner, "POST", `/api/v1/agents/${agent}/stop`);
+  await lost;
+  expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
+  expect(paths(runtimeBroker.received, "/stop")).toHaveLength(1);
+});
+
+test("of settling: what was acknowledged is not sent again", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const lost = proxy.loseAnswer("update messages m set state = 'delivered'");
+  expect([200, 202]).toContain((await send(entry, agent, "once")).status);
+  await lost;
+  expect((await send(entry, agent, "twice?")).status).toBe(200);
+  await eventually(async () => expect(await messages()).toEqual(["delivered", "delivered"]));
+  expect(paths(runtimeBroker.received, "/message")).toHaveLength(2);
+});
+
+test("of a dial's claim: a socket that never was is not named as the runtime broker's", async () => {
+  const credentials = await scene.join(entry, "laptop");
+  const lost = proxy.loseAnswer("connected_session_id = ", true);
+  const runtimeBroker = new SimulatedRuntimeBroker({ hubUrl: owner.url, credentials, redials: false });
+  scene.onEnd(() => runtimeBroker.stop());
+  const refused = runtimeBroker.onRefusedDial.next();
+  void runtimeBroker.connect();
+  await lost;
+  expect(await refused).toBe(503);
+  await eventually(async () => {
+    const rows = await scene.database.query("select connected_session_id as session from runtime_brokers");
+    expect(rows).toEqual([{ session: null }]);
+  });
+});
