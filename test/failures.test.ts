@@ -183,3 +183,26 @@ test("SIGTERM: the replica lets go of its runtime brokers and leaves, and no cal
   expect(runtimeBroker.closes[0]?.code).toBe(1012);
   await eventually(() => runtimeBroker.delivered.length === 20);
 });
+
+test("owner killed in the middle of a restart that it was asked for itself: no message goes to the agent while it is down", async () => {
+  const owner = await process("owner");
+  const entry = await process("entry");
+  const project = await scene.project(entry);
+  const place = { url: owner.url };
+  const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
+  const agent = await scene.agent(entry, project, "a1");
+  runtimeBroker.holdAnswers();
+  const restart = api(owner, "POST", `/api/v1/agents/${agent}/restart`).catch(() => undefined);
+  await runtimeBroker.onRequest.next((r) => r.path.endsWith("/stop"));
+  place.url = entry.url;
+  owner.signal("SIGKILL");
+  runtimeBroker.releaseAnswers();
+  await restart;
+  const phases: (string | undefined)[] = [];
+  runtimeBroker.onRequest.on((r) => {
+    if (r.path.endsWith("/message")) phases.push(runtimeBroker.agents.phases.get("a1"));
+  });
+  expect((await send(entry, agent, "when you are up again")).status).toBeLessThan(300);
+  await eventually(async () => (await states())[0] === "delivered", 40_000);
+  expect(phases).toEqual(["running"]);
+}, 60_000);

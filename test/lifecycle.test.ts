@@ -49,14 +49,19 @@ test.each(["owner", "entry"] as const)("the whole life of an agent through the %
   expect(starts.map((r) => (r.json as { resume?: boolean }).resume)).toEqual([true, undefined, undefined]);
 });
 
-test("a local call leaves no row, a forwarded one leaves one that is done", async () => {
+test("a local start leaves no row; a local stop, which may be cut short, and a forwarded call leave one that is done", async () => {
   await scene.runtimeBroker(owner);
   const agent = await scene.agent(owner, project, "a1");
-  await act(owner, agent, "stop");
   expect(await scene.database.query("select op from broker_dispatch")).toEqual([]);
-  await act(entry, agent, "start");
-  const rows = await scene.database.query("select op, state, attempts, claimed_by from broker_dispatch");
-  expect(rows).toMatchObject([{ op: "start", state: "done", attempts: 1, claimed_by: owner.hub.instanceId }]);
+  await act(owner, agent, "stop");
+  await act(owner, agent, "start");
+  await act(entry, agent, "restart");
+  const rows = await scene.database.query("select op, state, attempts, claimed_by from broker_dispatch order by seq");
+  const ended = { state: "done", attempts: 1, claimed_by: owner.hub.instanceId };
+  expect(rows).toMatchObject([
+    { op: "stop", ...ended },
+    { op: "restart", ...ended },
+  ]);
 });
 
 test("values that are missing are asked for, kept encrypted, and there again at the next start", async () => {

@@ -9,7 +9,9 @@ import {
   deleteAgentRow,
   getDispatches,
   hasUnfinishedDispatch,
+  insertClaimedDispatch,
   insertDispatch,
+  isInDoubt,
   transaction,
   withdrawDispatch,
 } from "@rootstock/store";
@@ -56,6 +58,12 @@ export type Outcome =
 const ANSWER_WITHIN_MS = 25_000;
 /** Without any sign of progress a caller is not kept waiting until then. */
 const QUIET_MS = 20_000;
+
+/**
+ * What ends the agent's run has a row on the owner as well. Without one, a replica that dies in the middle leaves an agent
+ * that runs as far as anybody knows, and has stopped: its next messages would be acknowledged and dropped.
+ */
+const HALTS: ReadonlySet<DispatchOp> = new Set<DispatchOp>(["stop", "suspend", "restart", "delete"]);
 
 export interface DispatcherDeps {
   readonly database: Database;
@@ -193,16 +201,31 @@ export class Dispatcher implements Service {
     const { registry, membership, database, locks, executor } = this.#deps;
     if (!registry.get(intent.runtimeBrokerId) || !membership.mayClaim()) return undefined;
     const run = locks.lifecycle(intent.agentId, async (): Promise<JobOutcome | undefined> => {
-      if (await hasUnfinishedDispatch(database.db, intent.agentId)) return undefined;
+      const halts = HALTS.has(intent.op);
+      if (!halts && (await hasUnfinishedDispatch(database.db, intent.agentId))) return undefined;
       const connection = registry.get(intent.runtimeBrokerId);
       if (!connection?.isOpen) return undefined;
-      return executor.run({ ...intent, attempt: 1, intent: false }, connection);
+      if (halts && !(await this.#beginHere(intent, connection.sessionId))) return undefined;
+      return executor.run({ ...intent, attempt: 1, intent: halts }, connection);
     });
     void run.then(
       () => this.#deps.wake(intent.runtimeBrokerId),
       () => {},
     );
     return this.#within(run);
+  }
+
+  /** Commits an intent that is claimed from the start. False when it is not certain that it is: then it is waited for. */
+  async #beginHere(intent: Intent, sessionId: Uuid): Promise<boolean> {
+    const { database, membership } = this.#deps;
+    const dispatch = { ...intent, deadlineSeconds: RECONNECT_GRACE_SECONDS };
+    const claim = { instanceId: membership.instanceId, sessionId };
+    try {
+      return await insertClaimedDispatch(database.db, { dispatch, claim });
+    } catch (err) {
+      if (isInDoubt(err)) return false;
+      throw err;
+    }
   }
 
   /** The work goes on when the caller's time is over; only the answer comes. */

@@ -11,6 +11,7 @@ import {
   type HeldSocket,
   isUniqueViolation,
   type MessageOutcome,
+  type OwnClaim,
   ownClaims,
   releaseDispatch,
   releaseMessages,
@@ -67,8 +68,6 @@ export class Reconciler implements Service {
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
   readonly #onWire = new Map<Uuid, Uuid>();
   readonly #running = new Map<Uuid, Promise<void>>();
-  /** Intents under way here. */
-  readonly #operating = new Set<Uuid>();
   /** Messages that are being stored already claimed. */
   readonly #expected = new Set<Uuid>();
   #ownClaimsDue = false;
@@ -170,12 +169,15 @@ export class Reconciler implements Service {
    * keep the agent's later work back. Part of the round, so that nothing is being claimed meanwhile.
    */
   async #takeBackOwnClaims(): Promise<void> {
-    const { database, membership } = this.#deps;
+    const { database, membership, locks } = this.#deps;
     const { instanceId } = membership;
     const claims = await database.background(() => ownClaims(database.db, instanceId));
     this.#ownClaimsDue = false;
-    const known = [this.#onWire, this.#running, this.#operating, this.#expected];
-    const lost = claims.filter(({ id }) => !known.some((ids) => ids.has(id)));
+    const isUnderWay = ({ kind, id, agentId }: OwnClaim): boolean =>
+      kind === "dispatch"
+        ? agentId !== null && locks.inLifecycle(agentId)
+        : [this.#onWire, this.#running, this.#expected].some((ids) => ids.has(id));
+    const lost = claims.filter((claim) => !isUnderWay(claim));
     if (lost.length === 0) return;
     const reason = "the answer to its claim was lost";
     this.#base.log.warn({ claims: lost }, "claims that nobody here knows of are given back");
@@ -236,15 +238,12 @@ export class Reconciler implements Service {
     if (!agentId) return;
     const { locks, executor, commandBus, metrics } = this.#deps;
     const started = this.#base.clock.elapsed();
-    this.#operating.add(row.id);
-    const outcome = await locks
-      .lifecycle(agentId, () =>
-        executor.run(
-          { id: row.id, op: row.op, agentId, args: row.args, attempt: row.attempts, intent: true },
-          connection,
-        ),
-      )
-      .finally(() => this.#operating.delete(row.id));
+    const outcome = await locks.lifecycle(agentId, () =>
+      executor.run(
+        { id: row.id, op: row.op, agentId, args: row.args, attempt: row.attempts, intent: true },
+        connection,
+      ),
+    );
     metrics.dispatches.inc({ op: row.op, way: "forward", outcome: outcome.kind });
     metrics.dispatchSeconds.observe({ op: row.op, way: "forward" }, (this.#base.clock.elapsed() - started) / 1000);
     if (outcome.kind === "lost") commandBus.wake([row.runtime_broker_id]);

@@ -50,6 +50,31 @@ export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
 };
 
 /**
+ * Commits what must happen, already claimed for the socket that this replica holds. False when the socket is not the
+ * runtime broker's own any more, or something of the agent is unfinished: then it goes the common way, as pending.
+ */
+export const insertClaimedDispatch = async (
+  db: Db,
+  p: { readonly dispatch: NewDispatch; readonly claim: Claim },
+): Promise<boolean> => {
+  const { dispatch: d, claim } = p;
+  const { numAffectedRows } = await sql`
+    with fence as materialized (
+      select 1 from runtime_brokers where id = ${d.runtimeBrokerId} and connected_hub_id = ${claim.instanceId}
+        and connected_session_id = ${claim.sessionId} for share
+    )
+    insert into broker_dispatch (id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, state, claimed_by,
+        claim_session, attempts, deadline_at, created_by, traceparent)
+    select ${d.id}::uuid, ${d.runtimeBrokerId}::uuid, ${d.agentId}::uuid, ${d.agentSlug}, ${d.projectId}::uuid, ${d.op},
+        ${JSON.stringify(d.args)}::jsonb, 'in_progress', ${claim.instanceId}::uuid, ${claim.sessionId}::uuid, 1,
+        now() + make_interval(secs => ${d.deadlineSeconds}), ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null}
+      from fence
+     where not exists (select from broker_dispatch o where o.agent_id = ${d.agentId}
+       and o.state in ('pending', 'in_progress'))`.execute(db);
+  return numAffectedRows === 1n;
+};
+
+/**
  * Claims the oldest pending intents of the sockets held, at most `slots` for each, one per agent, and never beside an
  * unfinished one of the same agent. `busyAgents` are those with a direct call under way on this replica.
  */
