@@ -48,7 +48,8 @@ export class Coordination implements Service {
 
   /** Whether the connection stands and, unless it is pooled, holds the replica's lock. */
   held(): boolean {
-    return this.#heldSince !== undefined;
+    // Lost counts from the moment it is known, not from when the loop has noticed: claims ask in between.
+    return this.#heldSince !== undefined && this.#connection?.lost.aborted === false;
   }
 
   /** Milliseconds for which {@link held} has been true without a break; 0 while it is not. */

@@ -231,6 +231,7 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
     "feed_meta",
     "schema_version",
     "schema_migrations",
+    "stream_frames",
   ];
   const unlogged = await db.query<{ relname: string }>(
     `select c.relname from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace
