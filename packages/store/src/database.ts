@@ -34,6 +34,18 @@ const PLANS_THAT_LAST = [
   "set jit = off",
 ];
 
+/** Sets what holds for a whole session, before the first statement of anybody goes over the connection. */
+const settle = async (client: pg.ClientBase, log: Log): Promise<void> => {
+  const settings = [
+    `set statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
+    `set idle_in_transaction_session_timeout = ${STATEMENT_TIMEOUT_MS}`,
+    ...PLANS_THAT_LAST,
+  ];
+  await client
+    .query(settings.join("; "))
+    .catch((err: unknown) => log.warn({ err }, "database session settings refused"));
+};
+
 /** The pool of a replica. Errors of idle connections are logged; the next statement opens a new connection. */
 export class Database implements Service {
   readonly db: Kysely<Tables>;
@@ -50,20 +62,13 @@ export class Database implements Service {
       idleTimeoutMillis: 60_000,
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
+      onConnect: async (client) => {
+        client.on("error", (err) => options.log.debug({ err }, "database connection lost"));
+        if (!options.pooled) await settle(client, options.log);
+      },
     });
     // Without these listeners a database restart ends the process.
     this.#pool.on("error", (err) => options.log.warn({ err }, "idle database connection lost"));
-    this.#pool.on("connect", (client) => {
-      client.on("error", (err) => options.log.debug({ err }, "database connection lost"));
-      if (options.pooled) return;
-      client
-        .query(
-          [`set statement_timeout = ${STATEMENT_TIMEOUT_MS}`]
-            .concat(`set idle_in_transaction_session_timeout = ${STATEMENT_TIMEOUT_MS}`, PLANS_THAT_LAST)
-            .join("; "),
-        )
-        .catch((err: unknown) => options.log.warn({ err }, "database session settings refused"));
-    });
     this.db = new Kysely<Tables>({
       dialect: new PostgresDialect({ pool: options.pooled ? this.#pool : new PreparingPool(this.#pool) }),
     });
