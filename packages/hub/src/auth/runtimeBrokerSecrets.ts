@@ -1,13 +1,17 @@
+import { createSecretKey, type KeyObject } from "node:crypto";
 import type { Uuid } from "@rootstock/protocol";
 import type { Log, Random } from "@rootstock/service";
 import { type Db, listSecrets, replaceSecret } from "@rootstock/store";
 import { type SecretBox, SecretBoxError } from "./secretBox.ts";
 
 const SECRET_BYTES = 32;
+/** More than one replica has runtime brokers; beyond it the keys not used for longest are opened anew. */
+const MOST_OPENED = 20_000;
 
 export interface RuntimeBrokerSecret {
   readonly id: Uuid;
-  readonly key: Buffer;
+  /** The same object at each call while it is in use: to make one costs more than to sign with it. */
+  readonly key: KeyObject;
   /** Whether a request signed with it is accepted. The others only sign towards a machine that has not noticed yet. */
   readonly proves: boolean;
 }
@@ -17,6 +21,8 @@ export class RuntimeBrokerSecrets {
   readonly #box: SecretBox;
   readonly #random: Random;
   readonly #log: Log;
+  /** Opened secrets by their row. What a row holds never changes; whether it counts is asked of the database each time. */
+  readonly #opened = new Map<Uuid, { readonly sealed: Buffer; readonly key: KeyObject }>();
 
   constructor(box: SecretBox, base: { readonly random: Random; readonly log: Log }) {
     this.#box = box;
@@ -29,8 +35,7 @@ export class RuntimeBrokerSecrets {
     const rows = await listSecrets(db, runtimeBrokerId);
     return rows.flatMap((row) => {
       try {
-        const key = this.#box.open("runtime-broker-secret", row.id, row.secret);
-        return [{ id: row.id, key, proves: row.proves }];
+        return [{ id: row.id, key: this.#open(row.id, row.secret), proves: row.proves }];
       } catch (err) {
         if (!(err instanceof SecretBoxError)) throw err;
         this.#log.error({ err, runtimeBrokerId, secretId: row.id }, "secret of a runtime broker cannot be opened");
@@ -53,5 +58,27 @@ export class RuntimeBrokerSecrets {
     const secret = this.#box.seal("runtime-broker-secret", id, key);
     const rotatedAt = await replaceSecret(db, { id, runtimeBrokerId, secret, graceMs });
     return { key, rotatedAt };
+  }
+
+  #open(id: Uuid, sealed: Buffer): KeyObject {
+    const known = this.#opened.get(id);
+    this.#opened.delete(id);
+    // Sealed otherwise, the row was tampered with or moved: it must not open because another did before.
+    const opened = known?.sealed.equals(sealed) ? known : this.#unseal(id, sealed);
+    this.#opened.set(id, opened);
+    if (this.#opened.size > MOST_OPENED)
+      for (const oldest of this.#opened.keys()) {
+        this.#opened.delete(oldest);
+        break;
+      }
+    return opened.key;
+  }
+
+  #unseal(id: Uuid, sealed: Buffer): { readonly sealed: Buffer; readonly key: KeyObject } {
+    const key = createSecretKey(this.#box.open("runtime-broker-secret", id, sealed));
+    // A copy of its own: what a driver or a decipher returns is a view that keeps kilobytes of other values in memory.
+    const own = Buffer.allocUnsafeSlow(sealed.byteLength);
+    sealed.copy(own);
+    return { sealed: own, key };
   }
 }

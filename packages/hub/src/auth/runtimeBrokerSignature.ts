@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import {
   HubError,
   parseUuid,
@@ -15,7 +16,7 @@ import type { RuntimeBrokerSecrets } from "./runtimeBrokerSecrets.ts";
 /** A caller that proved to be a runtime broker, and the key that it holds. */
 export interface ProvenRuntimeBroker {
   readonly runtimeBrokerId: Uuid;
-  readonly key: Buffer;
+  readonly key: KeyObject;
 }
 
 /** More than any sender uses (24 characters); a nonce is stored for ten minutes. */

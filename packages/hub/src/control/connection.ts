@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { connectFrame, streamCloseFrame, streamCreditFrame, streamFrame, type Uuid } from "@rootstock/protocol";
 import type { RawData, WebSocket } from "ws";
 import { limitsOf, type PeerLimits, UNMODIFIED_LIMITS } from "./options.ts";
@@ -20,7 +21,7 @@ export interface ConnectionIdentity {
   /** New for every socket. */
   readonly sessionId: Uuid;
   /** The key that the socket was opened with: most probably the one that the runtime broker verifies with. */
-  readonly key: Buffer;
+  readonly key: KeyObject;
 }
 
 /** How long the other end has to answer a close. One that executes a request cannot, and is not waited for. */

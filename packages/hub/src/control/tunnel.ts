@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { type ResponseFrame, responseFrame, signatureHeaders, type Uuid } from "@rootstock/protocol";
 import type { Base, Timer } from "@rootstock/service";
 import type { ControlOptions, PeerLimits } from "./options.ts";
@@ -31,7 +32,7 @@ export interface TunnelShared {
   readonly base: Base;
   readonly options: ControlOptions;
   /** Keys that a runtime broker may still verify with, besides the one that its socket was opened with. */
-  readonly signingKeys: (runtimeBrokerId: Uuid) => Promise<readonly Buffer[]>;
+  readonly signingKeys: (runtimeBrokerId: Uuid) => Promise<readonly KeyObject[]>;
 }
 
 /** The socket below a tunnel. */
@@ -56,7 +57,7 @@ interface Job {
   /** The runtime broker refused the signature: nothing was executed, and another key is being looked for. */
   refused: boolean;
   retried: boolean;
-  key: Buffer;
+  key: KeyObject;
   sentAt: number;
 }
 
@@ -71,7 +72,7 @@ const BASE64 = /^[A-Za-z0-9+/]*={0,2}$/;
 export class Tunnel {
   readonly #sink: FrameSink;
   readonly #shared: TunnelShared;
-  #key: Buffer;
+  #key: KeyObject;
   // Made on first use: most sockets are idle most of the time.
   #inFlight: Map<string, Job> | undefined;
   #lifecycle: Job[] | undefined;
@@ -79,7 +80,7 @@ export class Tunnel {
   #idle: (() => void)[] | undefined;
   #closed: string | undefined;
 
-  constructor(sink: FrameSink, key: Buffer, shared: TunnelShared) {
+  constructor(sink: FrameSink, key: KeyObject, shared: TunnelShared) {
     this.#sink = sink;
     this.#key = key;
     this.#shared = shared;
@@ -332,6 +333,7 @@ export class Tunnel {
 
 /** The signature covers the decoded path. */
 const isDecodable = (path: string): boolean => {
+  if (!path.includes("%")) return true;
   try {
     decodeURIComponent(path);
     return true;

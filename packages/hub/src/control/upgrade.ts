@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { HubError, type Uuid } from "@rootstock/protocol";
@@ -21,7 +22,7 @@ export interface DialVerifier {
     readonly query: string;
     readonly headers: Headers;
     readonly body: () => Promise<Uint8Array>;
-  }): Promise<{ readonly runtimeBrokerId: Uuid; readonly key: Buffer }>;
+  }): Promise<{ readonly runtimeBrokerId: Uuid; readonly key: KeyObject }>;
 }
 
 export interface ControlChannelDeps {
