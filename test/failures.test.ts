@@ -27,6 +27,17 @@ const process = async (name: string): Promise<ReplicaProcess> => {
   return replica;
 };
 
+/** Two replicas; an agent whose runtime broker hangs on the first, and dials wherever `place` says when that goes. */
+const ownerAndEntry = async () => {
+  const owner = await process("owner");
+  const entry = await process("entry");
+  const project = await scene.project(entry);
+  const place = { url: owner.url };
+  const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
+  const agent = await scene.agent(entry, project, "a1");
+  return { owner, entry, place, runtimeBroker, agent };
+};
+
 const send = (replica: Replica, agent: string, msg: string) =>
   api(replica, "POST", `/api/v1/agents/${agent}/message`, { structured_message: { msg } });
 
@@ -37,12 +48,7 @@ const states = async (): Promise<unknown[]> =>
   (await scene.database.query("select state from messages order by seq")).map((r) => r.state);
 
 test("invariant 1: owner killed between accept and claim: delivered after the runtime broker reconnects elsewhere", async () => {
-  const owner = await process("owner");
-  const entry = await process("entry");
-  const project = await scene.project(entry);
-  const place = { url: owner.url };
-  const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
-  const agent = await scene.agent(entry, project, "a1");
+  const { owner, entry, place, runtimeBroker, agent } = await ownerAndEntry();
   owner.signal("SIGSTOP");
   const accepted = await send(entry, agent, "do not lose me");
   expect(accepted.status).toBe(202);
@@ -54,12 +60,7 @@ test("invariant 1: owner killed between accept and claim: delivered after the ru
 });
 
 test("invariant 3: owner killed between send and acknowledgement: sent again with the same id, reaching the agent once", async () => {
-  const owner = await process("owner");
-  const entry = await process("entry");
-  const project = await scene.project(entry);
-  const place = { url: owner.url };
-  const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
-  const agent = await scene.agent(entry, project, "a1");
+  const { owner, entry, place, runtimeBroker, agent } = await ownerAndEntry();
   runtimeBroker.holdAnswers();
   const reply = send(entry, agent, "once, please");
   await runtimeBroker.onRequest.next((r) => r.path.endsWith("/message"));
@@ -74,12 +75,7 @@ test("invariant 3: owner killed between send and acknowledgement: sent again wit
 });
 
 test("owner killed in the middle of a start: the intent ends elsewhere and the agent is started once", async () => {
-  const owner = await process("owner");
-  const entry = await process("entry");
-  const project = await scene.project(entry);
-  const place = { url: owner.url };
-  const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
-  const agent = await scene.agent(entry, project, "a1");
+  const { owner, entry, place, runtimeBroker, agent } = await ownerAndEntry();
   await api(entry, "POST", `/api/v1/agents/${agent}/stop`);
   runtimeBroker.holdAnswers();
   const start = api(entry, "POST", `/api/v1/agents/${agent}/start`);
@@ -185,12 +181,7 @@ test("SIGTERM: the replica lets go of its runtime brokers and leaves, and no cal
 });
 
 test("owner killed in the middle of a restart that it was asked for itself: no message goes to the agent while it is down", async () => {
-  const owner = await process("owner");
-  const entry = await process("entry");
-  const project = await scene.project(entry);
-  const place = { url: owner.url };
-  const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
-  const agent = await scene.agent(entry, project, "a1");
+  const { owner, entry, place, runtimeBroker, agent } = await ownerAndEntry();
   runtimeBroker.holdAnswers();
   const restart = api(owner, "POST", `/api/v1/agents/${agent}/restart`).catch(() => undefined);
   await runtimeBroker.onRequest.next((r) => r.path.endsWith("/stop"));

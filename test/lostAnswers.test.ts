@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { AGENT_TOKEN_HEADER } from "@rootstock/hub";
 import { api, eventually, type InProcessReplica, Scene, SimulatedRuntimeBroker } from "@rootstock/testkit";
 import { PostgresProxy } from "./chaos/postgresProxy.ts";
 
@@ -130,4 +131,39 @@ test("of a dial's claim: a socket that never was is not named as the runtime bro
     const rows = await scene.database.query("select connected_session_id as session from runtime_brokers");
     expect(rows).toEqual([{ session: null }]);
   });
+});
+
+test("of the commit of a message to a person: it is stored once and its end is told", async () => {
+  const runtimeBroker = await scene.runtimeBroker(entry);
+  const agent = await scene.agent(entry, project, "a1");
+  const token: unknown = runtimeBroker.received.map((r) => Reflect.get(Object(r.json), "agentToken")).find(Boolean);
+  const lost = proxy.loseAnswer("insert into messages", true);
+  const sent = await api(
+    owner,
+    "POST",
+    `/api/v1/agents/${agent}/outbound-message`,
+    { msg: "done" },
+    { headers: { authorization: "", [AGENT_TOKEN_HEADER]: String(token) } },
+  );
+  await lost;
+  expect(sent.status).toBe(200);
+  expect(await scene.database.query("select id from messages")).toEqual([{ id: sent.text("message_id") }]);
+});
+
+test("of the commit of a restore: the agent is back and the answer says so", async () => {
+  await scene.runtimeBroker(entry);
+  const agent = await scene.agent(entry, project, "a1");
+  expect((await api(entry, "DELETE", `/api/v1/agents/${agent}`)).status).toBe(204);
+  const lost = proxy.loseAnswer('update "agents"', true);
+  const restored = await api(owner, "POST", `/api/v1/agents/${agent}/restore`);
+  await lost;
+  expect([restored.status, restored.get("phase")]).toEqual([200, "stopped"]);
+});
+
+test("of the commit of a create: the caller hears that nobody knows, not that it failed", async () => {
+  await scene.runtimeBroker(entry);
+  const lost = proxy.loseAnswer('insert into "agents"', true);
+  const made = await api(owner, "POST", `/api/v1/projects/${project}/agents`, { name: "a1", task: "wait" });
+  await lost;
+  expect([made.status, made.get("error.details.outcome")]).toEqual([503, "unknown"]);
 });

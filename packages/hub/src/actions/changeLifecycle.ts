@@ -1,6 +1,7 @@
 import { HubError, notFound, type Phase } from "@rootstock/protocol";
 import { type DispatchOp, type DispatchTarget, isUniqueViolation, recordHalted, restoreAgent } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
+import { untilCertain } from "../dispatch/index.ts";
 import { agentDetail, agentJson, some } from "../wire/index.ts";
 import { type ActionCall, type ActionDeps, agentNow, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
@@ -82,12 +83,19 @@ const haltRecord = async (deps: ActionDeps, { agent }: DispatchTarget, verb: "st
 /** Makes a soft-deleted agent visible again; its container stays down. */
 export const restoreDeleted = async (deps: ActionDeps, call: ActionCall, target: DispatchTarget): Promise<Answer> => {
   const { agent } = target;
+  // Begun again because nobody knows whether it was committed, it finds its own work done.
+  let begunBefore = false;
   try {
-    const answer = await deps.idempotency.once(call, async (tx) => {
-      const restored = await restoreAgent(tx, agent.id);
-      if (!restored) throw new HubError("validation_error", `agent ${agent.slug} is not deleted`);
-      return { status: 200, body: null };
-    });
+    const answer = await deps.idempotency.once(
+      call,
+      async (tx) => {
+        const restored = await restoreAgent(tx, agent.id);
+        if (!restored && !begunBefore) throw new HubError("validation_error", `agent ${agent.slug} is not deleted`);
+        begunBefore = true;
+        return { status: 200, body: null };
+      },
+      { repeatable: true },
+    );
     deps.changed();
     if (answer.status !== 200) return answer;
   } catch (err) {
@@ -97,7 +105,7 @@ export const restoreDeleted = async (deps: ActionDeps, call: ActionCall, target:
       `another agent of the project is named ${agent.slug} now; delete or rename it first`,
     );
   }
-  const now = await agentNow(deps, agent.id);
+  const now = await untilCertain(deps.base, () => agentNow(deps, agent.id), { begun: true });
   const { appliedConfig: _, ...json } = agentJson(now);
   return { status: 200, body: { ...json, ...some("detail", agentDetail(now)) } };
 };

@@ -1,7 +1,7 @@
 import type { DispatchTarget } from "@rootstock/store";
 import { deleteAgentRow, failUndeliveredOfAgent, softDeleteAgent, transaction } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
-import { reachability } from "../dispatch/index.ts";
+import { reachability, untilCertain } from "../dispatch/index.ts";
 import { type ActionCall, type ActionDeps, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
@@ -25,14 +25,16 @@ export const deleteAgent = async (
   const deletedAt = new Date(deps.base.clock.now());
   const absent = !target.runtimeBroker || (options.force && reachability(target.runtimeBroker) === "away");
   if (absent || agent.deleted_at) {
-    await transaction(deps.database.db, async (tx) => {
-      if (softDelete) {
-        await softDeleteAgent(tx, { agentId: agent.id, deletedAt });
-        return;
-      }
-      await failUndeliveredOfAgent(tx, agent.id, "the agent was deleted");
-      await deleteAgentRow(tx, agent.id);
-    });
+    await untilCertain(deps.base, () =>
+      transaction(deps.database.db, async (tx) => {
+        if (softDelete) {
+          await softDeleteAgent(tx, { agentId: agent.id, deletedAt });
+          return;
+        }
+        await failUndeliveredOfAgent(tx, agent.id, "the agent was deleted");
+        await deleteAgentRow(tx, agent.id);
+      }),
+    );
     deps.changed();
     return { status: 204, body: null };
   }

@@ -4,7 +4,14 @@ import type { Base } from "@rootstock/service";
 import { type AgentView, agentById, type Database, type Db, type DispatchTarget, transaction } from "@rootstock/store";
 import { z } from "zod";
 import type { Resource, SecretBox } from "../auth/index.ts";
-import { type Courier, type Dispatcher, type Intent, type Outcome, untilCertain } from "../dispatch/index.ts";
+import {
+  type Courier,
+  type Dispatcher,
+  type Intent,
+  type Outcome,
+  orUnknown,
+  untilCertain,
+} from "../dispatch/index.ts";
 import { type Answer, type Finisher, finisher, type Idempotency, type KeyedCall } from "./idempotency.ts";
 
 /** What the actions work with. */
@@ -68,7 +75,7 @@ export const carryOut = async (
 ): Promise<Answer> => {
   const { dispatcher, idempotency, database } = deps;
   if (!idempotency.isKeyed(call)) {
-    const intent = await transaction(database.db, prepare);
+    const intent = await orUnknown(() => transaction(database.db, prepare));
     const outcome = await dispatcher.run(intent);
     return untilCertain(deps.base, () => kind.answer(deps, intent, outcome), { begun: true });
   }

@@ -13,7 +13,7 @@ import {
 } from "@rootstock/store";
 import type { z } from "zod";
 import { type Principal, principalName, type SecretBox } from "../auth/index.ts";
-import { untilCertain } from "../dispatch/index.ts";
+import { orUnknown, untilCertain } from "../dispatch/index.ts";
 
 /**
  * `Idempotency-Key`: a call that creates, sends or changes a lifecycle runs once per principal and key for 24 hours, on
@@ -130,24 +130,35 @@ export class Idempotency {
 
   /**
    * Carries out a call whose effects and answer are one transaction, keyed or not. `work` must not reach beyond the
-   * database.
+   * database. When its commit's answer is lost, a keyed call is certain to hear what became of it; one without a key only
+   * where `work` is `repeatable`: run again after it was committed, it changes nothing and answers the same. Any other
+   * hears that nobody knows (503 `unavailable`, `outcome: "unknown"`).
    */
-  async once(call: KeyedCall, work: (tx: Db) => Promise<Answer>): Promise<Answer> {
+  async once(
+    call: KeyedCall,
+    work: (tx: Db) => Promise<Answer>,
+    options: { readonly repeatable?: boolean } = {},
+  ): Promise<Answer> {
     const { database } = this.#deps;
     const key = keyOf(call);
-    if (!key) return transaction(database.db, work);
-    const answer = await transaction(database.db, async (tx) => {
-      if (!(await claimIdempotencyKey(tx, key))) return undefined;
-      const made = await work(tx);
-      await keepIdempotentAnswer(tx, { ...key, ...this.#seal(key, made) });
-      return made;
+    if (!key) {
+      const write = () => transaction(database.db, work);
+      return options.repeatable === true ? untilCertain(this.#base, write) : orUnknown(write);
+    }
+    return untilCertain(this.#base, async () => {
+      const answer = await transaction(database.db, async (tx) => {
+        if (!(await claimIdempotencyKey(tx, key))) return undefined;
+        const made = await work(tx);
+        await keepIdempotentAnswer(tx, { ...key, ...this.#seal(key, made) });
+        return made;
+      });
+      if (answer) return answer;
+      const row = await getIdempotencyKey(database.db, key);
+      if (row) refuseOther(key, row);
+      const kept = row && this.#open(key, row);
+      if (!kept) throw inProgress();
+      return kept;
     });
-    if (answer) return answer;
-    const row = await getIdempotencyKey(database.db, key);
-    if (row) refuseOther(key, row);
-    const kept = row && this.#open(key, row);
-    if (!kept) throw inProgress();
-    return kept;
   }
 
   async #repeat(key: Key, row: IdempotencyRow): Promise<Answer> {

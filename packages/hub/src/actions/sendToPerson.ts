@@ -13,21 +13,26 @@ export const sendToPerson = async (
 ): Promise<Answer> => {
   const { db } = deps.database;
   const person = p.recipient ? await personOf(db, p.recipient.replace(/^user:/, "")) : await ownerOf(deps, agent);
-  const answer = await deps.idempotency.once(call, async (tx) => {
-    const message = personMessage(deps, {
-      projectId: agent.project_id,
-      agentId: agent.id,
-      sender: { name: `agent:${agent.slug}`, id: agent.id },
-      person,
-      message: p.message,
-      groupId: p.message.metadata?.group_id ?? null,
-    });
-    await insertInboxMessage(tx, message);
-    return {
-      status: 200,
-      body: { message_id: message.id, status: "delivered", recipient: message.recipient, recipient_id: person.id },
-    };
+  // Under one id, however often it has to be stored.
+  const message = personMessage(deps, {
+    projectId: agent.project_id,
+    agentId: agent.id,
+    sender: { name: `agent:${agent.slug}`, id: agent.id },
+    person,
+    message: p.message,
+    groupId: p.message.metadata?.group_id ?? null,
   });
+  const answer = await deps.idempotency.once(
+    call,
+    async (tx) => {
+      await insertInboxMessage(tx, message);
+      return {
+        status: 200,
+        body: { message_id: message.id, status: "delivered", recipient: message.recipient, recipient_id: person.id },
+      };
+    },
+    { repeatable: true },
+  );
   deps.changed();
   return answer;
 };
