@@ -9,7 +9,7 @@ export * from "./samples.ts";
 export * from "./scene.ts";
 export * from "./seed.ts";
 export * from "./simulatedAgents.ts";
-export * from "./simulatedRuntimeBroker.ts";
+export * from "./simulatedRuntimeBroker/index.ts";
 export * from "./simulatedTerminal.ts";
 export * from "./storeStack.ts";
 export * from "./terminalClient.ts";

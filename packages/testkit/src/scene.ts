@@ -6,7 +6,7 @@ import {
   type SimulatedCredentials,
   SimulatedRuntimeBroker,
   type SimulatedRuntimeBrokerOptions,
-} from "./simulatedRuntimeBroker.ts";
+} from "./simulatedRuntimeBroker/index.ts";
 import { createTestDatabase, type TestDatabase } from "./testDatabase.ts";
 
 /** Replicas on one database, a project, and runtime brokers as a test wants them. Everything it starts, it stops. */

@@ -1,7 +1,7 @@
 import { STREAM_WINDOW_BYTES } from "@rootstock/protocol";
 import { Probe } from "@rootstock/service";
 import { eventually } from "./eventually.ts";
-import type { SimulatedRuntimeBroker } from "./simulatedRuntimeBroker.ts";
+import type { SimulatedRuntimeBroker } from "./simulatedRuntimeBroker/index.ts";
 
 const CHUNK_BYTES = 32_768;
 

@@ -1,0 +1,72 @@
+import { Probe } from "@rootstock/service";
+import type { ReceivedRequest, SimulatedHandler, SimulatedReply } from "../simulatedAgents.ts";
+import { isSigned } from "./signing.ts";
+
+const UNSIGNED: SimulatedReply = {
+  status: 401,
+  body: { error: { code: "broker_auth_failed", message: "invalid signature" } },
+};
+
+export interface ExecutorOptions {
+  readonly handle: SimulatedHandler;
+  /** Whether a message whose id was delivered is not delivered again. */
+  readonly remembersMessages: boolean;
+  /** Asked for every request: the keys that it may be signed with. */
+  readonly keys: () => readonly string[];
+}
+
+/** Works requests off and remembers all of them; its answers can be kept back. */
+export class Executor {
+  /** Every request, in order of arrival, refused ones included. */
+  readonly received: ReceivedRequest[] = [];
+  /** Bodies of `message` calls that reached an agent. */
+  readonly delivered: { readonly agent: string; readonly body: unknown }[] = [];
+  readonly onRequest = new Probe<ReceivedRequest>();
+  readonly #options: ExecutorOptions;
+  readonly #remembered = new Set<string>();
+  #held: Promise<void> | undefined;
+  #release: () => void = () => {};
+
+  constructor(options: ExecutorOptions) {
+    this.#options = options;
+  }
+
+  /** Answers are worked out and kept back until `release`. */
+  hold(): void {
+    if (this.#held) return;
+    this.#held = new Promise((resolve) => {
+      this.#release = resolve;
+    });
+  }
+
+  release(): void {
+    this.#held = undefined;
+    this.#release();
+  }
+
+  /** Resolves with the answer once it may be sent. */
+  async execute(request: ReceivedRequest): Promise<SimulatedReply> {
+    this.received.push(request);
+    this.onRequest.emit(request);
+    const reply = isSigned(request, this.#options.keys())
+      ? await this.#answer(request).catch((err: unknown) => ({
+          status: 400,
+          body: { error: `request caused panic: ${err}` },
+        }))
+      : UNSIGNED;
+    await this.#held;
+    return reply;
+  }
+
+  async #answer(request: ReceivedRequest): Promise<SimulatedReply> {
+    if (!request.path.endsWith("/message")) return this.#options.handle(request);
+    const id = (request.json as { message_id?: unknown } | undefined)?.message_id;
+    if (this.#options.remembersMessages && typeof id === "string") {
+      if (this.#remembered.has(id)) return { status: 200 };
+      this.#remembered.add(id);
+    }
+    const reply = await this.#options.handle(request);
+    if (reply.status < 300) this.delivered.push({ agent: request.path.split("/")[4] ?? "", body: request.json });
+    return reply;
+  }
+}
