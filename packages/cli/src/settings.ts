@@ -149,6 +149,36 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
     defaultText: "auto",
   },
   {
+    flag: "--otlp-endpoint <url>",
+    env: "OTEL_EXPORTER_OTLP_ENDPOINT",
+    description: "where spans are sent as OTLP over HTTP, for example http://collector:4318",
+    defaultText: "nowhere",
+  },
+  {
+    flag: "--otlp-traces-endpoint <url>",
+    env: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    description: "the same with its path",
+    defaultText: "the endpoint's /v1/traces",
+  },
+  {
+    flag: "--otlp-headers <list>",
+    env: "OTEL_EXPORTER_OTLP_HEADERS",
+    description: "headers of every export, as name=value,name=value with percent-encoded values",
+    secret: true,
+  },
+  {
+    flag: "--service-name <name>",
+    env: "OTEL_SERVICE_NAME",
+    description: "name of the service in spans",
+    defaultText: "rootstock",
+  },
+  {
+    flag: "--trace-ratio <share>",
+    env: "ROOTSTOCK_TRACE_RATIO",
+    description: "share of the traces begun here that is recorded, 0 to 1",
+    defaultText: "1",
+  },
+  {
     flag: "--pool-size <n>",
     env: "ROOTSTOCK_POOL_SIZE",
     description: "database connections of the pool; a replica uses two more",

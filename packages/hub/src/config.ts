@@ -34,6 +34,18 @@ export interface HubConfig {
   readonly terminalLimitSeconds: number;
   /** How replicas pass on streams and calls: at each other's internal URLs, through the database, or as it turns out. */
   readonly streamRelay: "auto" | "peer" | "postgres";
+  /** Where spans go; undefined: nowhere. */
+  readonly spans: SpanConfig | undefined;
+}
+
+/** Where spans go and which. */
+export interface SpanConfig {
+  /** OTLP over HTTP, path and all. */
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly serviceName: string;
+  /** The share of traces begun by this hub that is recorded, 0 to 1. */
+  readonly ratio: number;
 }
 
 /** The configuration is unusable; `problems` lists everything that is wrong with it. */
@@ -68,6 +80,12 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_TERMINAL_LIMIT: "how long a terminal may stay open at all (default 0: for ever)",
   ROOTSTOCK_STREAM_RELAY:
     "how replicas pass terminals, logs and exec on: peer (internal URLs), postgres (the database), auto (default: the first that works)",
+  OTEL_EXPORTER_OTLP_ENDPOINT:
+    "where spans are sent as OTLP over HTTP, for example http://collector:4318 (default: nowhere)",
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "the same with its path, instead of the endpoint's /v1/traces",
+  OTEL_EXPORTER_OTLP_HEADERS: "headers of every export, as name=value,name=value (percent-encoded values)",
+  OTEL_SERVICE_NAME: "name of the service in spans (default rootstock)",
+  ROOTSTOCK_TRACE_RATIO: "share of the traces begun here that is recorded, 0 to 1 (default 1)",
   ROOTSTOCK_POOL_SIZE: "database connections of the pool; a replica uses this many and two more (default 10)",
   ROOTSTOCK_LOG_LEVEL: "trace, debug, info, warn, error or silent (default info)",
   ROOTSTOCK_MIGRATE: "0: do not run pending migrations at start (default 1)",
@@ -105,6 +123,30 @@ const httpUrl = z
   .refine((u) => URL.canParse(u) && /^https?:$/.test(new URL(u).protocol), "want http://… or https://…")
   .transform((u) => u.replace(/\/+$/, ""));
 
+/** `name=value,name=value`, values percent-encoded, as the OpenTelemetry specification has it. */
+const headerList = z.string().transform((text, context) => {
+  const headers: Record<string, string> = {};
+  for (const pair of text.split(",").filter((p) => p.trim() !== "")) {
+    const [, name, value] = /^\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*=\s*(.*?)\s*$/.exec(pair) ?? [];
+    const decoded = value === undefined ? undefined : percentDecoded(value);
+    if (name === undefined || decoded === undefined || /[^\t\x20-\x7e]/.test(decoded)) {
+      // Not quoted: the value is most probably a key.
+      context.addIssue({ code: "custom", message: "want name=value,name=value with percent-encoded values" });
+      return z.NEVER;
+    }
+    headers[name] = decoded;
+  }
+  return headers;
+});
+
+const percentDecoded = (text: string): string | undefined => {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return undefined;
+  }
+};
+
 const schema = z.object({
   DATABASE_URL: postgresUrl,
   DATABASE_DIRECT_URL: postgresUrl.optional(),
@@ -129,6 +171,11 @@ const schema = z.object({
   ROOTSTOCK_TERMINAL_IDLE: duration("0"),
   ROOTSTOCK_TERMINAL_LIMIT: duration("0"),
   ROOTSTOCK_STREAM_RELAY: z.enum(["auto", "peer", "postgres"]).default("auto"),
+  OTEL_EXPORTER_OTLP_ENDPOINT: httpUrl.optional(),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: httpUrl.optional(),
+  OTEL_EXPORTER_OTLP_HEADERS: headerList.optional(),
+  OTEL_SERVICE_NAME: z.string().max(255).default("rootstock"),
+  ROOTSTOCK_TRACE_RATIO: z.coerce.number({ error: "want a number" }).min(0).max(1).default(1),
   ROOTSTOCK_POOL_SIZE: integer(10, 2, 1_000),
   ROOTSTOCK_LOG_LEVEL: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
   ROOTSTOCK_MIGRATE: switchOf("1"),
@@ -179,7 +226,16 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     terminalIdleSeconds: c.ROOTSTOCK_TERMINAL_IDLE,
     terminalLimitSeconds: c.ROOTSTOCK_TERMINAL_LIMIT,
     streamRelay: c.ROOTSTOCK_STREAM_RELAY,
+    spans: spansOf(c),
   });
+};
+
+const spansOf = (c: z.output<typeof schema>): SpanConfig | undefined => {
+  const base = c.OTEL_EXPORTER_OTLP_ENDPOINT;
+  const url = c.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT ?? (base && `${base}/v1/traces`);
+  if (!url) return undefined;
+  const { OTEL_EXPORTER_OTLP_HEADERS: headers = {}, OTEL_SERVICE_NAME: serviceName, ROOTSTOCK_TRACE_RATIO: ratio } = c;
+  return { url, headers, serviceName, ratio };
 };
 
 const textOf = (message: string): string => (message.startsWith("Invalid input") ? "is required" : message);

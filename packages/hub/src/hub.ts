@@ -140,7 +140,7 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
     const config = this.#config;
-    const { authenticator, membership, database } = this.#foundation;
+    const { authenticator, membership, database, tracing } = this.#foundation;
     const authenticate = (credentials: Credentials) => authenticator.authenticate(credentials);
     const serving = () => this.#serving;
     const app = createApp(this.#base, {
@@ -153,6 +153,7 @@ export class Hub implements Service {
       publicUrl: config.publicUrl,
       trustsPeer: (address) => config.trustedProxies.includes(address.replace(/^::ffff:/, "")),
       metrics: this.metrics,
+      tracing,
       serving,
       draining: () => membership.draining(),
     });

@@ -7,3 +7,4 @@ export * from "./messages.ts";
 export * from "./signature.ts";
 export * from "./slug.ts";
 export * from "./text.ts";
+export * from "./traceparent.ts";

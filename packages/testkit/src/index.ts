@@ -11,6 +11,7 @@ export * from "./seed.ts";
 export * from "./simulatedAgents.ts";
 export * from "./simulatedRuntimeBroker/index.ts";
 export * from "./simulatedTerminal.ts";
+export * from "./spanCollector.ts";
 export * from "./storeStack.ts";
 export * from "./terminalClient.ts";
 export * from "./testDatabase.ts";

@@ -74,15 +74,17 @@ export const carryOut = async (
   prepare: (tx: Db) => Promise<Intent>,
 ): Promise<Answer> => {
   const { dispatcher, idempotency, database } = deps;
+  const { traceparent } = call;
+  const intend = async (tx: Db): Promise<Intent> => ({ ...(await prepare(tx)), ...(traceparent && { traceparent }) });
   if (!idempotency.isKeyed(call)) {
-    const intent = await orUnknown(() => transaction(database.db, prepare));
+    const intent = await orUnknown(() => transaction(database.db, intend));
     const outcome = await dispatcher.run(intent);
     return untilCertain(deps.base, () => kind.answer(deps, intent, outcome), { begun: true });
   }
   return idempotency.run(call, {
     kind: kind.name,
     begin: async (tx) => {
-      const intent = await prepare(tx);
+      const intent = await intend(tx);
       await dispatcher.begin(tx, intent);
       return intent;
     },

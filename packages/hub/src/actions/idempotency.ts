@@ -37,6 +37,8 @@ export interface KeyedCall {
   readonly method: string;
   readonly path: string;
   readonly rawBody: Buffer;
+  /** The trace that the call belongs to. */
+  readonly traceparent?: string | undefined;
 }
 
 /** The first half of a keyed call: what only its first caller does. */

@@ -32,7 +32,6 @@ export interface MessageRequest {
   readonly wake: boolean;
   /** Keep the message for the agent's next run when it does not run. */
   readonly queue: boolean;
-  readonly traceparent: string | undefined;
 }
 
 /** What a sender who asked for it hears of (spec/02 2.9). */
@@ -153,7 +152,7 @@ export const sendMessage = async (
       input: request.message,
       interrupt: request.interrupt,
       holdReason,
-      traceparent: request.traceparent,
+      traceparent: call.traceparent,
     });
   if (!deps.idempotency.isKeyed(call) && !request.notify) {
     const posted = await deps.courier.post(build(), target);

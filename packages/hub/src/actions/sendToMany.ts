@@ -73,18 +73,19 @@ export const sendToSet = async (
 ): Promise<Answer> => {
   const sender = await senderOf(deps.database.db, call.principal);
   const groupId = p.message.metadata?.group_id ?? deps.base.random.uuid();
+  const { traceparent } = call;
   const address = async (element: string): Promise<Addressed> => {
     try {
       if (element.startsWith("user:") || (!element.startsWith("agent:") && element.includes("@"))) {
         const person = await personOf(deps.database.db, element.replace(/^user:/, ""));
-        const base = personMessage(deps, { ...p, sender, person, groupId, agentId: null });
+        const base = personMessage(deps, { ...p, traceparent, sender, person, groupId, agentId: null });
         return { recipient: element, message: base, toPerson: true };
       }
       const slug = element.replace(/^agent:/, "");
       const target = await targetBySlug(deps.database.db, { projectId: p.projectId, slug });
       if (!target || !decide(call.principal, "message", targetResource(target)).allow)
         throw new HubError("not_found", `agent ${slug} not found`);
-      return { recipient: element, message: toAgent(deps, { ...p, sender, target, groupId }) };
+      return { recipient: element, message: toAgent(deps, { ...p, traceparent, sender, target, groupId }) };
     } catch (err) {
       if (!(err instanceof HubError)) throw err;
       return { recipient: element, error: err.message };
@@ -107,6 +108,7 @@ export const broadcast = async (
 ): Promise<Answer> => {
   const sender = await senderOf(deps.database.db, call.principal);
   const groupId = deps.base.random.uuid();
+  const { traceparent } = call;
   const running = await runningTargets(deps.database.db, p.projectId);
   const addressed = running
     .filter((t) => t.agent.id !== sender.id)
@@ -114,7 +116,7 @@ export const broadcast = async (
     .map((target): Addressed => {
       const recipient = `agent:${target.agent.slug}`;
       try {
-        return { recipient, message: toAgent(deps, { ...p, sender, target, groupId, broadcasted: true }) };
+        return { recipient, message: toAgent(deps, { ...p, traceparent, sender, target, groupId, broadcasted: true }) };
       } catch (err) {
         if (!(err instanceof HubError)) throw err;
         return { recipient, error: err.message };
@@ -133,6 +135,7 @@ const toAgent = (
     readonly queue: boolean;
     readonly groupId: string;
     readonly broadcasted?: boolean;
+    readonly traceparent: string | undefined;
   },
 ): NewMessage =>
   newMessage(deps, {
@@ -142,6 +145,7 @@ const toAgent = (
     interrupt: p.interrupt,
     holdReason: admitMessage(p.target, { ...p, now: deps.base.clock.now() }).holdReason,
     groupId: p.groupId,
+    traceparent: p.traceparent,
     ...(p.broadcasted && { broadcasted: true }),
   });
 
@@ -232,6 +236,7 @@ export const personMessage = (
     readonly person: { readonly id: Uuid; readonly name: string };
     readonly message: StructuredMessageInput;
     readonly groupId: string | null;
+    readonly traceparent: string | undefined;
   },
 ): NewMessage => ({
   id: deps.base.random.uuid(),
@@ -257,5 +262,5 @@ export const personMessage = (
   interrupt: false,
   holdReason: null,
   createdBy: p.sender.id,
-  traceparent: null,
+  traceparent: p.traceparent ?? null,
 });

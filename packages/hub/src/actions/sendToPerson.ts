@@ -21,6 +21,7 @@ export const sendToPerson = async (
     person,
     message: p.message,
     groupId: p.message.metadata?.group_id ?? null,
+    traceparent: call.traceparent,
   });
   const answer = await deps.idempotency.once(
     call,

@@ -62,6 +62,7 @@ const plan = (
         runtimeBrokerId: deps.dispatcher.requireReachable(target).id,
         args: {},
         ...(createdBy && { createdBy }),
+        ...(call.traceparent && { traceparent: call.traceparent }),
       });
     } catch (err) {
       if (!(err instanceof HubError)) throw err;

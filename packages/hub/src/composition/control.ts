@@ -1,3 +1,4 @@
+import type { Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import { CONTROL_DEFAULTS, ControlChannel, HeartbeatIntake, Ownership, Registry } from "../control/index.ts";
 import type { Foundation } from "./foundation.ts";
@@ -12,12 +13,11 @@ export interface Control {
 
 /** Builds what holds sockets, and has it follow the replica's place in the database. */
 export const buildControl = (base: Base, f: Foundation): Control => {
-  const { database, membership, signaller, coordination, commandBus, secrets, signatures } = f;
+  const { database, membership, signaller, coordination, commandBus, secrets, signatures, tracing } = f;
   const ownership = new Ownership(database, membership, signaller, base.log);
-  const registry = new Registry(base, ownership, CONTROL_DEFAULTS, async (id) =>
-    (await secrets.of(database.db, id)).map((s) => s.key),
-  );
   const options = CONTROL_DEFAULTS;
+  const signingKeys = async (id: Uuid) => (await secrets.of(database.db, id)).map((s) => s.key);
+  const registry = new Registry(base, ownership, { options, signingKeys, tracing });
   const controlChannel = new ControlChannel(base, { registry, ownership, database, signatures, options });
   const heartbeats = new HeartbeatIntake(base, database, signaller);
 

@@ -32,7 +32,7 @@ export const buildDispatch = (
   f: Foundation,
   { registry }: Control,
 ): Dispatch => {
-  const { database, membership, commandBus, eventBus, signaller } = f;
+  const { database, membership, commandBus, eventBus, signaller, tracing } = f;
   const locks = new AgentLocks();
   const changed = () => signaller.changed();
   const mintAgentToken = agentTokenMinter(f.agentTokens, { development: config.developmentToken !== undefined });
@@ -42,12 +42,13 @@ export const buildDispatch = (
     clock: base.clock,
     random: base.random,
     metrics,
+    tracing,
     instanceId: membership.instanceId,
     mintAgentToken,
     keptValues: keptValueReader(database.db, f.box),
     changed,
   });
-  const shared = { database, registry, membership, commandBus, locks, metrics, changed };
+  const shared = { database, registry, membership, commandBus, locks, metrics, tracing, changed };
   const dispatcher = new Dispatcher(base, { ...shared, eventBus, executor, wake: (id) => reconciler.wake([id]) });
   const courier: Courier = new Courier(base, { ...shared, reconciler: () => reconciler });
   const reconciler = new Reconciler(base, {

@@ -12,6 +12,7 @@ import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
 import { Membership } from "../replicas/index.ts";
+import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
 import { VERSION } from "../version.ts";
 
 /** What everything else of a replica stands on: the database, its signals, who lives, and who is who. */
@@ -29,6 +30,7 @@ export interface Foundation {
   readonly secrets: RuntimeBrokerSecrets;
   readonly signatures: RuntimeBrokerSignatures;
   readonly authenticator: Authenticator;
+  readonly tracing: Tracing;
   readonly stages: readonly (readonly Service[])[];
 }
 
@@ -55,6 +57,8 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     },
     version: VERSION,
   });
+  const instance = { instanceId: membership.instanceId, name: config.name, serviceVersion: VERSION };
+  const collected = config.spans && new OtlpTracing(base, { ...config.spans, ...instance });
   const commandBus = new CommandBus(base, { signaller, listener });
   const eventBus = new EventBus(base, { database, listener });
 
@@ -92,6 +96,13 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     secrets,
     signatures,
     authenticator,
-    stages: [[database], [signaller], [listener, coordination], [authenticator, membership], [eventBus, commandBus]],
+    tracing: collected ?? NO_TRACING,
+    stages: [
+      collected ? [database, collected] : [database],
+      [signaller],
+      [listener, coordination],
+      [authenticator, membership],
+      [eventBus, commandBus],
+    ],
   };
 };

@@ -3,6 +3,7 @@ import { type Base, silentLog, systemClock, systemRandom } from "@rootstock/serv
 import { Database, insertRuntimeBroker, transaction } from "@rootstock/store";
 import type { SimulatedCredentials, TestDatabase } from "@rootstock/testkit";
 import { RuntimeBrokerSecrets, RuntimeBrokerSignatures, SecretBox } from "../auth/index.ts";
+import { NO_TRACING } from "../telemetry/index.ts";
 import { CONTROL_DEFAULTS, ControlChannel, type ControlOptions, Ownership, Registry } from "./index.ts";
 
 export const TEST_SECRET = "a shared secret of at least 32 bytes";
@@ -66,9 +67,11 @@ export const startControlPlane = async (
     base.log,
   );
   const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, base.random), base);
-  const registry = new Registry(base, ownership, settings, async (id) =>
-    (await secrets.of(database.db, id)).map((s) => s.key),
-  );
+  const registry = new Registry(base, ownership, {
+    options: settings,
+    signingKeys: async (id) => (await secrets.of(database.db, id)).map((s) => s.key),
+    tracing: NO_TRACING,
+  });
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
   const channel = new ControlChannel(base, { registry, ownership, database, signatures, options: settings });
   const server = createServer((_, response) => response.writeHead(404).end());

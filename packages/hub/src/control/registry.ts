@@ -3,7 +3,6 @@ import { type Base, Loop, Probe, type Service, SingleFlight } from "@rootstock/s
 import type { SocketOwnership } from "@rootstock/store";
 import type { WebSocket } from "ws";
 import { Connection, type ConnectionIdentity, type ConnectionOwner } from "./connection.ts";
-import type { ControlOptions } from "./options.ts";
 import type { Ownership } from "./ownership.ts";
 import type { TunnelShared } from "./tunnel.ts";
 
@@ -31,17 +30,17 @@ export class Registry implements Service, ConnectionOwner {
   readonly #retiring = new AbortController();
   #shut: Shut;
 
-  constructor(base: Base, ownership: Ownership, options: ControlOptions, signingKeys: TunnelShared["signingKeys"]) {
+  constructor(base: Base, ownership: Ownership, shared: Omit<TunnelShared, "base">) {
     this.#base = base;
     this.#ownership = ownership;
-    this.#shared = { base, options, signingKeys };
+    this.#shared = { ...shared, base };
     this.#comparing = new SingleFlight(
       () => this.#compare(),
       (err) => base.log.warn({ err }, "comparing held sockets with the database failed"),
     );
     this.#ticking = new Loop(base.log, "control channel ticker", async (signal) => {
       while (!signal.aborted) {
-        await base.clock.sleep(options.tickMs, signal);
+        await base.clock.sleep(shared.options.tickMs, signal);
         const now = base.clock.elapsed();
         for (const connection of [...this.#connections.values()]) connection.tick(now);
       }

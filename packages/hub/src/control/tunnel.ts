@@ -1,6 +1,7 @@
 import type { KeyObject } from "node:crypto";
 import { type ResponseFrame, responseFrame, signatureHeaders, type Uuid } from "@rootstock/protocol";
 import type { Base, Timer } from "@rootstock/service";
+import { passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import type { ControlOptions, PeerLimits } from "./options.ts";
 import { TunnelError } from "./tunnelError.ts";
 
@@ -18,6 +19,8 @@ export interface TunnelRequest {
   readonly signal?: AbortSignal;
   /** Lifecycle goes ahead of everything else that waits for its turn. */
   readonly priority?: "lifecycle" | "normal";
+  /** What it is done for: sent along as a header, which unmodified runtime brokers ignore. */
+  readonly traceparent?: string | undefined;
 }
 
 export interface TunnelResponse {
@@ -33,6 +36,7 @@ export interface TunnelShared {
   readonly options: ControlOptions;
   /** Keys that a runtime broker may still verify with, besides the one that its socket was opened with. */
   readonly signingKeys: (runtimeBrokerId: Uuid) => Promise<readonly KeyObject[]>;
+  readonly tracing: Tracing;
 }
 
 /** The socket below a tunnel. */
@@ -59,6 +63,7 @@ interface Job {
   retried: boolean;
   key: KeyObject;
   sentAt: number;
+  readonly span: Span;
 }
 
 const NO_BYTES = new Uint8Array(0);
@@ -105,6 +110,7 @@ export class Tunnel {
         retried: false,
         key: this.#key,
         sentAt: 0,
+        span: this.#span(request),
       };
       const limit = Math.min(request.timeoutMs ?? Number.POSITIVE_INFINITY, this.#shared.options.requestLimitMs);
       job.timer = this.#shared.base.clock.after(limit, () => this.#giveUp(job, "timeout", "no answer in time"));
@@ -219,6 +225,7 @@ export class Tunnel {
       ...(query && { query }),
       headers: {
         "Content-Type": "application/json",
+        ...(job.span.traceparent && { traceparent: job.span.traceparent }),
         ...signatureHeaders({
           brokerId: this.#sink.runtimeBrokerId,
           secret: job.key,
@@ -326,8 +333,26 @@ export class Tunnel {
     job.settled = true;
     job.timer?.cancel();
     if (job.onAbort) job.request.signal?.removeEventListener("abort", job.onAbort);
-    if (outcome instanceof TunnelError) job.reject(outcome);
-    else job.resolve(outcome);
+    if (outcome instanceof TunnelError) {
+      job.span.end(`${outcome.kind}: ${outcome.message}`);
+      job.reject(outcome);
+    } else {
+      job.span.set({ "http.response.status_code": outcome.status });
+      job.span.end(outcome.status >= 500 ? `answered ${outcome.status}` : undefined);
+      job.resolve(outcome);
+    }
+  }
+
+  /** From taking the request, so that the time in line shows. What belongs to no trace begins none. */
+  #span({ traceparent, method, path }: TunnelRequest): Span {
+    const { tracing } = this.#shared;
+    if (!traceparent || !tracing.on) return passedOn(traceparent);
+    const { runtimeBrokerId } = this.#sink;
+    return tracing.begin(`tunnel ${method}`, "client", traceparent, {
+      "http.request.method": method,
+      "url.path": path,
+      "rootstock.runtime_broker_id": runtimeBrokerId,
+    });
   }
 }
 

@@ -21,6 +21,7 @@ import type { CommandBus } from "../commands/index.ts";
 import type { Registry } from "../control/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { Membership } from "../replicas/index.ts";
+import type { Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import type { Executor, JobOutcome } from "./executor.ts";
 import type { OperationFailure } from "./operations/index.ts";
@@ -74,6 +75,7 @@ export interface DispatcherDeps {
   readonly locks: AgentLocks;
   readonly executor: Executor;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   readonly changed: () => void;
   /** After a direct call: what it kept from going on may go on. */
   readonly wake: (runtimeBrokerId: Uuid) => void;

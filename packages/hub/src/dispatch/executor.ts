@@ -15,6 +15,7 @@ import {
 } from "@rootstock/store";
 import { type Connection, TunnelError } from "../control/index.ts";
 import type { Metrics } from "../metrics/index.ts";
+import type { Tracing } from "../telemetry/index.ts";
 import { OPERATIONS, type OperationDeps, type OperationFailure, type OperationResult } from "./operations/index.ts";
 
 /** One operation to run over a socket that this replica holds. */
@@ -26,6 +27,7 @@ export interface Job {
   readonly attempt: number;
   /** Whether a row of `broker_dispatch` stands for it; a direct call has none. */
   readonly intent: boolean;
+  readonly traceparent?: string | null | undefined;
 }
 
 /** How a job ended here. `lost`: the socket went, or another replica owns it now; whoever claims it next goes on. */
@@ -38,6 +40,7 @@ export interface ExecutorDeps extends OperationDeps {
   readonly database: Database;
   readonly instanceId: Uuid;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   /** After a commit that changed what others may see. */
   readonly changed: () => void;
 }
@@ -58,13 +61,33 @@ export class Executor {
     this.#stopping.abort();
   }
 
+  /** Runs it to its end at the runtime broker, in a span of its own. */
   async run(job: Job, connection: Connection): Promise<JobOutcome> {
+    const { tracing } = this.#deps;
+    const span = tracing.begin(`dispatch ${job.op}`, "consumer", job.traceparent, {
+      "rootstock.dispatch_id": job.id,
+      "rootstock.agent_id": job.agentId,
+      "rootstock.runtime_broker_id": connection.runtimeBrokerId,
+      "rootstock.attempt": job.attempt,
+    });
+    try {
+      const outcome = await this.#run(job, connection, span.traceparent);
+      span.set({ "rootstock.outcome": outcome.kind });
+      span.end(outcome.kind === "done" ? undefined : "reason" in outcome ? outcome.reason : outcome.failure.message);
+      return outcome;
+    } catch (err) {
+      span.end("internal error");
+      throw err;
+    }
+  }
+
+  async #run(job: Job, connection: Connection, traceparent: string | undefined): Promise<JobOutcome> {
     const claim: Claim = { instanceId: this.#deps.instanceId, sessionId: connection.sessionId };
     const log = this.#base.log.child({ dispatchId: job.id, op: job.op, agentId: job.agentId, attempt: job.attempt });
     const started = this.#base.clock.elapsed();
     let result: OperationResult;
     try {
-      result = await this.#attempt(job, connection);
+      result = await this.#attempt(job, connection, traceparent);
     } catch (err) {
       const sent = !(err instanceof TunnelError && err.kind === "not_sent");
       if (err instanceof TunnelError && err.kind !== "too_large") {
@@ -97,7 +120,7 @@ export class Executor {
     return result.ok ? { kind: "done", result: result.result } : { kind: "failed", failure: result.failure };
   }
 
-  async #attempt(job: Job, connection: Connection): Promise<OperationResult> {
+  async #attempt(job: Job, connection: Connection, traceparent: string | undefined): Promise<OperationResult> {
     const target = await targetById(this.#deps.db, job.agentId);
     if (!target?.runtimeBroker || (target.agent.deleted_at && job.op !== "delete")) {
       if (job.op === "delete") return { ok: true, result: {}, settle: async () => {} };
@@ -116,6 +139,7 @@ export class Executor {
       args: job.args,
       attempt: job.attempt,
       connection,
+      traceparent,
     });
   }
 

@@ -240,7 +240,15 @@ export class Reconciler implements Service {
     const started = this.#base.clock.elapsed();
     const outcome = await locks.lifecycle(agentId, () =>
       executor.run(
-        { id: row.id, op: row.op, agentId, args: row.args, attempt: row.attempts, intent: true },
+        {
+          id: row.id,
+          op: row.op,
+          agentId,
+          args: row.args,
+          attempt: row.attempts,
+          intent: true,
+          traceparent: row.traceparent,
+        },
         connection,
       ),
     );

@@ -5,6 +5,7 @@ import { type Context, Hono } from "hono";
 import { type Credentials, NOBODY, type Principal, principalName } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { Call, Route } from "../routes/index.ts";
+import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { validate } from "./validate.ts";
@@ -20,6 +21,7 @@ export interface AppOptions {
   /** The answer of a call that repeats another with its Idempotency-Key; undefined for every other call. */
   readonly repeat: (call: Call) => Promise<Response | undefined>;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   /** True while the replica drains: clients are asked to open their next connection elsewhere. */
   readonly draining: () => boolean;
 }
@@ -61,7 +63,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const started = base.clock.elapsed();
     const given = c.req.header("x-request-id");
     const requestId = given && REQUEST_ID.test(given) ? given : base.random.uuid();
-    const log = base.log.child({ requestId });
+    const span = begin(c, route, requestId);
+    const log = base.log.child(span.traceparent ? { requestId, traceparent: span.traceparent } : { requestId });
     const known: { principal: Principal } = { principal: NOBODY };
     let body: Promise<Buffer> | undefined;
     const readOnce = () => {
@@ -70,7 +73,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     };
     let response: Response;
     try {
-      response = await handle(c, route, refusal, requestId, log, known, readOnce);
+      response = await handle(c, route, refusal, requestId, span, log, known, readOnce);
     } catch (err) {
       response = renderError(toHubError(err, log), requestId);
       // Refused unread: what is still under way would end the connection before the client has heard why.
@@ -81,12 +84,14 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const seconds = (base.clock.elapsed() - started) / 1000;
     const name = route?.path ?? "none";
     options.metrics.requests.observe({ route: name, method: c.req.method, status: response.status }, seconds);
+    const principal = principalName(known.principal);
+    endSpan(span, response.status, principal);
     log[route?.quiet ? "debug" : "info"](
       {
         method: c.req.method,
         route: name,
         status: response.status,
-        principal: principalName(known.principal),
+        principal,
         ms: Math.round(seconds * 1e5) / 100,
       },
       "request",
@@ -94,11 +99,24 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     return response;
   };
 
+  /** The server's span of a request. Health checks and the like are of interest to nobody, unless a client says so. */
+  const begin = (c: Context, route: Route | undefined, requestId: string): Span => {
+    const parent = acceptedTraceparent(c.req.header("traceparent"));
+    if (!options.tracing.on || (route?.quiet && !parent)) return passedOn(parent);
+    const { method } = c.req;
+    return options.tracing.begin(`${method} ${route?.path ?? "none"}`, "server", parent, {
+      "http.request.method": method,
+      "http.route": route?.path ?? "none",
+      "rootstock.request_id": requestId,
+    });
+  };
+
   const handle = async (
     c: Context,
     route: Route | undefined,
     refusal: HubError | undefined,
     requestId: string,
+    span: Span,
     log: Log,
     known: { principal: Principal },
     readOnce: () => Promise<Buffer>,
@@ -135,6 +153,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       path: url.pathname,
       origin: originOf(c, url, options),
       requestId,
+      traceparent: span.traceparent,
       log,
       // Asked for by streams alone, and dear: the whole request is made into a web one for it.
       get signal() {
@@ -145,6 +164,11 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   };
 
   return app;
+};
+
+const endSpan = (span: Span, status: number, principal: string): void => {
+  span.set({ "http.response.status_code": status, "rootstock.principal": principal });
+  span.end(status >= 500 ? `answered ${status}` : undefined);
 };
 
 const queryOf = (c: Context, route: Route): Record<string, string | string[]> => {

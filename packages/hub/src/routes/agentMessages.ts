@@ -43,12 +43,6 @@ const inputOf = (body: z.output<typeof messageBody>): StructuredMessageInput => 
   throw invalidField("structured_message", "structured_message or message is required");
 };
 
-/** The W3C trace context of a request, if it is well formed. */
-const traceparentOf = (headers: Headers): string | undefined => {
-  const value = headers.get("traceparent");
-  return value && /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/.test(value) ? value : undefined;
-};
-
 export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
   const { db } = deps.database;
   return [
@@ -71,7 +65,6 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
               ...options,
               notify: body.notify === true,
               wake: body.wake === true,
-              traceparent: traceparentOf(call.headers),
             }),
           );
         },

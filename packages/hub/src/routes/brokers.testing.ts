@@ -13,6 +13,7 @@ import { type ControlPlane, startControlPlane, TEST_SECRET } from "../control/co
 import { HeartbeatIntake } from "../control/index.ts";
 import { createApp, HttpServer } from "../http/index.ts";
 import { Metrics } from "../metrics/index.ts";
+import { NO_TRACING } from "../telemetry/index.ts";
 import { brokerOnboardingRoutes } from "./brokerOnboarding.ts";
 import { brokerPluginRoutes, type PluginDeps } from "./brokerPlugins.ts";
 import type { ResourceDeps } from "./deps.ts";
@@ -67,6 +68,7 @@ export const startBrokerHub = async (
     trustsPeer: () => false,
     serving: () => true,
     repeat: async () => undefined,
+    tracing: NO_TRACING,
     metrics: new Metrics(),
     draining: () => false,
   });

@@ -15,6 +15,7 @@ import { EventBus } from "../bus/index.ts";
 import { createApp } from "../http/app.ts";
 import { Metrics } from "../metrics/index.ts";
 import { SseHub } from "../sse/index.ts";
+import { NO_TRACING } from "../telemetry/index.ts";
 import { eventRoutes } from "./events.ts";
 import { ADMIN, agentPrincipal, member } from "./routes.testing.ts";
 
@@ -38,6 +39,7 @@ beforeEach(async () => {
     authenticate: async ({ headers }) => JSON.parse(headers.get("x-test-principal") ?? JSON.stringify(NOBODY)),
     publicUrl: undefined,
     trustsPeer: () => false,
+    tracing: NO_TRACING,
     metrics: new Metrics(),
     serving: () => true,
     repeat: async () => undefined,

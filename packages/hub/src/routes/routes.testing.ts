@@ -12,6 +12,7 @@ import {
 } from "../auth/index.ts";
 import { createApp } from "../http/app.ts";
 import { Metrics } from "../metrics/index.ts";
+import { NO_TRACING } from "../telemetry/index.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { type ResourceRouteDeps, resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
@@ -90,6 +91,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     trustsPeer: () => false,
     serving: () => true,
     repeat: async () => undefined,
+    tracing: NO_TRACING,
     metrics: new Metrics(),
     draining: () => false,
   });

@@ -1,4 +1,4 @@
-import type { RequestFrame, ResponseFrame } from "@rootstock/protocol";
+import { parseTraceparent, type RequestFrame, type ResponseFrame } from "@rootstock/protocol";
 import { type Base, Probe, Semaphore } from "@rootstock/service";
 import type { Channel } from "../link/channel.ts";
 import type { RequestGuard } from "../link/requestGuard.ts";
@@ -66,7 +66,13 @@ export class Dispatcher {
     const answer = await this.#start(frame, channel, secret).catch((err: unknown) => this.#refusal(err));
     const path = frame.path.split("?")[0] ?? "";
     this.#base.log.info(
-      { method: frame.method, path, status: answer.status, ms: Math.round(this.#base.clock.elapsed() - startedAt) },
+      {
+        method: frame.method,
+        path,
+        status: answer.status,
+        ms: Math.round(this.#base.clock.elapsed() - startedAt),
+        ...traceOf(frame),
+      },
       "request",
     );
     channel.send(responseFrame(frame.requestId, answer, channel.maxFrameBytes));
@@ -111,6 +117,12 @@ export class Dispatcher {
     return { status: known.status, json: known.toBody() };
   }
 }
+
+/** The call that a request belongs to, if the hub says: with it, lines here are found beside the hub's own. */
+const traceOf = ({ headers }: RequestFrame): { readonly traceparent: string } | undefined => {
+  const traceparent = headers?.traceparent;
+  return traceparent !== undefined && parseTraceparent(traceparent) ? { traceparent } : undefined;
+};
 
 /** What a thrown value says to the hub. */
 const toBrokerApiError = (err: unknown): BrokerApiError => {

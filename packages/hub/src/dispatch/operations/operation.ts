@@ -48,6 +48,8 @@ export interface OperationContext extends OperationDeps {
   /** 1 for the first; a later one asks before it repeats what must not happen twice. */
   readonly attempt: number;
   readonly connection: Connection;
+  /** The span of this attempt. */
+  readonly traceparent: string | undefined;
 }
 
 type RuntimeBrokerOf = NonNullable<DispatchTarget["runtimeBroker"]>;

@@ -14,7 +14,7 @@ export interface RuntimeBrokerAnswer {
 
 /** Sends one request to the runtime broker of the operation. Throws {@link TunnelError} when it did not get an answer. */
 export const callRuntimeBroker = async (
-  context: Pick<OperationContext, "connection">,
+  context: Pick<OperationContext, "connection" | "traceparent">,
   request: {
     readonly method: string;
     readonly path: string;
@@ -27,6 +27,7 @@ export const callRuntimeBroker = async (
     method: request.method,
     path: request.path,
     priority: "lifecycle",
+    traceparent: context.traceparent,
     ...(request.query && { query: new URLSearchParams(request.query).toString() }),
     ...(request.body && { body: request.body }),
     ...(request.timeoutMs && { timeoutMs: request.timeoutMs }),
