@@ -77,7 +77,7 @@ export interface AttachRequest {
 export interface Attachment {
   /** Resolves with the reason once the terminal has gone, or the viewer was too slow. */
   readonly ended: Promise<AttachmentEnd>;
-  /** Types; `taken` is called once the bytes have left this process. */
+  /** Types; `taken` is called once the program's terminal has the bytes, as far as that can be known. */
   write(data: Buffer, taken?: () => void): void;
   resize(size: TerminalSize): void;
   /** Stops and resumes output: what a slow reader uses instead of letting it pile up here. */
@@ -99,7 +99,12 @@ export class SessionNotRunning extends Error {
 
 /** The runtime could not do what was asked; the message says why and may be shown. */
 export class RuntimeFailure extends Error {
-  override readonly name = "RuntimeFailure";
+  override readonly name: string = "RuntimeFailure";
+}
+
+/** The agent's program takes nothing of what is typed; nothing of this input was typed. It may be tried again later. */
+export class InputNotTaken extends RuntimeFailure {
+  override readonly name = "InputNotTaken";
 }
 
 /**
@@ -126,6 +131,7 @@ export interface Runtime extends Service {
   removeSession(place: AgentPlace): Promise<void>;
   /** The latest session of each of these agents, also when it has ended, by agent key. */
   sessions(places: readonly AgentPlace[]): Promise<ReadonlyMap<string, SessionState>>;
+  /** @throws InputNotTaken when the agent's program does not read */
   write(place: AgentPlace, input: TypedInput): Promise<void>;
   /** At most the last `maxBytes` of the agent's log, of this and former sessions. Empty when there is none. */
   logs(place: AgentPlace, maxBytes: number): Promise<string>;

@@ -61,6 +61,8 @@ export class FakeHub {
   reportStatus = 200;
   /** What `connected` says of the hub's own frame limit; undefined like the original. */
   maxFrameBytes: number | undefined = 1_048_576;
+  /** How much of a stream's output this hub takes before it gives credit; undefined: it knows no credits. */
+  streamWindowBytes: number | undefined;
   /** Not sent: the test sends `connected` itself. */
   sayConnected = true;
   refreshedToken = "refreshed";
@@ -82,7 +84,7 @@ export class FakeHub {
       this.#sockets.handleUpgrade(request, socket, head, (ws) => {
         const session = new FakeSession(ws, brokerId, this.secrets.get(brokerId) ?? Buffer.alloc(0));
         this.session = session;
-        if (this.sayConnected) session.sayConnected(this.maxFrameBytes);
+        if (this.sayConnected) session.sayConnected(this.maxFrameBytes, this.streamWindowBytes);
         this.connected.emit(session);
       });
     });
@@ -194,13 +196,13 @@ export class FakeSession {
     this.closed = new Promise((resolve) => socket.once("close", (code) => resolve({ code })));
   }
 
-  sayConnected(maxFrameBytes: number | undefined): void {
+  sayConnected(maxFrameBytes: number | undefined, streamWindowBytes?: number): void {
     this.send({
       type: "connected",
       brokerId: this.#brokerId,
       sessionId: systemRandom.uuid(),
       pingIntervalMs: 30_000,
-      ...(maxFrameBytes !== undefined && { rootstock: { maxFrameBytes } }),
+      ...(maxFrameBytes !== undefined && { rootstock: { maxFrameBytes, streamWindowBytes } }),
     });
   }
 
@@ -283,6 +285,8 @@ export class FakeSession {
 export class FakeTerminal {
   readonly streamId = systemRandom.uuid();
   output = "";
+  /** Bytes of input that the runtime broker has said its program took. */
+  credited = 0;
   readonly closed: Promise<{ code?: number | null | undefined; reason?: string | null | undefined }>;
   readonly #session: FakeSession;
   readonly #grown = new Probe<string>();
@@ -290,6 +294,7 @@ export class FakeTerminal {
   constructor(session: FakeSession, slug: string, projectId: string, options: { readonly readonly?: boolean }) {
     this.#session = session;
     session.frame.on((frame) => {
+      if (frame.type === "stream_credit" && frame.streamId === this.streamId) this.credited += frame.bytes;
       if (frame.type !== "stream" || frame.streamId !== this.streamId) return;
       this.output += Buffer.from(frame.data ?? "", "base64").toString("utf8");
       this.#grown.emit(this.output);

@@ -3,7 +3,7 @@ import { type Base, Probe, Semaphore } from "@rootstock/service";
 import type { Channel } from "../link/channel.ts";
 import type { RequestGuard } from "../link/requestGuard.ts";
 import type { OperationCall, OperationContext } from "../operations/operation.ts";
-import { RuntimeFailure, SessionNotRunning } from "../runtimes/runtime.ts";
+import { InputNotTaken, RuntimeFailure, SessionNotRunning } from "../runtimes/runtime.ts";
 import type { OperationAnswer } from "./answer.ts";
 import { BrokerApiError } from "./errors.ts";
 import { parseTunnelRequest, type TunnelRequest } from "./request.ts";
@@ -129,6 +129,8 @@ const toBrokerApiError = (err: unknown): BrokerApiError => {
   if (err instanceof BrokerApiError) return err;
   if (err instanceof SessionNotRunning)
     return new BrokerApiError("agent_not_running", "the agent is not running", { cause: err });
+  // With 409 the hub keeps what it was asked to type, and comes again.
+  if (err instanceof InputNotTaken) return new BrokerApiError("conflict", err.message, { cause: err });
   if (err instanceof RuntimeFailure) return new BrokerApiError("runtime_error", err.message, { cause: err });
   return new BrokerApiError("internal_error", "internal error", { cause: err });
 };

@@ -1,10 +1,10 @@
 import { chmod, mkdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { StringDecoder } from "node:string_decoder";
 import { type IPty, spawn } from "@lydell/node-pty";
-import { type Base, Probe } from "@rootstock/service";
+import { type Base, type Clock, Probe } from "@rootstock/service";
 import { isLoopback } from "../../agents/launchEnv.ts";
 import { readOutputLog } from "../process/outputLog.ts";
+import { PtyInput } from "../ptyInput.ts";
 import {
   type AgentPlace,
   type Attachment,
@@ -37,6 +37,8 @@ const RUN_TIMEOUT_MS = 600_000;
 const TERMINAL_WAIT_MS = 30_000;
 const PROBLEM_TTL_MS = 30_000;
 const LOG_LINES = "2000";
+/** So much input that nobody takes ends a terminal: a hub without credits sends on whatever happens. */
+const MAX_UNTAKEN_BYTES = 4_194_304;
 
 export interface ContainerRuntimeOptions {
   readonly command: "docker" | "podman";
@@ -212,7 +214,7 @@ export class ContainerRuntime implements Runtime {
       ],
       { name: "xterm-256color", ...size, env: { ...this.#options.hostEnv, TERM: "xterm-256color" }, encoding: null },
     );
-    return attachmentTo(terminal, onData);
+    return attachmentTo(this.#base.clock, terminal, onData);
   }
 
   async replaceToken(place: AgentPlace, token: string): Promise<boolean> {
@@ -257,9 +259,9 @@ const stateOf = (container: ListedContainer): SessionState => {
 };
 
 /** A local terminal whose program is the container tool's interactive `exec`. */
-const attachmentTo = (terminal: IPty, onData: (data: Buffer) => void): Attachment => {
+const attachmentTo = (clock: Clock, terminal: IPty, onData: (data: Buffer) => void): Attachment => {
   const { promise: ended, resolve: end } = Promise.withResolvers<AttachmentEnd>();
-  const keyboard = new StringDecoder("utf8");
+  const input = new PtyInput(clock, terminal);
   let over = false;
   terminal.onData((data) => onData(Buffer.from(data)));
   terminal.onExit(() => {
@@ -273,8 +275,11 @@ const attachmentTo = (terminal: IPty, onData: (data: Buffer) => void): Attachmen
     ended,
     write: (data, taken) =>
       whileOpen(() => {
-        terminal.write(keyboard.write(data));
-        taken?.();
+        if (input.pendingBytes <= MAX_UNTAKEN_BYTES) input.write(data, taken);
+        else {
+          end({ code: 1009, reason: "input_overflow" });
+          terminal.kill();
+        }
       }),
     resize: ({ cols, rows }) => whileOpen(() => terminal.resize(cols, rows)),
     pause: () => whileOpen(() => terminal.pause()),

@@ -1,12 +1,13 @@
 import { connect, type Socket } from "node:net";
 import { Probe } from "@rootstock/service";
-import { RuntimeFailure, SessionNotRunning } from "../runtime.ts";
+import { InputNotTaken, RuntimeFailure, SessionNotRunning } from "../runtime.ts";
 import { type HostRequest, hostMessage, MAX_LINE_BYTES } from "./hostProtocol.ts";
 import { LineReader, parseLine } from "./lines.ts";
 
 interface Reply {
   readonly output?: string | undefined;
   readonly exitCode?: number | undefined;
+  readonly acknowledgesInput?: boolean | undefined;
 }
 
 type Asked<T> = T extends { id: number } ? Omit<T, "id"> : never;
@@ -14,6 +15,8 @@ type Asked<T> = T extends { id: number } ? Omit<T, "id"> : never;
 /** A connection to a session host. */
 export class HostClient {
   readonly output = new Probe<Buffer>();
+  /** So many more bytes of input are in the program's terminal. */
+  readonly taken = new Probe<number>();
   /** The program in the session has ended. */
   readonly exited = new Probe<number>();
   /** The connection is gone, whether or not the program has ended. */
@@ -57,12 +60,7 @@ export class HostClient {
     return this.#exitCode;
   }
 
-  /** Bytes on their way to the host. */
-  get pendingBytes(): number {
-    return this.#socket.writableLength;
-  }
-
-  /** @throws RuntimeFailure with the host's reason; SessionNotRunning when it goes away */
+  /** @throws RuntimeFailure with the host's reason, as `InputNotTaken` when it is that; SessionNotRunning when it goes away */
   request(request: Asked<HostRequest>): Promise<Reply> {
     if (this.#socket.destroyed) return Promise.reject(new SessionNotRunning("the session has ended"));
     const id = this.#nextId++;
@@ -99,6 +97,7 @@ export class HostClient {
     const message = parsed.data;
     if ("event" in message) {
       if (message.event === "output") this.output.emit(Buffer.from(message.data, "base64"));
+      else if (message.event === "taken") this.taken.emit(message.bytes);
       else {
         this.#exitCode = message.exitCode;
         this.exited.emit(message.exitCode);
@@ -107,7 +106,8 @@ export class HostClient {
     }
     const waiting = this.#waiting.get(message.id);
     this.#waiting.delete(message.id);
-    if ("error" in message) waiting?.reject(new RuntimeFailure(message.error));
+    if ("error" in message)
+      waiting?.reject(new (message.inputNotTaken ? InputNotTaken : RuntimeFailure)(message.error));
     else waiting?.resolve(message);
   }
 }

@@ -49,9 +49,17 @@ export type HostRequest = z.infer<typeof hostRequest>;
 
 /** From the host: the reply to a request (`id`), or an event. */
 export const hostMessage = z.union([
-  z.object({ id: z.number(), error: z.string() }),
-  z.object({ id: z.number(), output: z.string().optional(), exitCode: z.number().optional() }),
+  z.object({ id: z.number(), error: z.string(), inputNotTaken: z.boolean().optional() }),
+  z.object({
+    id: z.number(),
+    output: z.string().optional(),
+    exitCode: z.number().optional(),
+    /** To `attach`: what is typed is acknowledged with `taken`. Hosts of older versions say nothing. */
+    acknowledgesInput: z.boolean().optional(),
+  }),
   z.object({ event: z.literal("output"), data: z.base64() }),
+  /** So many more bytes of `input` are in the program's terminal. */
+  z.object({ event: z.literal("taken"), bytes: z.number().int().min(1) }),
   z.object({ event: z.literal("exit"), exitCode: z.number() }),
 ]);
 export type HostMessage = z.infer<typeof hostMessage>;
@@ -75,5 +83,5 @@ export const exitFile = z.object({
 
 /** No line is longer, in bytes. */
 export const MAX_LINE_BYTES = 4_194_304;
-/** A viewer that lets so much pile up misses what follows and is repainted; input above it ends the attachment. */
+/** A viewer that lets so much pile up misses what follows and is repainted; so much input that nobody takes ends the attachment. */
 export const MAX_PENDING_BYTES = 4_194_304;

@@ -1,8 +1,8 @@
 import { chmod, rm } from "node:fs/promises";
 import { createServer, type Server, type Socket } from "node:net";
-import { StringDecoder } from "node:string_decoder";
 import type { Clock } from "@rootstock/service";
 import { runCommand } from "../runCommand.ts";
+import { InputNotTaken } from "../runtime.ts";
 import {
   type HostMessage,
   type HostRequest,
@@ -82,8 +82,7 @@ class HostConnection {
   readonly #spec: HostSpec;
   readonly #session: PtySession;
   readonly #socket: Socket;
-  /** The keyboard's bytes may be cut in the middle of a character. */
-  readonly #keyboard = new StringDecoder("utf8");
+  #untakenBytes = 0;
   #leave: (() => void) | undefined;
 
   constructor(clock: Clock, spec: HostSpec, session: PtySession, socket: Socket) {
@@ -99,18 +98,34 @@ class HostConnection {
   }
 
   async handle(request: HostRequest): Promise<void> {
-    if (request.op === "input") return this.#session.input(this.#keyboard.write(Buffer.from(request.data, "base64")));
+    if (request.op === "input") return this.#input(Buffer.from(request.data, "base64"));
     if (request.op === "resize") return this.#session.resize(request);
     try {
       send(this.#socket, { id: request.id, ...(await this.#answer(request)) });
     } catch (err) {
-      send(this.#socket, { id: request.id, error: err instanceof Error ? err.message : String(err) });
+      const error = err instanceof Error ? err.message : String(err);
+      send(this.#socket, { id: request.id, error, ...(err instanceof InputNotTaken && { inputNotTaken: true }) });
     }
+  }
+
+  /** A runtime broker of an older version does not wait for what was taken: above the bound it is cut off. */
+  #input(data: Buffer): void {
+    const bytes = data.byteLength;
+    if (bytes === 0) return;
+    this.#untakenBytes += bytes;
+    if (this.#untakenBytes > 2 * MAX_PENDING_BYTES) {
+      this.#socket.destroy();
+      return;
+    }
+    this.#session.input(data, () => {
+      this.#untakenBytes -= bytes;
+      send(this.#socket, { event: "taken", bytes });
+    });
   }
 
   async #answer(
     request: Exclude<HostRequest, { op: "input" | "resize" }>,
-  ): Promise<{ output?: string; exitCode?: number }> {
+  ): Promise<{ output?: string; exitCode?: number; acknowledgesInput?: true }> {
     switch (request.op) {
       case "type":
         await this.#session.type({
@@ -129,7 +144,7 @@ class HostConnection {
         return {};
       case "attach":
         await this.#attach(request);
-        return {};
+        return { acknowledgesInput: true };
     }
   }
 

@@ -29,6 +29,7 @@ import { exitFile, type HostSpec, hostReady, MAX_PENDING_BYTES, sessionFile } fr
 import { LineReader, parseLine } from "./lines.ts";
 import { readOutputLog } from "./outputLog.ts";
 import { socketPathFor } from "./socketPath.ts";
+import { Unacknowledged } from "./unacknowledged.ts";
 
 const HOST_ENTRY = fileURLToPath(new URL("./sessionHost.ts", import.meta.url));
 const MAX_LOG_BYTES = 8_388_608;
@@ -144,10 +145,13 @@ export class ProcessRuntime implements Runtime {
     client.output.on(onData);
     client.exited.on(() => end({ code: 0, reason: "session ended" }));
     void client.closed.then(() => end({ code: 1013, reason: "slow_consumer" }));
-    await client.request({ op: "attach", ...size, ...(readonly && { readonly }) }).catch((err: unknown) => {
+    const attach = { op: "attach", ...size, ...(readonly && { readonly }) } as const;
+    const { acknowledgesInput } = await client.request(attach).catch((err: unknown) => {
       client.close();
       throw err;
     });
+    const untaken = new Unacknowledged();
+    client.taken.on((bytes) => untaken.acknowledge(bytes));
     const keys = new DetachKeys();
     const leave = (reason: AttachmentEnd) => {
       end(reason);
@@ -157,9 +161,13 @@ export class ProcessRuntime implements Runtime {
       ended,
       write(data, taken) {
         const { typed, leaves } = keys.feed(data);
-        if (client.pendingBytes > MAX_PENDING_BYTES) leave({ code: 1009, reason: "input_overflow" });
+        if (untaken.bytes > MAX_PENDING_BYTES) leave({ code: 1009, reason: "input_overflow" });
         else if (readonly || typed.byteLength === 0) taken?.();
-        else client.tell({ op: "input", data: typed.toString("base64") }, taken);
+        else {
+          untaken.add(typed.byteLength, taken);
+          const sent = acknowledgesInput ? undefined : () => untaken.acknowledge(typed.byteLength);
+          client.tell({ op: "input", data: typed.toString("base64") }, sent);
+        }
         if (leaves) leave({ code: 0, reason: "session ended" });
       },
       resize: (to) => {

@@ -2,7 +2,8 @@ import { join } from "node:path";
 import { type IPty, spawn } from "@lydell/node-pty";
 import { type Clock, Probe } from "@rootstock/service";
 import { IdLog } from "../../messages/idLog.ts";
-import type { TerminalSize, TypedInput } from "../runtime.ts";
+import { PtyInput } from "../ptyInput.ts";
+import { InputNotTaken, type TerminalSize, type TypedInput } from "../runtime.ts";
 import type { HostSpec } from "./hostProtocol.ts";
 import { OutputLog } from "./outputLog.ts";
 import { Screen } from "./terminal.ts";
@@ -12,6 +13,10 @@ const ENTER_DELAY_MS = 50;
 const INTERRUPT_DELAY_MS = 100;
 /** A program that is still there so long after its first output counts as started. */
 const SURVIVED_MS = 150;
+/** A program that takes nothing of what was typed for so long is not given more to type. */
+const TAKES_INPUT_MS = 5_000;
+/** Answers to questions of a program that does not read them are left out above this. */
+const MAX_UNREAD_ANSWERS_BYTES = 65_536;
 const KEYS = { "C-c": "\x03", Escape: "\x1b" } as const;
 
 /** Ids of typed messages that are kept, across this agent's sessions. */
@@ -33,6 +38,7 @@ export class PtySession {
   readonly pid: number;
   readonly #clock: Clock;
   readonly #pty: IPty;
+  readonly #input: PtyInput;
   readonly #screen: Screen;
   readonly #log: OutputLog;
   readonly #typed: IdLog;
@@ -47,7 +53,7 @@ export class PtySession {
     this.#log = new OutputLog(join(spec.directory, "agent.log"), spec.maxLogBytes);
     this.#typed = new IdLog(clock, { file: join(spec.directory, "typed.ids"), ...TYPED_IDS });
     this.#screen = new Screen(spec, (text) => {
-      if (this.#viewers === 0) this.#pty.write(text);
+      if (this.#viewers === 0 && this.#input.pendingBytes < MAX_UNREAD_ANSWERS_BYTES) this.#input.write(text);
     });
     const [file = "", ...args] = spec.command;
     this.#pty = spawn(file, args, {
@@ -59,6 +65,7 @@ export class PtySession {
       encoding: null,
     });
     this.pid = this.#pty.pid;
+    this.#input = new PtyInput(clock, this.#pty);
     this.#pty.onData((data) => this.#onOutput(Buffer.from(data)));
     this.#pty.onExit(({ exitCode, signal }) => {
       // A program that was told to stop did nothing wrong, whatever way it went.
@@ -92,16 +99,19 @@ export class PtySession {
     for (const end of off) end();
   }
 
-  /** Types `input`, after what came before it. An id that was typed before is left out. */
+  /**
+   * Types `input`, after what came before it. An id that was typed before is left out.
+   * @throws InputNotTaken when the program takes nothing of what was typed before; then nothing was typed
+   */
   type(input: TypedInput): Promise<void> {
     const done = this.#typing.then(() => this.#type(input));
     this.#typing = done.catch(() => {});
     return done;
   }
 
-  /** Bytes of a viewer's keyboard. */
-  input(text: string): void {
-    if (this.#exitCode === undefined) this.#pty.write(text);
+  /** Bytes of a viewer's keyboard; `taken` is called once the program's terminal has them. */
+  input(data: Buffer, taken: () => void): void {
+    if (this.#exitCode === undefined) this.#input.write(data, taken);
   }
 
   resize(size: TerminalSize): void {
@@ -141,11 +151,12 @@ export class PtySession {
   async #type(input: TypedInput): Promise<void> {
     if (this.#exitCode !== undefined) throw new Error("the session has ended");
     if (input.messageId !== undefined && (await this.#typed.has(input.messageId))) return;
+    if (!(await this.#input.empty(TAKES_INPUT_MS))) throw new InputNotTaken("the program does not read its input");
     if (input.interruptKey) {
-      this.#pty.write(KEYS[input.interruptKey]);
+      this.#input.write(KEYS[input.interruptKey]);
       await this.#clock.sleep(INTERRUPT_DELAY_MS);
     }
-    if (input.raw) this.#pty.write(input.text);
+    if (input.raw) this.#input.write(input.text);
     else await this.#paste(withoutKeys(input.text));
     // After the typing: a host that dies in between takes its program with it, so the repetition meets a new session.
     if (input.messageId !== undefined) await this.#typed.add(input.messageId);
@@ -154,13 +165,13 @@ export class PtySession {
   async #paste(text: string): Promise<void> {
     if (text !== "") {
       const keys = text.replaceAll("\n", "\r");
-      if (this.#screen.bracketedPaste) this.#pty.write(`\x1b[200~${keys}\x1b[201~`);
+      if (this.#screen.bracketedPaste) this.#input.write(`\x1b[200~${keys}\x1b[201~`);
       else {
-        this.#pty.write(keys);
+        this.#input.write(keys);
         await this.#clock.sleep(ENTER_DELAY_MS);
       }
     }
-    this.#pty.write("\r");
+    this.#input.write("\r");
   }
 
   #onOutput(data: Buffer): void {
