@@ -15,6 +15,8 @@ export type Rule =
   | "failed, and ran later"
   | "an old connection spoke"
   | "event missed or repeated"
+  | "idempotent call executed twice"
+  | "late"
   | "not at rest";
 
 /** The facts of one kind. */

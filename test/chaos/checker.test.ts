@@ -283,6 +283,50 @@ describe("events", () => {
   });
 });
 
+describe("idempotent call executed twice", () => {
+  const byKey = (at: number, status: number, body: string): Fact => ({
+    kind: "answered by key",
+    at,
+    call: "m",
+    status,
+    body,
+  });
+  const breached: Rule[] = ["idempotent call executed twice"];
+  test("a repetition hears something else", () => {
+    expect(rulesOf([byKey(1, 200, "one"), byKey(2, 200, "two")])).toEqual(breached);
+    expect(rulesOf([byKey(1, 202, "one"), byKey(2, 502, "one")])).toEqual(breached);
+    expect(rulesOf([byKey(1, 409, "refused"), byKey(2, 200, "one"), byKey(3, 200, "one")])).toEqual([]);
+  });
+  test("one call left two messages", () => {
+    const messages = [row("m"), { ...row("m"), id: "another" }];
+    expect(
+      rulesOf(
+        sent(1, "m").filter((f) => f.kind !== "answered"),
+        { messages },
+      ),
+    ).toContain(breached[0]);
+  });
+  test("one call left two intents", () => {
+    const intent = (id: string) => ({ id, agent: "a1", op: "stop", state: "done" });
+    const facts = [...operation(1, 9, "stop"), ...execution(2, 3, "stop")];
+    expect(rulesOf(facts, { dispatches: [intent("d1")] })).toEqual([]);
+    expect(rulesOf(facts, { dispatches: [intent("d1"), intent("d2")] })).toEqual(breached);
+  });
+});
+
+describe("late", () => {
+  test("a message that took longer than the poll, though nothing stood in its way", () => {
+    const facts = [asked(1, "m"), received(29_000, "m"), delivered(29_001, "m"), answered(29_002, "m", 200)];
+    const messages = [row("m")];
+    expect(rulesOf(facts, { messages })).toEqual(["late"]);
+    expect(rulesOf([...facts, fault(2, 30_000, "deafen")], { messages })).toEqual(["late"]);
+    expect(rulesOf([...facts, fault(2, 3)], { messages })).toEqual([]);
+  });
+  test("an operation", () => {
+    expect(rulesOf([...operation(1, 25_000, "stop"), ...execution(2, 3, "stop")])).toEqual(["late"]);
+  });
+});
+
 test("not at rest: what is still under way in the end", () => {
   expect(rulesOf([], { messages: [row("m", "delivering")] })).toEqual(["not at rest"]);
   expect(rulesOf([], { dispatches: [{ id: "d", agent: "a1", op: "stop", state: "pending" }] })).toEqual([
@@ -292,11 +336,11 @@ test("not at rest: what is still under way in the end", () => {
 });
 
 test("the same seed draws the same schedule, another one another", () => {
-  const world = { replicas: 3, runtimeBrokers: 10, seconds: 60 };
+  const world = { replicas: 3, runtimeBrokers: 10, seconds: 60, versions: 2 };
   expect(drawSchedule(7, world)).toEqual(drawSchedule(7, world));
   expect(drawSchedule(8, world)).not.toEqual(drawSchedule(7, world));
   const kinds = new Set(drawSchedule(7, { ...world, seconds: 2_000 }).map((p) => p.fault.kind));
-  expect(kinds.size).toBe(10);
+  expect(kinds.size).toBe(16);
   const throws = Array.from({ length: 1_000 }, (_, i) => new Dice(i).fraction());
   expect(Math.abs(throws.reduce((a, b) => a + b) / throws.length - 0.5)).toBeLessThan(0.05);
 });

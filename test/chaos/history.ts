@@ -7,6 +7,8 @@ export type Fact =
       readonly call: string;
       readonly agent: string;
       readonly text: string;
+      /** More than an unmodified runtime broker reads. */
+      readonly oversize?: boolean;
     }
   /** The hub's answer about that message; `status` 0: the connection broke, and nobody knows. */
   | {
@@ -16,6 +18,14 @@ export type Fact =
       readonly agent: string;
       readonly status: number;
       readonly messageId?: string | undefined;
+    }
+  /** One of the answers that a call with an `Idempotency-Key` got; some of them never reached the caller. */
+  | {
+      readonly kind: "answered by key";
+      readonly at: number;
+      readonly call: string;
+      readonly status: number;
+      readonly body: string;
     }
   /** A message came through the tunnel. */
   | {

@@ -17,6 +17,8 @@ export interface LoadContext {
   readonly dice: Dice;
   readonly projectId: string;
   readonly agents: readonly Agent[];
+  /** How often a call carries an `Idempotency-Key`. */
+  readonly keyed: number;
   /** Aborts when the load is to end; what is under way ends first. */
   readonly ending: AbortSignal;
 }
@@ -24,8 +26,15 @@ export interface LoadContext {
 const CALL_TIMEOUT_MS = 40_000;
 const KEYED_ATTEMPTS = 30;
 const BRING_UP_MS = 40_000;
+/** How often a caller with a key hears nothing of its first answer, and asks elsewhere. */
+const ANSWER_DROPPED = 0.4;
+/** A caller that gives up does so within this time, in milliseconds. */
+const PATIENCE_MS = 80;
+/** Texts of this size pass every runtime broker; those are too large for an unmodified one. In characters. */
+const LARGE = { passes: 30_000, oversize: 60_000 };
 
 interface Asked {
+  readonly call: string;
   readonly path: string;
   readonly body?: object | undefined;
   readonly keyed: boolean;
@@ -45,19 +54,36 @@ const statusOf = (reply: ApiReply | undefined): number =>
     ? 0
     : reply.status;
 
-/** One call; one with a key is repeated on other replicas until somebody knows how it ended. */
+/**
+ * One call; one with a key is repeated on other replicas until somebody knows how it ended. Some of those lose their
+ * first answer: the caller gives up early, or the answer does not reach it.
+ */
 const callHub = async (context: LoadContext, asked: Asked): Promise<ApiReply | undefined> => {
+  const { fleet, dice, history } = context;
   const key = asked.keyed ? systemRandom.uuid() : undefined;
+  const impatient = key !== undefined && dice.chance(ANSWER_DROPPED);
+  let replica: { readonly url: string } | undefined;
   let reply: ApiReply | undefined;
   for (let attempt = 0; attempt < (key ? KEYED_ATTEMPTS : 1); attempt += 1) {
-    if (attempt > 0) await systemClock.sleep(context.dice.between(100, 600));
-    reply = await api(context.fleet.any(context.dice), "POST", asked.path, asked.body, {
-      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+    if (attempt > 0) await systemClock.sleep(dice.between(20, 400));
+    const dropped = impatient && attempt === 0;
+    replica = fleet.forCall(dice, replica);
+    reply = await api(replica, "POST", asked.path, asked.body, {
+      signal: AbortSignal.timeout(dropped ? dice.between(1, PATIENCE_MS) : CALL_TIMEOUT_MS),
       ...(key && { headers: { "idempotency-key": key } }),
     }).catch(() => undefined);
-    if (!inDoubt(reply)) break;
+    if (inDoubt(reply)) continue;
+    if (key && reply)
+      history.add({ kind: "answered by key", call: asked.call, status: reply.status, body: reply.body });
+    if (!dropped) break;
   }
   return reply;
+};
+
+/** Words behind the number of a message: few, or so many that not every runtime broker takes them. */
+const padding = (dice: Dice): string => {
+  if (dice.chance(0.97)) return "";
+  return ` ${"x".repeat(dice.chance(0.7) ? LARGE.passes : LARGE.oversize)}`;
 };
 
 /** Sends numbered texts to one agent after the other, each when the one before has been answered. */
@@ -67,11 +93,14 @@ export const sender = async (context: LoadContext, name: string): Promise<void> 
     await systemClock.sleep(dice.between(5, 120));
     const agent = dice.pick(context.agents);
     const call = `${name}:${n}`;
-    history.add({ kind: "asked", call, agent: agent.id, text: `${call}>${agent.slug}` });
+    const text = `${call}>${agent.slug}`;
+    const words = padding(dice);
+    history.add({ kind: "asked", call, agent: agent.id, text, oversize: words.length > LARGE.passes + 1 });
     const reply = await callHub(context, {
+      call,
       path: `/api/v1/agents/${agent.id}/message`,
-      body: { structured_message: { msg: `${call}>${agent.slug}` } },
-      keyed: dice.chance(0.3),
+      body: { structured_message: { msg: text + words } },
+      keyed: dice.chance(context.keyed),
     });
     const messageId = reply?.get("message_id");
     history.add({
@@ -92,9 +121,10 @@ export const broadcaster = async (context: LoadContext, name: string): Promise<v
     const call = `${name}:${n}`;
     const askedAt = history.now();
     const reply = await callHub(context, {
+      call,
       path: `/api/v1/projects/${context.projectId}/broadcast`,
       body: { structured_message: { msg: call } },
-      keyed: dice.chance(0.5),
+      keyed: dice.chance(context.keyed),
     });
     for (const result of reply?.list("results") ?? []) {
       const { recipient, status, message_id: messageId } = result as Record<string, string>;
@@ -121,20 +151,22 @@ export const cycle = async (context: LoadContext, agent: Agent): Promise<void> =
     const call = `${agent.slug}:${verb}:${n}`;
     n += 1;
     context.history.add({ kind: "operation asked", call, agent: agent.id, verb });
-    const reply = await callHub(context, { path: `/api/v1/agents/${agent.id}/${verb}`, keyed });
+    const reply = await callHub(context, { call, path: `/api/v1/agents/${agent.id}/${verb}`, keyed });
     const unfinished = reply?.status === 202 || reply?.list("warnings").length !== 0;
     const status = statusOf(reply);
     context.history.add({ kind: "operation answered", call, status, unfinished });
     return status === 200 && !unfinished;
   };
   const report = (): Promise<unknown> =>
-    api(context.fleet.any(dice), "POST", `/api/v1/agents/${agent.id}/status`, { activity: "working" }).catch(() => {});
+    api(context.fleet.forCall(dice), "POST", `/api/v1/agents/${agent.id}/status`, { activity: "working" }).catch(
+      () => {},
+    );
   while (!ending.aborted) {
     await systemClock.sleep(dice.between(100, 900));
     const verb = dice.pick<Verb>(["stop", "restart", "stop"]);
-    await operate(verb, dice.chance(0.5));
+    await operate(verb, dice.chance(context.keyed));
     await systemClock.sleep(dice.between(0, 400));
-    if (verb === "stop") await operate("start", dice.chance(0.5));
+    if (verb === "stop") await operate("start", dice.chance(context.keyed));
     await report();
   }
 };
@@ -145,11 +177,11 @@ export const bringUp = async (context: LoadContext, agent: Agent): Promise<void>
   for (let attempt = 0; performance.now() < until; attempt += 1) {
     const call = `${agent.slug}:up:${attempt}`;
     context.history.add({ kind: "operation asked", call, agent: agent.id, verb: "start" });
-    const reply = await callHub(context, { path: `/api/v1/agents/${agent.id}/start`, keyed: true });
+    const reply = await callHub(context, { call, path: `/api/v1/agents/${agent.id}/start`, keyed: true });
     const unfinished = reply?.status === 202 || reply?.list("warnings").length !== 0;
     context.history.add({ kind: "operation answered", call, status: statusOf(reply), unfinished });
     if (reply?.status === 200 && !unfinished && reply.get("phase") === "running") break;
     await systemClock.sleep(500);
   }
-  await api(context.fleet.any(context.dice), "POST", `/api/v1/agents/${agent.id}/status`, { activity: "working" });
+  await api(context.fleet.forCall(context.dice), "POST", `/api/v1/agents/${agent.id}/status`, { activity: "working" });
 };

@@ -4,10 +4,12 @@ import { parseArgs } from "node:util";
 import { startEmbeddedPostgres } from "@rootstock/testkit";
 import { type RoundResult, runRound } from "./round.ts";
 import { tell } from "./schedule.ts";
+import { BESIDE, type Beside, Versions } from "./versions.ts";
 
 /**
- * `npm run chaos -- [--rounds N] [--seed S] [--seconds T] [--keep FOLDER]`: random faults while the hub is under load, and
- * a checker that reads the history (design section 2). Round `i` has the seed S + i; the same seed strikes alike.
+ * `npm run chaos -- [--rounds N] [--seed S] [--seconds T] [--beside VERSION] [--keep FOLDER]`: random faults while the hub
+ * is under load, and a checker that reads the history (design section 2). Round `i` has the seed S + i; the same seed
+ * strikes alike. In two rounds of three another version of the code runs beside this one; `--beside` says which in all.
  */
 
 const { values } = parseArgs({
@@ -18,6 +20,10 @@ const { values } = parseArgs({
     replicas: { type: "string", default: "3" },
     "runtime-brokers": { type: "string", default: "12" },
     senders: { type: "string", default: "8" },
+    /** `none`; `before`, the newest commit with an older schema; `next`, this code with one more migration. */
+    beside: { type: "string" },
+    /** What `before` is. */
+    commit: { type: "string" },
     verbose: { type: "boolean", default: false },
     /** Where histories and logs of rounds with a breach go. */
     keep: { type: "string" },
@@ -31,6 +37,13 @@ const whole = (name: string, text: string): number => {
 };
 const SHOWN = 8;
 
+const besideOf = (seed: number): Beside => {
+  const asked = BESIDE.find((b) => b === values.beside);
+  if (values.beside === undefined || asked) return asked ?? BESIDE[seed % BESIDE.length] ?? "none";
+  process.stderr.write(`--beside wants one of ${BESIDE.join(", ")}, not ${values.beside}\n`);
+  process.exit(2);
+};
+
 const keep = (folder: string, seed: number, { round, logs }: RoundResult): void => {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, `${seed}.json`), JSON.stringify(round));
@@ -40,14 +53,17 @@ const keep = (folder: string, seed: number, { round, logs }: RoundResult): void 
 const say = (text: string) => void process.stdout.write(`${text}\n`);
 const first = values.seed === undefined ? Date.now() % 1_000_000 : whole("seed", values.seed);
 const rounds = whole("rounds", values.rounds);
+const versions = new Versions(values.commit);
 const postgres = await startEmbeddedPostgres();
 let broken = 0;
 try {
   for (let i = 0; i < rounds; i += 1) {
     const seed = first + i;
     const began = performance.now();
+    const codes = await versions.beside(besideOf(seed));
     const result = await runRound(postgres, {
       seed,
+      codes,
       seconds: whole("seconds", values.seconds),
       replicas: whole("replicas", values.replicas),
       runtimeBrokers: whole("runtime-brokers", values["runtime-brokers"]),
@@ -57,7 +73,7 @@ try {
     const figures = Object.entries(result.figures).map(([name, value]) => `${name} ${value}`);
     const took = ((performance.now() - began) / 1_000).toFixed(0);
     say(
-      `seed ${seed}: ${result.breaches.length === 0 ? "kept" : `${result.breaches.length} BREACHES`} (${figures.join(", ")}; ${took} s)`,
+      `seed ${seed} (${codes.map((c) => c.name).join(" beside ")}): ${result.breaches.length === 0 ? "kept" : `${result.breaches.length} BREACHES`} (${figures.join(", ")}; ${took} s)`,
     );
     if (result.breaches.length === 0) continue;
     broken += 1;
@@ -67,6 +83,7 @@ try {
   }
 } finally {
   await postgres.stop();
+  await versions.remove();
 }
 say(`${rounds - broken} of ${rounds} rounds kept every promise`);
 process.exit(broken === 0 ? 0 : 1);

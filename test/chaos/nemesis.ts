@@ -52,7 +52,7 @@ const strike = async (targets: NemesisTargets, fault: Fault, database: { busy: b
         await replica.exited;
         fleet.remove(fault.replica);
         await systemClock.sleep(fault.downMs);
-        await fleet.fill(fault.replica);
+        await fleet.fill(fault.replica, fault.version ?? fault.replica);
       });
     case "pause":
       return fleet.withProcess(fault.replica, async (replica) => {
@@ -80,6 +80,26 @@ const strike = async (targets: NemesisTargets, fault: Fault, database: { busy: b
       proxy.deaf = false;
       return true;
     }
+    case "hang":
+    case "hang database": {
+      const proxies = fault.kind === "hang" ? [fleet.proxy(fault.replica)] : fleet.proxies;
+      for (const proxy of proxies) proxy.hung = true;
+      await systemClock.sleep(fault.forMs);
+      for (const proxy of proxies) proxy.hung = false;
+      return true;
+    }
+    case "slow commits": {
+      const proxy = fleet.proxy(fault.replica);
+      proxy.commitsWaitMs = fault.byMs;
+      await systemClock.sleep(fault.forMs);
+      proxy.commitsWaitMs = 0;
+      return true;
+    }
+    case "skew clock":
+      await fleet.skewClock(fault.replica, fault.byMs);
+      await systemClock.sleep(fault.forMs);
+      await fleet.skewClock(fault.replica, 0);
+      return true;
     case "restart database": {
       if (database.busy) return false;
       database.busy = true;
@@ -93,6 +113,20 @@ const strike = async (targets: NemesisTargets, fault: Fault, database: { busy: b
       for (let i = 0; i < fault.times; i += 1) {
         runtimeBrokers[fault.runtimeBroker]?.peer.cut();
         await systemClock.sleep(40);
+      }
+      return true;
+    case "half open": {
+      const peer = runtimeBrokers[fault.runtimeBroker]?.peer;
+      if (!peer?.session) return false;
+      peer.loseFrames();
+      await systemClock.sleep(fault.forMs);
+      peer.abandon();
+      return true;
+    }
+    case "late answers":
+      for (let i = 0; i < fault.times; i += 1) {
+        await systemClock.sleep(fault.everyMs);
+        runtimeBrokers[fault.runtimeBroker]?.peer.abandon();
       }
       return true;
     case "slow answers": {

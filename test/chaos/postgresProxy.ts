@@ -1,4 +1,5 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { systemClock } from "@rootstock/service";
 import type { ConnectionKind } from "./schedule.ts";
 
 interface Link {
@@ -33,6 +34,8 @@ export class PostgresProxy {
   readonly #server: Server;
   readonly #target: URL;
   #deaf = false;
+  #hung = false;
+  #commitsWaitMs = 0;
   #losing: { readonly words: string; readonly ofCommit: boolean; readonly lost: () => void } | undefined;
 
   private constructor(target: URL) {
@@ -79,6 +82,24 @@ export class PostgresProxy {
     this.#deaf = deaf;
   }
 
+  /**
+   * While it hangs, nothing that either side says arrives, and nothing is refused: a new connection is taken, and hears
+   * no word. What was said arrives afterwards.
+   */
+  set hung(hung: boolean) {
+    this.#hung = hung;
+    for (const { client, server } of this.#links)
+      for (const socket of [client, server]) {
+        if (hung) socket.pause();
+        else socket.resume();
+      }
+  }
+
+  /** Each COMMIT is kept back for so many milliseconds. */
+  set commitsWaitMs(ms: number) {
+    this.#commitsWaitMs = ms;
+  }
+
   async stop(): Promise<void> {
     for (const link of [...this.#links]) end(link);
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
@@ -90,6 +111,7 @@ export class PostgresProxy {
     this.#links.add(link);
     client.setNoDelay(true);
     server.setNoDelay(true);
+    if (this.#hung) for (const socket of [client, server]) socket.pause();
     client.on("data", (chunk) => {
       if (link.kind === "pool") link.kind = kindOf(chunk) ?? "pool";
       if (link.kind === "pool" && this.#losing !== undefined && chunk.includes(this.#losing.words)) {
@@ -98,7 +120,8 @@ export class PostgresProxy {
         this.#losing = undefined;
       }
       if (link.losesCommit && chunk.includes("commit")) link.losing = link.losesCommit;
-      server.write(chunk);
+      if (this.#commitsWaitMs === 0 || link.kind !== "pool" || !chunk.includes("commit")) server.write(chunk);
+      else void this.#late(link, chunk);
     });
     server.on(
       "data",
@@ -121,6 +144,13 @@ export class PostgresProxy {
         end(link);
       });
     }
+  }
+
+  async #late({ client, server }: Link, chunk: Buffer): Promise<void> {
+    client.pause();
+    await systemClock.sleep(this.#commitsWaitMs);
+    server.write(chunk);
+    if (!this.#hung) client.resume();
   }
 }
 

@@ -1,10 +1,11 @@
 import { systemClock } from "@rootstock/service";
 import { api, eventually, type OwnedPostgres, type TestDatabase } from "@rootstock/testkit";
-import type { Breach } from "./breach.ts";
+import { type Breach, factsOf } from "./breach.ts";
 import { check } from "./checker.ts";
+import { CHECKOUT, type Code } from "./codeCopy.ts";
 import { Dice } from "./dice.ts";
 import { Fleet } from "./fleet.ts";
-import { History, type Round } from "./history.ts";
+import { type Fact, History, type Round } from "./history.ts";
 import { type Agent, bringUp, broadcaster, cycle, type LoadContext, sender } from "./load.ts";
 import { unleash } from "./nemesis.ts";
 import { type RecordedRuntimeBroker, startRuntimeBroker } from "./runtimeBrokers.ts";
@@ -18,8 +19,28 @@ export interface RoundOptions {
   readonly replicas: number;
   readonly runtimeBrokers: number;
   readonly senders: number;
+  /** In the place of the faults that the seed draws. */
+  readonly schedule?: readonly Planned[];
+  /** The versions of the code side by side; this checkout alone by default. The first one's schema is the database's. */
+  readonly codes?: readonly Code[];
+  /** The places that the load balancer gives to callers and to runtime brokers; all by default. */
+  readonly calls?: readonly number[];
+  readonly dials?: readonly number[];
+  readonly load?: LoadShape;
+  /** How long everything may take to come to rest once the faults have ended, in milliseconds. */
+  readonly settleMs?: number;
+  /** How long what nothing stands in the way of may take, in milliseconds. */
+  readonly lateMs?: number;
   /** Tells how far it is. */
   readonly say?: (text: string) => void;
+}
+
+/** What the load is made of. */
+export interface LoadShape {
+  /** How often a call carries an `Idempotency-Key`. */
+  readonly keyed: number;
+  /** Whether one agent of each runtime broker is stopped and started all the time. */
+  readonly cycles: boolean;
 }
 
 /** What a round came to. */
@@ -31,7 +52,7 @@ export interface RoundResult {
   readonly logs: ReadonlyMap<string, string>;
 }
 
-/** How long everything may take to come to rest once the faults have ended, in milliseconds. */
+const LOAD: LoadShape = { keyed: 0.4, cycles: true };
 const SETTLE_MS = 60_000;
 /** How long a stage of the round may take before it counts as hung, in milliseconds. */
 const STAGE_MS = 90_000;
@@ -41,21 +62,26 @@ const SUBSCRIBERS = 2;
 
 /** Runs load and faults on a fresh database, lets everything come to rest, and judges what was seen. */
 export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): Promise<RoundResult> => {
-  const schedule = drawSchedule(options.seed, options);
+  const codes = options.codes ?? [CHECKOUT];
+  const schedule = options.schedule ?? drawSchedule(options.seed, { ...options, versions: codes.length });
+  const { load: shape = LOAD, settleMs = SETTLE_MS } = options;
   const dice = new Dice(options.seed ^ 0x5eed);
-  const database = await createWorld(postgres, `chaos_${options.seed}_${process.pid}`);
-  const fleet = await Fleet.start(database.url, options.replicas);
+  const database = await createWorld(postgres, `chaos_${options.seed}_${process.pid}`, codes[0] ?? CHECKOUT);
+  const fleet = await Fleet.start({ ...options, databaseUrl: database.url });
   const runtimeBrokers: RecordedRuntimeBroker[] = [];
   const subscribers: Subscriber[] = [];
   try {
     const history = new History();
     const slugs = new Map<string, string>();
     const ids = new Map<string, string>();
-    const textOf = (msg: string, agent: string) => (msg.includes(">") ? msg : `${msg}>${slugs.get(agent) ?? ""}`);
+    const textOf = (msg: string, agent: string): string => {
+      const [text = ""] = msg.split(" ", 1);
+      return text.includes(">") ? text : `${text}>${slugs.get(agent) ?? ""}`;
+    };
     const around = { fleet, history, dice, agentOf: (slug: string) => ids.get(slug) ?? slug, textOf };
     for (let i = 0; i < options.runtimeBrokers; i += 1)
       runtimeBrokers.push(await startRuntimeBroker(around, `rb-${i}`, i % 2 === 0));
-    const project = await api(fleet.any(dice), "POST", "/api/v1/projects", { name: "chaos" });
+    const project = await api(fleet.forCall(dice), "POST", "/api/v1/projects", { name: "chaos" });
     const projectId = project.text("id");
     // Before there is any agent: so that nothing about one can have been missed.
     for (let i = 0; i < SUBSCRIBERS; i += 1) {
@@ -63,14 +89,14 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       await subscriber.start();
       subscribers.push(subscriber);
     }
-    const agents = await createAgents(fleet, dice, database, projectId, runtimeBrokers);
+    const agents = await createAgents({ fleet, dice, database, projectId, runtimeBrokers, cycles: shape.cycles });
     for (const { id, slug } of agents) {
       slugs.set(id, slug);
       ids.set(slug, id);
     }
     const ending = new AbortController();
-    const context: LoadContext = { fleet, history, dice, projectId, agents, ending: ending.signal };
-    const load = [
+    const context: LoadContext = { fleet, history, dice, projectId, agents, keyed: shape.keyed, ending: ending.signal };
+    const calls = [
       ...Array.from({ length: options.senders }, (_, i) => sender(context, `s${i}`)),
       broadcaster(context, "b0"),
       ...agents.filter((a) => a.cycled).map((a) => cycle(context, a)),
@@ -88,21 +114,21 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     };
     await stage("the faults are healed", nemesis);
     ending.abort();
-    await stage("the calls under way end", Promise.all(load));
+    await stage("the calls under way end", Promise.all(calls));
     await stage("every agent is started", Promise.all(agents.filter((a) => a.cycled).map((a) => bringUp(context, a))));
     const sockets = () => socketsOf(database, runtimeBrokers);
-    await patiently(async () => (await unsettled(database)) === 0);
-    await patiently(async () => (await sockets()).every((s) => s.session === s.named));
+    await patiently(async () => (await unsettled(database)) === 0, settleMs);
+    await patiently(async () => (await sockets()).every((s) => s.session === s.named), settleMs);
     const rest = { ...(await readRest(database, textOf)), sockets: await sockets() };
     const wanted = rest.messages.length + rest.agentChanges.length;
-    await patiently(() => subscribers.every((s) => s.heard >= wanted), 10_000);
+    await patiently(() => subscribers.every((s) => s.heard >= wanted), Math.min(settleMs, 10_000));
     await stage("the event streams end", Promise.all(subscribers.map((s) => s.stop())));
     const round: Round = { facts: history.facts, rest };
     const remembers = new Map(runtimeBrokers.map((rb) => [rb.id, rb.remembers]));
     return {
       schedule,
       round,
-      breaches: [...hung, ...check(round, (id) => remembers.get(id) === true)],
+      breaches: [...hung, ...check(round, (id) => remembers.get(id) === true, options.lateMs)],
       figures: figuresOf(round),
       logs: fleet.logs(),
     };
@@ -116,7 +142,7 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
 };
 
 /** Waits for a fact; when it does not come, the checker says what that means. */
-const patiently = (check: () => boolean | Promise<boolean>, ms = SETTLE_MS): Promise<unknown> =>
+const patiently = (check: () => boolean | Promise<boolean>, ms: number): Promise<unknown> =>
   eventually(check, ms).catch(() => {});
 
 const socketsOf = async (database: TestDatabase, runtimeBrokers: readonly RecordedRuntimeBroker[]) => {
@@ -128,29 +154,37 @@ const socketsOf = async (database: TestDatabase, runtimeBrokers: readonly Record
   }));
 };
 
-const createAgents = async (
-  fleet: Fleet,
-  dice: Dice,
-  database: TestDatabase,
-  projectId: string,
-  runtimeBrokers: readonly RecordedRuntimeBroker[],
-): Promise<Agent[]> => {
+const createAgents = async (p: {
+  readonly fleet: Fleet;
+  readonly dice: Dice;
+  readonly database: TestDatabase;
+  readonly projectId: string;
+  readonly runtimeBrokers: readonly RecordedRuntimeBroker[];
+  readonly cycles: boolean;
+}): Promise<Agent[]> => {
+  const { fleet, dice, database, projectId, runtimeBrokers } = p;
   const wanted = runtimeBrokers.flatMap((rb, i) =>
     Array.from({ length: AGENTS_EACH }, (_, j) => ({ rb, slug: `a${i}-${j}`, j })),
   );
   const agents = await Promise.all(
     wanted.map(async ({ rb, slug, j }): Promise<Agent> => {
-      const made = await api(fleet.any(dice), "POST", `/api/v1/projects/${projectId}/agents`, {
+      const made = await api(fleet.forCall(dice), "POST", `/api/v1/projects/${projectId}/agents`, {
         name: slug,
         task: "wait",
         runtimeBrokerId: rb.id,
       });
       if (made.status !== 201) throw new Error(`agent not created: ${made.status} ${made.body}`);
-      return { id: made.text("agent.id"), slug, cycled: j === AGENTS_EACH - 1 };
+      return { id: made.text("agent.id"), slug, cycled: p.cycles && j === AGENTS_EACH - 1 };
     }),
   );
   await database.query("update agents set ready_at = now()");
   return agents;
+};
+
+/** Messages that went over the tunnel again. Those with no fault that explains it are breaches. */
+const repeats = (facts: readonly Fact[]): number => {
+  const received = factsOf(facts, "received");
+  return received.length - new Set(received.map((f) => f.messageId)).size;
 };
 
 const figuresOf = ({ facts, rest }: Round): Readonly<Record<string, number>> => {
@@ -164,6 +198,8 @@ const figuresOf = ({ facts, rest }: Round): Readonly<Record<string, number>> => 
     events: count("event"),
     resyncs: count("resync"),
     faults: count("fault"),
+    repeated: repeats(facts),
+    byKey: count("answered by key"),
     unanswered: facts.filter((f) => f.kind === "answered" && f.status === 0).length,
     refused: facts.filter((f) => f.kind === "answered" && f.status >= 400).length,
   };

@@ -29,6 +29,9 @@ export interface Surroundings {
   readonly textOf: (msg: string, agent: string) => string;
 }
 
+/** The unmodified one drops its connection after a slow request: here sooner than its 30 s, in milliseconds. */
+const DROPS_AFTER_MS = 1_000;
+
 const messageOf = (request: ReceivedRequest): { readonly messageId: string; readonly text: string } => {
   const body = request.json as { message_id?: string; structured_message?: { msg?: string } } | undefined;
   return { messageId: body?.message_id ?? "", text: body?.structured_message?.msg ?? "" };
@@ -44,17 +47,18 @@ export const startRuntimeBroker = async (
 ): Promise<RecordedRuntimeBroker> => {
   const { fleet, history, dice } = around;
   const credentials = await joinRuntimeBroker({
-    hubUrl: fleet.any(dice).url,
+    hubUrl: fleet.forCall(dice).url,
     token: TEST_TOKEN,
     name,
     autoProvide: true,
   });
   const id = credentials.brokerId;
   const peer = new SimulatedRuntimeBroker({
-    hubUrl: () => fleet.any(dice).url,
+    hubUrl: () => fleet.forDial(dice).url,
     credentials,
     like: remembers ? "rootstock" : "unmodified",
     firstRetryMs: 50,
+    dropsAfterMs: DROPS_AFTER_MS,
     handle: (request) => handle(request),
   });
   const recorded: RecordedRuntimeBroker = { id, remembers, peer, delayMs: 0 };

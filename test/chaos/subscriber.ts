@@ -41,7 +41,7 @@ export class Subscriber {
 
   #open(): Promise<EventStream> {
     const { fleet, dice } = this.#around;
-    return openEventStream(fleet.any(dice), { patterns: this.#patterns, lastEventId: this.#last });
+    return openEventStream(fleet.forCall(dice), { patterns: this.#patterns, lastEventId: this.#last });
   }
 
   async #listen(first: EventStream): Promise<void> {

@@ -1,6 +1,8 @@
+import { join } from "node:path";
 import { silentLog } from "@rootstock/service";
 import { migrate } from "@rootstock/store";
 import { databaseAt, type OwnedPostgres, type TestDatabase } from "@rootstock/testkit";
+import type { Code } from "./codeCopy.ts";
 import type { Rest, Transition } from "./history.ts";
 
 /**
@@ -38,12 +40,12 @@ const WITNESS = `
   create trigger chaos_step after update on broker_dispatch for each row when (old.state is distinct from new.state)
     execute function chaos_transition();`;
 
-/** A migrated database of its own for one round, with the harness's witness in it. */
-export const createWorld = async (postgres: OwnedPostgres, name: string): Promise<TestDatabase> => {
+/** A database of its own, with this code's schema, for one round, and the harness's witness in it. */
+export const createWorld = async (postgres: OwnedPostgres, name: string, code: Code): Promise<TestDatabase> => {
   await databaseAt(postgres.url).query(`create database ${name}`);
   const url = new URL(postgres.url);
   url.pathname = `/${name}`;
-  await migrate({ url: url.toString(), log: silentLog() });
+  await migrate({ url: url.toString(), log: silentLog(), dir: join(code.root, "migrations") });
   const database = databaseAt(url.toString());
   await database.query(WITNESS);
   return {

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { Hub, loadHubConfig } from "@rootstock/hub";
 import { createLog, silentLog, systemClock, systemRandom } from "@rootstock/service";
 
@@ -61,11 +62,20 @@ export const startReplica = async (options: ReplicaOptions): Promise<InProcessRe
   return { name: config.name, hub, url: `http://${host}:${port}`, stop: () => hub.stop() };
 };
 
-const COMMAND = fileURLToPath(new URL("../../cli/bin/rootstock.js", import.meta.url));
+const CHECKOUT = fileURLToPath(new URL("../../..", import.meta.url));
+
+export interface ReplicaProcessOptions extends ReplicaOptions {
+  /** The folder whose `packages/` it runs; this checkout by default. */
+  readonly code?: string;
+  /** A module that is loaded before the replica's own. */
+  readonly preload?: string;
+}
 
 /** Starts `rootstock replica` in a process of its own and waits until it listens. */
-export const startReplicaProcess = async (options: ReplicaOptions): Promise<ReplicaProcess> => {
-  const child = spawn(process.execPath, [COMMAND, "replica"], {
+export const startReplicaProcess = async (options: ReplicaProcessOptions): Promise<ReplicaProcess> => {
+  const command = join(options.code ?? CHECKOUT, "packages/cli/bin/rootstock.js");
+  const preload = options.preload === undefined ? [] : ["--import", pathToFileURL(options.preload).toString()];
+  const child = spawn(process.execPath, [...preload, command, "replica"], {
     env: { PATH: process.env.PATH, ...environment(options) },
     stdio: ["ignore", "pipe", "pipe"],
   });

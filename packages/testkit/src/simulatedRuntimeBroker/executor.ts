@@ -23,7 +23,7 @@ export class Executor {
   readonly delivered: { readonly agent: string; readonly body: unknown }[] = [];
   readonly onRequest = new Probe<ReceivedRequest>();
   readonly #options: ExecutorOptions;
-  readonly #remembered = new Set<string>();
+  readonly #remembered = new Map<string, Promise<SimulatedReply>>();
   #held: Promise<void> | undefined;
   #release: () => void = () => {};
 
@@ -61,10 +61,18 @@ export class Executor {
   async #answer(request: ReceivedRequest): Promise<SimulatedReply> {
     if (!request.path.endsWith("/message")) return this.#options.handle(request);
     const id = (request.json as { message_id?: unknown } | undefined)?.message_id;
-    if (this.#options.remembersMessages && typeof id === "string") {
-      if (this.#remembered.has(id)) return { status: 200 };
-      this.#remembered.add(id);
-    }
+    if (!this.#options.remembersMessages || typeof id !== "string") return this.#message(request);
+    // One that comes again while the first is still being given to the agent is answered with the first.
+    const before = this.#remembered.get(id);
+    if (before) return before;
+    const reply = this.#message(request);
+    this.#remembered.set(id, reply);
+    const { status } = await reply;
+    if (status >= 300) this.#remembered.delete(id);
+    return reply;
+  }
+
+  async #message(request: ReceivedRequest): Promise<SimulatedReply> {
     const reply = await this.#options.handle(request);
     if (reply.status < 300) this.delivered.push({ agent: request.path.split("/")[4] ?? "", body: request.json });
     return reply;

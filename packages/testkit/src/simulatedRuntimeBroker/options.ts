@@ -20,6 +20,11 @@ export interface SimulatedRuntimeBrokerOptions {
   readonly streamWindowBytes?: number | null;
   /** Whether it sends `connect`. True unless said otherwise. */
   readonly sendsConnect?: boolean;
+  /**
+   * After a request that took longer, the unmodified one answers, drops the connection and dials anew, because it has
+   * read nothing meanwhile (spec/01 section 0, 5: 30 to 60 s). Never unless given, in milliseconds.
+   */
+  readonly dropsAfterMs?: number;
 }
 
 /** One session that was established. */

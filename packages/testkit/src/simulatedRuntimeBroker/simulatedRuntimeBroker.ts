@@ -34,6 +34,7 @@ export class SimulatedRuntimeBroker {
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #socket: SimulatedSocket | undefined;
+  readonly #abandoned = new Set<SimulatedSocket>();
   #session: SimulatedSession | undefined;
 
   constructor(options: SimulatedRuntimeBrokerOptions) {
@@ -89,6 +90,21 @@ export class SimulatedRuntimeBroker {
     this.#socket?.ws.close(code);
   }
 
+  /** From now on no frame of this session gets through, in either direction, and neither end is told. */
+  loseFrames(): void {
+    this.#socket?.loseFrames();
+  }
+
+  /**
+   * Takes this session for dead and dials anew. Its connection stays open, and the hub's end believes in it. Answers that
+   * are still being worked out arrive over it, unless frames were lost before.
+   */
+  abandon(): void {
+    if (!this.#socket || !this.#session) return;
+    this.#abandoned.add(this.#socket);
+    this.#socket.abandon();
+  }
+
   /** Reads nothing more from the socket, as a machine that hangs. */
   stopReading(): void {
     this.#socket?.ws.pause();
@@ -136,6 +152,7 @@ export class SimulatedRuntimeBroker {
   async stop(): Promise<void> {
     this.#stop.abort();
     this.releaseAnswers();
+    for (const socket of this.#abandoned) socket.ws.terminate();
     this.#socket?.ws.terminate();
     await this.#running;
   }
@@ -213,6 +230,7 @@ export class SimulatedRuntimeBroker {
       return;
     }
     const request = toRequest(frame, session.sessionId);
+    const began = systemClock.elapsed();
     const executing = this.#executor
       .execute(request)
       .then((reply) => socket.send(toResponseFrame(request.requestId, reply)));
@@ -220,5 +238,7 @@ export class SimulatedRuntimeBroker {
     socket.ws.pause();
     await executing;
     socket.ws.resume();
+    const { dropsAfterMs } = this.#options;
+    if (dropsAfterMs !== undefined && systemClock.elapsed() - began > dropsAfterMs) socket.ws.close(1000);
   }
 }

@@ -35,6 +35,9 @@ export class SimulatedSocket {
   readonly #options: SocketOptions;
   readonly #queue: Queued[] = [];
   #working = false;
+  #hears = true;
+  #speaks = true;
+  #leave: (end: SocketEnd) => void = () => {};
 
   constructor(options: SocketOptions) {
     this.#options = options;
@@ -57,16 +60,30 @@ export class SimulatedSocket {
     });
     ws.on("error", () => {});
     this.ended = new Promise((resolve) => {
+      this.#leave = resolve;
       ws.on("close", (code, reason) => resolve({ code, reason: reason.toString(), refused }));
     });
   }
 
   /** Sends a frame; one for a socket that has closed is dropped. */
   send(frame: object): void {
-    if (this.ws.readyState === this.ws.OPEN) this.ws.send(JSON.stringify(frame));
+    if (this.#speaks && this.ws.readyState === this.ws.OPEN) this.ws.send(JSON.stringify(frame));
+  }
+
+  /** From now on nothing gets through in either direction, and neither end is told. */
+  loseFrames(): void {
+    this.#hears = false;
+    this.#speaks = false;
+  }
+
+  /** Ends here and now, while the connection and the hub's end of it live on. What is still sent arrives. */
+  abandon(): void {
+    this.#hears = false;
+    this.#leave({ code: 1006, reason: "abandoned", refused: 0 });
   }
 
   #push(kind: Queued["kind"], data: RawData): void {
+    if (!this.#hears) return;
     this.#queue.push({ kind, data: bytesOf(data) });
     void this.#work();
   }
@@ -76,7 +93,7 @@ export class SimulatedSocket {
     this.#working = true;
     for (let next = this.#queue.shift(); next; next = this.#queue.shift()) {
       if (next.kind === "ping") {
-        this.ws.pong(next.data);
+        if (this.#speaks) this.ws.pong(next.data);
         this.#options.onPing();
       } else await this.#options.onFrame(JSON.parse(next.data.toString()));
     }
