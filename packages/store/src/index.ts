@@ -41,3 +41,4 @@ export * from "./signaller.ts";
 export * from "./signals.ts";
 export * from "./tables.ts";
 export * from "./tx.ts";
+export * from "./wakes.ts";

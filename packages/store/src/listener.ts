@@ -196,7 +196,7 @@ export class Listener implements Service {
       return [];
     }
     const { probes, ...commands } = decodeCommands(payload);
-    if (commands.everything || commands.wake.length > 0 || commands.done.length > 0) this.#commands.emit(commands);
+    if (commands.everything || commands.wake.size > 0 || commands.done.length > 0) this.#commands.emit(commands);
     return probes;
   }
 

@@ -3,6 +3,7 @@ import { type Log, type Service, SingleFlight } from "@rootstock/service";
 import type { Database } from "./database.ts";
 import { type Notification, notify } from "./queries/signals.ts";
 import { COMMANDS_CHANNEL, EVENTS_CHANNEL, encodeCommands } from "./signals.ts";
+import { type ReadonlyWakes, Wakes, wakesOf } from "./wakes.ts";
 
 export interface SignallerOptions {
   readonly database: Database;
@@ -17,7 +18,7 @@ export interface SignallerOptions {
 export class Signaller implements Service {
   readonly #options: SignallerOptions;
   readonly #sending: SingleFlight;
-  #wake = new Set<Uuid>();
+  #wake = new Wakes();
   #done = new Set<Uuid>();
   #changed = false;
   #stopped = false;
@@ -37,7 +38,12 @@ export class Signaller implements Service {
 
   /** Runtime brokers that have new intents. */
   wake(runtimeBrokerIds: Iterable<Uuid>): void {
-    for (const id of runtimeBrokerIds) this.#wake.add(id);
+    this.wakeFor(wakesOf(runtimeBrokerIds));
+  }
+
+  /** Runtime brokers, or agents of theirs, for which something waits. */
+  wakeFor(wakes: ReadonlyWakes): void {
+    this.#wake.merge(wakes);
     if (this.#wake.size > 0) this.#poke();
   }
 
@@ -78,7 +84,7 @@ export class Signaller implements Service {
       payload,
     }));
     if (this.#changed) notifications.push({ channel: EVENTS_CHANNEL, payload: "" });
-    this.#wake = new Set();
+    this.#wake = new Wakes();
     this.#done = new Set();
     this.#changed = false;
     if (notifications.length === 0) return;

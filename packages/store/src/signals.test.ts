@@ -1,32 +1,68 @@
 import { expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
 import { decodeCommands, encodeCommands } from "./signals.ts";
+import { type ReadonlyWakes, Wakes, wakesOf } from "./wakes.ts";
 
 const ids = (n: number) => Array.from({ length: n }, () => systemRandom.uuid());
+
+/** For each runtime broker its agents, or "all". */
+const told = (wakes: ReadonlyWakes) => new Map([...wakes].map(([id, agents]) => [id, agents ? [...agents] : "all"]));
 
 test("ids come back as they went, and every payload stays below PostgreSQL's limit", () => {
   const wake = ids(450);
   const done = ids(300);
-  const payloads = encodeCommands(wake, done);
+  const payloads = encodeCommands(wakesOf(wake), done);
   const decoded = payloads.map(decodeCommands);
-  expect(decoded.flatMap((c) => c.wake)).toEqual(wake);
+  expect(decoded.flatMap((c) => [...told(c.wake)])).toEqual(wake.map((id) => [id, "all"]));
   expect(decoded.flatMap((c) => c.done)).toEqual(done);
   expect(Math.max(...payloads.map((p) => p.length))).toBeLessThan(7_000);
   expect(decoded.some((c) => c.everything)).toBe(false);
 });
 
-test("too many ids become: look at everything", () => {
-  const [payload = "", ...more] = encodeCommands(ids(5_000), []);
+test("agents are told with the runtime broker where they run, and never without it", () => {
+  const wake = new Wakes();
+  const runtimeBrokers = ids(8);
+  for (const id of runtimeBrokers) for (const agentId of ids(40)) wake.add(id, agentId);
+  const payloads = encodeCommands(wake, []);
+  expect(payloads.length).toBeGreaterThan(1);
+  const heard = new Wakes();
+  for (const payload of payloads) heard.merge(decodeCommands(payload).wake);
+  expect(told(heard)).toEqual(told(wake));
+});
+
+test("a runtime broker that is woken as a whole is not narrowed to agents, in whatever order it is told", () => {
+  const [runtimeBroker = "", agent = ""] = ids(2);
+  for (const order of [
+    [undefined, agent],
+    [agent, undefined],
+  ]) {
+    const wake = new Wakes();
+    for (const agentId of order) wake.add(runtimeBroker, agentId);
+    expect(told(wake)).toEqual(new Map([[runtimeBroker, "all"]]));
+  }
+});
+
+test("very many agents of a runtime broker become the whole runtime broker", () => {
+  const [runtimeBroker = ""] = ids(1);
+  const wake = new Wakes();
+  for (const agentId of ids(500)) wake.add(runtimeBroker, agentId);
+  const [payload = "", ...more] = encodeCommands(wake, []);
   expect(more).toEqual([]);
-  expect(decodeCommands(payload)).toMatchObject({ everything: true, wake: [] });
+  expect(told(decodeCommands(payload).wake)).toEqual(new Map([[runtimeBroker, "all"]]));
+});
+
+test("too many ids become: look at everything", () => {
+  const [payload = "", ...more] = encodeCommands(wakesOf(ids(5_000)), []);
+  expect(more).toEqual([]);
+  expect(decodeCommands(payload)).toMatchObject({ everything: true, wake: { size: 0 } });
 });
 
 test("a payload that is not understood means everything, never nothing", () => {
-  const [known = ""] = encodeCommands(ids(1), []);
-  for (const payload of ["", "{}", "w123", `${known}z`, `x${known.slice(1)}`])
+  const [known = ""] = encodeCommands(wakesOf(ids(1)), []);
+  for (const payload of ["", "{}", "w123", `${known}z`, `x${known.slice(1)}`, `a${known.slice(1)}`])
     expect(decodeCommands(payload).everything).toBe(true);
 });
 
 test("nothing to say is not said", () => {
-  expect(encodeCommands([], [])).toEqual([]);
+  expect(encodeCommands(new Wakes(), [])).toEqual([]);
 });

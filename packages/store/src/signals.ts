@@ -1,23 +1,25 @@
 import type { Uuid } from "@rootstock/protocol";
+import { type ReadonlyWakes, Wakes } from "./wakes.ts";
 
 /**
  * The wire form of signals (design section 6). A signal says "look" and carries ids only; it may be lost or doubled.
- * A payload is a row of tokens of 33 characters: one letter and the 32 digits of an id.
+ * A payload is a row of tokens of 33 characters: one letter and the 32 digits of an id. Agents for which messages wait
+ * follow the runtime broker where they run; a runtime broker without any is to be looked at as a whole.
  */
 
-/** Ids of runtime brokers that have work, of dispatches that ended, and the probes of listeners. */
+/** Ids of runtime brokers and agents that have work, of dispatches that ended, and the probes of listeners. */
 export const COMMANDS_CHANNEL = "rootstock_commands";
 /** "There are new changes", without a payload. */
 export const EVENTS_CHANNEL = "rootstock_events";
 
 /** What a replica is told to look at. `everything`: at all that it cares about. */
 export interface Commands {
-  readonly wake: readonly Uuid[];
+  readonly wake: ReadonlyWakes;
   readonly done: readonly Uuid[];
   readonly everything: boolean;
 }
 
-export const LOOK_AT_EVERYTHING: Commands = { wake: [], done: [], everything: true };
+export const LOOK_AT_EVERYTHING: Commands = { wake: new Wakes(), done: [], everything: true };
 
 const EVERYTHING = "*";
 const TOKEN_LENGTH = 33;
@@ -26,22 +28,35 @@ const TOKENS_PER_PAYLOAD = 200;
 /** Beyond this many payloads, ids cost more than the look at everything that they are to spare. */
 const MAX_PAYLOADS = 5;
 
-const token = (kind: "w" | "d" | "p", id: Uuid): string => kind + id.replaceAll("-", "");
+const token = (kind: "w" | "a" | "d" | "p", id: Uuid): string => kind + id.replaceAll("-", "");
+
+/** Rows of tokens that must not be torn apart. */
+const rows = (wake: ReadonlyWakes, done: Iterable<Uuid>): string[][] => {
+  const whole: string[][] = [];
+  for (const [runtimeBrokerId, agentIds] of wake) {
+    // An agent is worth a token as long as there are few: many are told as the whole runtime broker.
+    const agents = agentIds && agentIds.size < TOKENS_PER_PAYLOAD ? [...agentIds] : [];
+    whole.push([token("w", runtimeBrokerId), ...agents.map((id) => token("a", id))]);
+  }
+  for (const id of done) whole.push([token("d", id)]);
+  return whole;
+};
 
 /** The payloads of one round of signals: none when there is nothing to say. */
-export const encodeCommands = (wake: Iterable<Uuid>, done: Iterable<Uuid>): string[] => {
-  const tokens = [...[...wake].map((id) => token("w", id)), ...[...done].map((id) => token("d", id))];
-  if (tokens.length > TOKENS_PER_PAYLOAD * MAX_PAYLOADS) return [EVERYTHING];
-  const payloads: string[] = [];
-  for (let i = 0; i < tokens.length; i += TOKENS_PER_PAYLOAD)
-    payloads.push(tokens.slice(i, i + TOKENS_PER_PAYLOAD).join(""));
-  return payloads;
+export const encodeCommands = (wake: ReadonlyWakes, done: Iterable<Uuid>): string[] => {
+  const payloads: string[][] = [];
+  for (const row of rows(wake, done)) {
+    const last = payloads.at(-1);
+    if (last && last.length + row.length <= TOKENS_PER_PAYLOAD) last.push(...row);
+    else payloads.push([...row]);
+  }
+  return payloads.length > MAX_PAYLOADS ? [EVERYTHING] : payloads.map((tokens) => tokens.join(""));
 };
 
 /** The payload with which a listener proves to itself that it hears. */
 export const encodeProbe = (id: Uuid): string => token("p", id);
 
-const TOKEN = /^[wdp][0-9a-f]{32}$/;
+const TOKEN = /^[wadp][0-9a-f]{32}$/;
 
 const idOf = (text: string): Uuid =>
   [text.slice(1, 9), text.slice(9, 13), text.slice(13, 17), text.slice(17, 21), text.slice(21)].join("-");
@@ -51,13 +66,27 @@ const idOf = (text: string): Uuid =>
  * is taken as "look at everything": too much work is harmless, too little is not.
  */
 export const decodeCommands = (payload: string): Commands & { readonly probes: readonly Uuid[] } => {
-  const wake: Uuid[] = [];
+  const wake = new Wakes();
   const done: Uuid[] = [];
   const probes: Uuid[] = [];
+  let runtimeBroker: { readonly id: Uuid; readonly agents: Uuid[] } | undefined;
+  const woken = () => {
+    if (runtimeBroker?.agents.length === 0) wake.add(runtimeBroker.id);
+    for (const agentId of runtimeBroker?.agents ?? []) wake.add(runtimeBroker?.id ?? "", agentId);
+    runtimeBroker = undefined;
+  };
   for (let i = 0; i < payload.length; i += TOKEN_LENGTH) {
     const text = payload.slice(i, i + TOKEN_LENGTH);
-    if (!TOKEN.test(text)) return { ...LOOK_AT_EVERYTHING, probes };
-    (text[0] === "w" ? wake : text[0] === "d" ? done : probes).push(idOf(text));
+    if (!TOKEN.test(text) || (text[0] === "a" && !runtimeBroker)) return { ...LOOK_AT_EVERYTHING, probes };
+    const id = idOf(text);
+    if (text[0] === "a") {
+      runtimeBroker?.agents.push(id);
+      continue;
+    }
+    woken();
+    if (text[0] === "w") runtimeBroker = { id, agents: [] };
+    else (text[0] === "d" ? done : probes).push(id);
   }
+  woken();
   return { wake, done, probes, everything: payload.length === 0 };
 };

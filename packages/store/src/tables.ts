@@ -222,11 +222,14 @@ export interface MessagesTable {
   channel: Nullable<string>;
   thread_id: Nullable<string>;
   envelope: DefaultJson<Readonly<Record<string, unknown>>>;
+  bulky: Generated<boolean>;
   interrupt: Generated<boolean>;
+  accepted_by: Nullable<Uuid>;
   state: Nullable<MessageState>;
   hold_reason: Nullable<string>;
   claimed_by: Nullable<Uuid>;
   claim_session: Nullable<Uuid>;
+  claimed_at: NullableTime;
   attempts: Generated<number>;
   error: Nullable<string>;
   traceparent: Nullable<string>;

@@ -161,11 +161,11 @@ export const sendMessage = async (
   // Under one id, however often it has to be begun.
   const message = build();
   const begin = async (tx: Db): Promise<MessageOperation> => {
-    await deps.courier.store(tx, message);
+    if ((await deps.courier.store(tx, [message])).length > 0) throw notFound("Agent");
     if (request.notify) await subscribe(deps, tx, call.principal, target);
     return { messageId: message.id, agentId: target.agent.id, ...(holdReason !== null && { holdReason }) };
   };
-  const begun = () => deps.courier.posted([{ runtimeBrokerId: target.agent.runtime_broker_id }]);
+  const begun = () => deps.courier.posted([message]);
   if (deps.idempotency.isKeyed(call)) return deps.idempotency.run(call, { kind: "message", begin, begun });
   const op = await untilCertain(deps.base, () => transaction(deps.database.db, begin));
   begun();

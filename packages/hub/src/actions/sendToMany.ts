@@ -2,7 +2,6 @@ import { HubError, parseUuid, type StructuredMessageInput, type Uuid } from "@ro
 import {
   type Db,
   type DispatchTarget,
-  insertInboxMessage,
   type NewMessage,
   runningTargets,
   targetBySlug,
@@ -157,20 +156,22 @@ const post = async (
   addressed: readonly Addressed[],
 ): Promise<Answer> => {
   const begin = async (tx: Db): Promise<ManyOperation> => {
-    for (const { message, toPerson } of addressed) {
-      if (!message) continue;
-      if (toPerson) await insertInboxMessage(tx, message);
-      else await deps.courier.store(tx, message);
-    }
+    const messages = (toPerson: boolean) =>
+      addressed.flatMap((a) => (a.message && (a.toPerson === true) === toPerson ? [a.message] : []));
+    const gone = new Set(await deps.courier.store(tx, messages(false)));
+    for (const message of messages(true)) if (!(await deps.courier.storeForPerson(tx, message))) gone.add(message.id);
     return {
       groupId,
-      addressed: addressed.map((a) => ({
-        recipient: a.recipient,
-        held: a.message?.holdReason !== null,
-        toPerson: a.toPerson === true,
-        ...(a.message && { messageId: a.message.id }),
-        ...(a.error && { error: a.error }),
-      })),
+      addressed: addressed.map(({ recipient, message, toPerson, error }) => {
+        const stored = message && !gone.has(message.id) ? message : undefined;
+        return {
+          recipient,
+          held: stored?.holdReason !== null,
+          toPerson: toPerson === true,
+          ...(stored && { messageId: stored.id }),
+          ...((error || message) && !stored && { error: error ?? "it was deleted meanwhile" }),
+        };
+      }),
     };
   };
   const begun = () => deps.courier.posted(addressed.flatMap((a) => (a.message ? [a.message] : [])));

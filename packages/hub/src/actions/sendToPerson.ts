@@ -1,5 +1,5 @@
-import { HubError, type StructuredMessageInput, type Uuid } from "@rootstock/protocol";
-import { type AgentView, insertInboxMessage, userById } from "@rootstock/store";
+import { HubError, notFound, type StructuredMessageInput, type Uuid } from "@rootstock/protocol";
+import { type AgentView, userById } from "@rootstock/store";
 import type { ActionCall, ActionDeps } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 import { personMessage, personOf } from "./sendToMany.ts";
@@ -26,7 +26,7 @@ export const sendToPerson = async (
   const answer = await deps.idempotency.once(
     call,
     async (tx) => {
-      await insertInboxMessage(tx, message);
+      if (!(await deps.courier.storeForPerson(tx, message))) throw notFound("Agent");
       return {
         status: 200,
         body: { message_id: message.id, status: "delivered", recipient: message.recipient, recipient_id: person.id },

@@ -30,7 +30,9 @@ const replica = async (directUrl = db.url) => {
   const woken = new Set<Uuid>();
   const ended = new Set<Uuid>();
   let looks = 0;
-  bus.onWake((ids) => ids.forEach((id) => void woken.add(id)));
+  bus.onWake((wakes) => {
+    for (const [id] of wakes) woken.add(id);
+  });
   bus.onDone((ids) => ids.forEach((id) => void ended.add(id)));
   bus.onLookAtEverything(() => {
     looks += 1;

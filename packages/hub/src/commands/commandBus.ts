@@ -1,6 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Base, Hook, Loop, type Service } from "@rootstock/service";
-import type { Listener, Signaller } from "@rootstock/store";
+import type { Listener, ReadonlyWakes, Signaller } from "@rootstock/store";
 
 export interface CommandBusOptions {
   readonly signaller: Signaller;
@@ -15,7 +15,7 @@ export interface CommandBusOptions {
 export class CommandBus implements Service {
   readonly #options: CommandBusOptions;
   readonly #base: Base;
-  readonly #wakes: Hook<ReadonlySet<Uuid>>;
+  readonly #wakes: Hook<ReadonlyWakes>;
   readonly #dones: Hook<ReadonlySet<Uuid>>;
   readonly #everything: Hook;
   readonly #polling: Loop;
@@ -35,13 +35,18 @@ export class CommandBus implements Service {
     this.#options.signaller.wake(runtimeBrokerIds);
   }
 
+  /** After the commit of messages for these agents. */
+  wakeFor(wakes: ReadonlyWakes): void {
+    this.#options.signaller.wakeFor(wakes);
+  }
+
   /** After the commit of the end of these dispatches or messages. */
   done(ids: Iterable<Uuid>): void {
     this.#options.signaller.done(ids);
   }
 
-  /** Runtime brokers for which some replica committed an intent. */
-  onWake(fn: (runtimeBrokerIds: ReadonlySet<Uuid>) => void): () => void {
+  /** Runtime brokers, or agents of theirs, for which some replica committed something. */
+  onWake(fn: (wakes: ReadonlyWakes) => void): () => void {
     return this.#wakes.on(fn);
   }
 
@@ -57,7 +62,7 @@ export class CommandBus implements Service {
 
   async start(): Promise<void> {
     this.#off ??= this.#options.listener.onCommands(({ wake, done, everything }) => {
-      if (wake.length > 0) this.#wakes.emit(new Set(wake));
+      if (wake.size > 0) this.#wakes.emit(wake);
       if (done.length > 0) this.#dones.emit(new Set(done));
       if (everything) this.#everything.emit();
     });

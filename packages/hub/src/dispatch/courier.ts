@@ -1,17 +1,18 @@
-import { HubError, type Uuid } from "@rootstock/protocol";
+import { HubError, notFound, type Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import {
   type Database,
   type Db,
   type DispatchTarget,
   insertClaimedMessage,
-  insertPendingMessage,
+  insertInboxMessage,
   insertPendingMessages,
   isDatabaseUnavailable,
   isInDoubt,
   type MessageOutcome,
   messageOutcomes,
   type NewMessage,
+  Wakes,
 } from "@rootstock/store";
 import type { CommandBus } from "../commands/index.ts";
 import { Batcher, type Registry } from "../control/index.ts";
@@ -109,18 +110,28 @@ export class Courier implements Service {
     return { id: message.id, outcome: this.#outcome(message.id, wait) };
   }
 
-  /** Stores a message in the caller's transaction, with what else belongs to it. Call {@link posted} after the commit. */
-  async store(tx: Db, message: NewMessage): Promise<void> {
-    await insertPendingMessage(tx, message);
+  /**
+   * Stores messages in the caller's transaction, with what else belongs to them. Returns the ids of those whose agent is
+   * gone, and which are not stored. Call {@link posted} after the commit.
+   */
+  store(tx: Db, messages: readonly NewMessage[]): Promise<Uuid[]> {
+    return insertPendingMessages(tx, { messages, acceptedBy: this.#deps.membership.instanceId });
+  }
+
+  /** Stores a message to a person in the caller's transaction. False when the project, or the agent that writes, is gone. */
+  storeForPerson(tx: Db, message: NewMessage): Promise<boolean> {
+    return insertInboxMessage(tx, { message, acceptedBy: this.#deps.membership.instanceId });
   }
 
   /** Tells whoever holds the sockets. */
-  posted(messages: readonly Pick<NewMessage, "runtimeBrokerId">[]): void {
-    const ids = new Set<Uuid>();
-    for (const m of messages) if (m.runtimeBrokerId) ids.add(m.runtimeBrokerId);
-    this.#deps.reconciler().wake(ids);
-    const elsewhere = [...ids].filter((id) => !this.#deps.registry.get(id));
-    if (elsewhere.length > 0) this.#deps.commandBus.wake(elsewhere);
+  posted(messages: readonly Pick<NewMessage, "runtimeBrokerId" | "agentId">[]): void {
+    const here = new Wakes();
+    const elsewhere = new Wakes();
+    for (const { runtimeBrokerId, agentId } of messages)
+      if (runtimeBrokerId && agentId)
+        (this.#deps.registry.get(runtimeBrokerId) ? here : elsewhere).add(runtimeBrokerId, agentId);
+    if (here.size > 0) this.#deps.reconciler().wakeFor(here);
+    if (elsewhere.size > 0) this.#deps.commandBus.wakeFor(elsewhere);
     this.#deps.changed();
   }
 
@@ -136,22 +147,18 @@ export class Courier implements Service {
     if (!inserted.ok) throw inserted.error;
   }
 
-  /** Together, or each alone when together they fail: a message whose agent has gone must not take others with it. */
+  /** Together, or each alone when together they fail: a message that cannot be stored must not take others with it. */
   async #insertAll(messages: readonly NewMessage[]): Promise<readonly Inserted[]> {
     const { db } = this.#deps.database;
     try {
-      await untilCertain(this.#base, () => insertPendingMessages(db, messages));
-      return messages.map(() => ({ ok: true }));
+      const gone = new Set(await untilCertain(this.#base, () => this.store(db, messages)));
+      return messages.map(({ id }) => (gone.has(id) ? { ok: false, error: notFound("Agent") } : { ok: true }));
     } catch (error) {
       if (messages.length === 1 || error instanceof HubError || isDatabaseUnavailable(error)) throw error;
-      return Promise.all(
-        messages.map((message) =>
-          insertPendingMessages(db, [message]).then(
-            (): Inserted => ({ ok: true }),
-            (err: unknown): Inserted => ({ ok: false, error: err }),
-          ),
-        ),
+      const alone = messages.map((message) =>
+        this.#insertAll([message]).catch((err: unknown): Inserted[] => [{ ok: false, error: err }]),
       );
+      return (await Promise.all(alone)).flat();
     }
   }
 
@@ -172,16 +179,21 @@ export class Courier implements Service {
   /** The short way: true when the message is stored and on the wire of a socket that this replica holds. */
   async #postHere(message: NewMessage, target: DispatchTarget): Promise<boolean> {
     const { registry, membership, locks, database, reconciler, changed } = this.#deps;
-    const connection = message.runtimeBrokerId ? registry.get(message.runtimeBrokerId) : undefined;
-    if (!connection?.isOpen || !membership.mayClaim() || message.holdReason !== null) return false;
-    if (message.agentId === null || locks.isBusy(message.agentId)) return false;
+    const { agentId, runtimeBrokerId } = message;
+    if (agentId === null || runtimeBrokerId === null || message.holdReason !== null) return false;
+    const connection = registry.get(runtimeBrokerId);
+    if (!connection?.isOpen || !membership.mayClaim() || locks.isBusy(agentId)) return false;
     if (connection.inFlight() >= connection.limits.concurrentRequests) return false;
-    const claim = { instanceId: membership.instanceId, sessionId: connection.sessionId };
+    const { instanceId } = membership;
+    const claim = { instanceId, sessionId: connection.sessionId };
     return reconciler().expect(message.id, async () => {
       try {
-        const row = await insertClaimedMessage(database.db, { message, claim });
-        if (!row) return false;
-        reconciler().deliverClaimed({ ...row, agent_slug: target.agent.slug }, connection);
+        if (!(await insertClaimedMessage(database.db, { message, acceptedBy: instanceId, claim }))) return false;
+        const { slug } = target.agent;
+        reconciler().deliverClaimed(
+          { ...message, agentId, agentSlug: slug, runtimeBrokerId, sessionId: claim.sessionId, attempts: 1 },
+          connection,
+        );
         changed();
         return true;
       } catch (err) {

@@ -27,14 +27,14 @@ export const deliver = async (message: ClaimedMessage, connection: Connection): 
   try {
     const response = await connection.call({
       method: "POST",
-      path: `/api/v1/agents/${message.agent_slug}/message`,
-      query: new URLSearchParams({ projectId: message.project_id }).toString(),
+      path: `/api/v1/agents/${message.agentSlug}/message`,
+      query: new URLSearchParams({ projectId: message.projectId }).toString(),
       priority: "normal",
       body: {
         message_id: message.id,
         interrupt: message.interrupt,
-        project_id: message.project_id,
-        projectId: message.project_id,
+        project_id: message.projectId,
+        projectId: message.projectId,
         structured_message: { ...message.envelope, msg: message.msg },
       },
     });

@@ -1,9 +1,12 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Base, type Service, SingleFlight } from "@rootstock/service";
 import {
+  type AgentAt,
   type ClaimedMessage,
+  type ClaimScope,
   claimDispatches,
   claimMessages,
+  claimMessagesOf,
   type Database,
   type DispatchRow,
   type EndedDelivery,
@@ -13,10 +16,13 @@ import {
   type MessageOutcome,
   type OwnClaim,
   ownClaims,
+  type ReadonlyWakes,
   releaseDispatch,
   releaseMessages,
   runtimeBrokersWithWork,
   settleDelivered,
+  Wakes,
+  wakesOf,
 } from "@rootstock/store";
 import type { CommandBus } from "../commands/index.ts";
 import type { Connection, Registry } from "../control/index.ts";
@@ -48,8 +54,13 @@ export interface ReconcilerDeps {
   readonly changed: () => void;
 }
 
-interface Acknowledged extends EndedDelivery {
-  readonly runtimeBrokerId: Uuid;
+interface Acknowledged extends EndedDelivery, AgentAt {}
+
+/** The sockets of a round: looked at as a whole, or for these agents alone. */
+interface Sockets {
+  readonly whole: readonly HeldSocket[];
+  readonly some: readonly HeldSocket[];
+  readonly agents: readonly AgentAt[];
 }
 
 /** How long an agent that would not take its message is left alone: doubling from the first to the last, in ms. */
@@ -61,9 +72,9 @@ export class Reconciler implements Service {
   readonly #deps: ReconcilerDeps;
   readonly #rounds: SingleFlight;
   readonly #poll: SingleFlight;
-  #woken = new Set<Uuid>();
-  /** Those that were woken while their sockets had no room: whatever leaves the wire there wakes them again. */
-  readonly #crowded = new Set<Uuid>();
+  #woken = new Wakes();
+  /** What was woken while its socket had no room: whatever leaves the wire there wakes it again. */
+  readonly #crowded = new Wakes();
   #acknowledged: Acknowledged[] = [];
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
   readonly #onWire = new Map<Uuid, Uuid>();
@@ -94,7 +105,7 @@ export class Reconciler implements Service {
     this.#started = true;
     const { commandBus, registry } = this.#deps;
     this.#unsubscribe = [
-      commandBus.onWake((ids) => this.wake(ids)),
+      commandBus.onWake((wakes) => this.wakeFor(wakes)),
       commandBus.onLookAtEverything(() => void this.#poll.poke()),
       registry.onConnected((connection) => this.wake([connection.runtimeBrokerId])),
       registry.onRoom(({ runtimeBrokerId }) => {
@@ -115,7 +126,12 @@ export class Reconciler implements Service {
 
   /** Something may be pending for these runtime brokers. Those whose socket is elsewhere are ignored. */
   wake(runtimeBrokerIds: Iterable<Uuid>): void {
-    for (const id of runtimeBrokerIds) if (this.#deps.registry.get(id)) this.#woken.add(id);
+    this.wakeFor(wakesOf(runtimeBrokerIds));
+  }
+
+  /** As {@link wake}; where agents are named, only messages for these are looked for. */
+  wakeFor(wakes: ReadonlyWakes): void {
+    for (const wake of wakes) if (this.#deps.registry.get(wake[0])) this.#woken.merge([wake]);
     if (this.#woken.size > 0 || this.#acknowledged.length > 0) void this.#rounds.poke();
   }
 
@@ -143,24 +159,47 @@ export class Reconciler implements Service {
     await this.#settle();
     if (!this.#started || !this.#deps.membership.mayClaim()) return;
     if (this.#ownClaimsDue) await this.#takeBackOwnClaims();
-    const sockets = this.#takeSockets();
-    if (sockets.length === 0) return;
-    const { database, membership, locks } = this.#deps;
-    const p = { instanceId: membership.instanceId, sockets, busyAgents: [...locks.busy(), ...this.#paused] };
-    const { messages, lifecycleWaits } = await database
-      .background(() => claimMessages(database.db, p))
-      .catch((err: unknown) => {
-        // Somebody put a message of the agent on the wire between our look and our claim: look again.
-        if (!isUniqueViolation(err, "messages_one_in_flight")) throw err;
-        this.wake(sockets.map((s) => s.runtimeBrokerId));
-        return { messages: [], lifecycleWaits: true };
-      });
-    for (const row of messages)
-      if (row.runtime_broker_id)
-        this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#deliver(row, c), row.id);
+    const { membership, locks } = this.#deps;
+    const { whole, some, agents } = this.#takeSockets();
+    const scope = { instanceId: membership.instanceId, busyAgents: [...locks.busy(), ...this.#paused] };
+    if (agents.length > 0) await this.#claimOf({ ...scope, sockets: some, agents });
+    if (whole.length > 0) await this.#claimAll({ ...scope, sockets: whole });
+  }
+
+  /** Claims and begins what waits for the agents that were woken. */
+  async #claimOf(p: ClaimScope & { readonly agents: readonly AgentAt[] }): Promise<void> {
+    const { database } = this.#deps;
+    for (const message of await this.#unlessTaken(p, [], () =>
+      database.background(() => claimMessagesOf(database.db, p)),
+    ))
+      this.#beginDelivery(message);
+  }
+
+  /** Claims and begins whatever waits for these sockets. */
+  async #claimAll(p: ClaimScope): Promise<void> {
+    const { database } = this.#deps;
+    const { messages, lifecycleWaits } = await this.#unlessTaken(p, { messages: [], lifecycleWaits: true }, () =>
+      database.background(() => claimMessages(database.db, p)),
+    );
+    for (const message of messages) this.#beginDelivery(message);
     if (!lifecycleWaits) return;
     for (const row of await database.background(() => claimDispatches(database.db, p)))
       this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
+  }
+
+  /** Somebody may put a message of an agent on the wire between our look and our claim: then we look again. */
+  async #unlessTaken<T>(p: ClaimScope, nothing: T, claim: () => Promise<T>): Promise<T> {
+    try {
+      return await claim();
+    } catch (err) {
+      if (!isUniqueViolation(err, "messages_one_in_flight")) throw err;
+      this.wake(p.sockets.map((s) => s.runtimeBrokerId));
+      return nothing;
+    }
+  }
+
+  #beginDelivery(message: ClaimedMessage): void {
+    this.#begin(message.runtimeBrokerId, message.sessionId, (c) => this.#deliver(message, c), message.id);
   }
 
   /**
@@ -194,18 +233,26 @@ export class Reconciler implements Service {
   }
 
   /** The woken runtime brokers with room on their sockets. What occupies the others may be no work of ours. */
-  #takeSockets(): HeldSocket[] {
-    const sockets: HeldSocket[] = [];
-    for (const id of this.#woken) {
-      const connection = this.#deps.registry.get(id);
-      this.#crowded.delete(id);
+  #takeSockets(): Sockets {
+    const whole: HeldSocket[] = [];
+    const some: HeldSocket[] = [];
+    const agents: AgentAt[] = [];
+    for (const [runtimeBrokerId, agentIds] of this.#woken) {
+      const connection = this.#deps.registry.get(runtimeBrokerId);
+      this.#crowded.delete(runtimeBrokerId);
       if (!connection?.isOpen) continue;
       const slots = connection.limits.concurrentRequests - connection.inFlight();
-      if (slots > 0) sockets.push({ runtimeBrokerId: id, sessionId: connection.sessionId, slots });
-      else this.#crowded.add(id);
+      const socket = { runtimeBrokerId, sessionId: connection.sessionId, slots };
+      if (slots <= 0 || (agentIds && agentIds.size > slots)) this.#crowded.merge([[runtimeBrokerId, agentIds]]);
+      if (slots <= 0) continue;
+      if (agentIds === undefined) whole.push(socket);
+      else {
+        some.push(socket);
+        for (const agentId of [...agentIds].slice(0, slots)) agents.push({ agentId, runtimeBrokerId });
+      }
     }
-    this.#woken = new Set();
-    return sockets;
+    this.#woken = new Wakes();
+    return { whole, some, agents };
   }
 
   #begin(
@@ -260,12 +307,11 @@ export class Reconciler implements Service {
   }
 
   async #deliver(message: ClaimedMessage, connection: Connection): Promise<void> {
-    const agentId = message.agent_id;
-    if (!agentId) return;
+    const { agentId, runtimeBrokerId } = message;
     const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
     if (this.#onWire.has(message.id)) {
       // Acknowledged over the socket before, and claimed anew before that was written down: it counts for this claim.
-      this.#acknowledged.push({ ...delivery, runtimeBrokerId: connection.runtimeBrokerId });
+      this.#acknowledged.push({ ...delivery, agentId, runtimeBrokerId });
       void this.#rounds.poke();
       return;
     }
@@ -284,7 +330,7 @@ export class Reconciler implements Service {
     if (result.kind === "acknowledged") {
       log.debug({}, "message acknowledged");
       announceMessage({ id: message.id, state: "delivered", holdReason: null, error: null });
-      this.#acknowledged.push({ ...delivery, runtimeBrokerId: connection.runtimeBrokerId });
+      this.#acknowledged.push({ ...delivery, agentId, runtimeBrokerId });
     } else {
       log.warn({ outcome: result.kind, reason: result.reason }, "message not delivered");
       await this.#giveBack(message, delivery, result);
@@ -307,23 +353,23 @@ export class Reconciler implements Service {
         changed();
       }
     } else {
-      if (result.kind === "held" && message.agent_id) this.#pause(message.agent_id, message);
+      if (result.kind === "held") this.#pause(message);
       await executor.persist(async () => {
         await releaseMessages(database.db, { instanceId, deliveries: [delivery], reason: result.reason });
         return true;
       });
-      if (result.kind === "lost" && message.runtime_broker_id) commandBus.wake([message.runtime_broker_id]);
+      if (result.kind === "lost") commandBus.wake([message.runtimeBrokerId]);
     }
     this.#onWire.delete(message.id);
   }
 
   /** Leaves the agent alone for a while, so that a runtime broker in trouble is not asked without a pause. */
-  #pause(agentId: Uuid, message: ClaimedMessage): void {
+  #pause({ agentId, runtimeBrokerId, attempts }: ClaimedMessage): void {
     this.#paused.add(agentId);
-    const ms = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(message.attempts - 1, 10));
+    const ms = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(attempts - 1, 10));
     this.#base.clock.after(ms, () => {
       this.#paused.delete(agentId);
-      if (message.runtime_broker_id) this.wake([message.runtime_broker_id]);
+      this.wake([runtimeBrokerId]);
     });
   }
 
@@ -342,10 +388,10 @@ export class Reconciler implements Service {
       const settled = await database.background(() =>
         settleDelivered(database.db, { instanceId: membership.instanceId, deliveries }),
       );
-      const runtimeBrokers = new Map(deliveries.map((d) => [d.id, d.runtimeBrokerId]));
+      const agents = new Map(deliveries.map((d) => [d.id, d]));
       for (const { id, more } of settled) {
-        const runtimeBrokerId = runtimeBrokers.get(id);
-        if (more && runtimeBrokerId) this.#woken.add(runtimeBrokerId);
+        const at = more ? agents.get(id) : undefined;
+        if (at) this.#woken.add(at.runtimeBrokerId, at.agentId);
       }
       for (const { id } of deliveries) this.#onWire.delete(id);
       commandBus.done(settled.map((s) => s.id));

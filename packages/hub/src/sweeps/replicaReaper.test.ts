@@ -94,7 +94,7 @@ test("invariant 1: no accepted work is lost: what a dead replica had claimed is 
   const woken = new Set<string>();
   const done = new Set<string>();
   r.listener.onCommands((c) => {
-    for (const id of c.wake) woken.add(id);
+    for (const [id] of c.wake) woken.add(id);
     for (const id of c.done) done.add(id);
   });
   const dead = await deadReplica();

@@ -31,7 +31,7 @@ beforeEach(async () => {
   });
   told = { wake: new Set(), done: new Set(), changes: 0 };
   stack.listener.onCommands((c) => {
-    for (const id of c.wake) told.wake.add(id);
+    for (const [id] of c.wake) told.wake.add(id);
     for (const id of c.done) told.done.add(id);
   });
   stack.listener.onChanges(() => {
@@ -334,10 +334,17 @@ test("finished dispatches and what delivered messages carried go after a week", 
   ]);
   const large = JSON.stringify({ metadata: { note: "x".repeat(1_000) } });
   const delivered = (over: Record<string, unknown>) =>
-    rows.message({ project_id: project, state: "delivered", dispatched_at: ago(week), envelope: large, ...over });
+    rows.message({
+      project_id: project,
+      state: "delivered",
+      dispatched_at: ago(week),
+      envelope: large,
+      bulky: true,
+      ...over,
+    });
   const trimmed = await delivered({});
   const recent = await delivered({ dispatched_at: ago(60) });
-  const small = await delivered({ envelope: '{"plain":true}' });
+  const small = await delivered({ envelope: '{"plain":true}', bulky: false });
   expect(await run("oldPayloads")).toBe(2);
   expect(await state("broker_dispatch", old)).toBeUndefined();
   for (const id of kept) expect(await state("broker_dispatch", id)).toBeDefined();

@@ -11,9 +11,20 @@ import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.t
 
 export type MessageRow = Selectable<MessagesTable>;
 
-/** A claimed message with what its way to the agent needs. */
-export interface ClaimedMessage extends MessageRow {
-  readonly agent_slug: string;
+/** A claimed message with what its way to the agent needs, and no more: claims are made by the thousand. */
+export interface ClaimedMessage {
+  readonly id: Uuid;
+  readonly agentId: Uuid;
+  readonly agentSlug: string;
+  readonly projectId: Uuid;
+  readonly runtimeBrokerId: Uuid;
+  readonly sessionId: Uuid;
+  readonly msg: string;
+  readonly envelope: Readonly<Record<string, unknown>>;
+  readonly interrupt: boolean;
+  /** This one included. */
+  readonly attempts: number;
+  readonly traceparent: string | null;
 }
 
 /** How long after `running` an agent that has reported nothing is taken to listen. */
@@ -34,9 +45,13 @@ const listens = sql<boolean>`(a.phase = 'running' and a.deleted_at is null
 const undisturbed = sql<boolean>`(select true from broker_dispatch d
   where d.agent_id = a.id and d.state in ('pending', 'in_progress') limit 1) is null`;
 
+/** Whether a message of the agent `a` is on its way to it. */
+const inFlight = sql<boolean>`(select true from messages f
+  where f.agent_id = a.id and f.state = 'delivering' limit 1) is not null`;
+
 /** Whether every message of the agent `a` has reached it, or never will. In order, so that no index of all serves. */
-const nothingUndelivered = sql<boolean>`(select true from messages o
-  where o.agent_id = a.id and o.state in ('pending', 'delivering') order by o.seq limit 1) is null`;
+const nothingUndelivered = sql<boolean>`((select true from messages o
+  where o.agent_id = a.id and o.state = 'pending' order by o.seq limit 1) is null and not ${inFlight})`;
 
 /** Whether the message `m`, found by its id, is in this state; said so that only the index of ids serves. */
 const isState = (state: MessageState) => sql<boolean>`coalesce(m.state, '') = ${sql.lit(state)}`;
@@ -64,29 +79,11 @@ export interface NewMessage {
   readonly traceparent: string | null;
 }
 
-const values = (
-  m: NewMessage,
-) => sql`${m.id}::uuid, ${m.projectId}::uuid, ${m.agentId}::uuid, ${m.runtimeBrokerId}::uuid,
-  ${m.sender}, ${m.senderId}::uuid, ${m.recipient}, ${m.recipientId}::uuid, ${m.msg}, ${m.type}, ${m.urgent}::boolean,
-  ${m.broadcasted}::boolean, ${m.groupId}, ${m.channel}, ${m.threadId}, ${JSON.stringify(m.envelope)}::jsonb,
-  ${m.interrupt}::boolean, ${m.createdBy}::uuid, ${m.traceparent}`;
+/** What goes beside the text of a message is worth trimming later from so many characters on. */
+const BULKY_FROM = 512;
 
-const columns =
-  sql.raw(`id, project_id, agent_id, runtime_broker_id, sender, sender_id, recipient, recipient_id, msg, type,
-  urgent, broadcasted, group_id, channel, thread_id, envelope, interrupt, created_by, traceparent`);
-
-/** Stores a message that waits for its agent. Repeated, it changes nothing. */
-export const insertPendingMessage = async (db: Db, m: NewMessage): Promise<void> => {
-  await sql`
-    insert into messages (${columns}, hold_reason, state)
-    values (${values(m)}, ${m.holdReason}, 'pending') on conflict (id) do nothing`.execute(db);
-};
-
-/**
- * Stores messages that wait for their agents, all or none. Their order is that of the list. One statement and one commit
- * for all: under load they cost half of what each costs alone. Repeated, it changes nothing.
- */
-export const insertPendingMessages = async (db: Db, messages: readonly NewMessage[]): Promise<void> => {
+/** Messages as one parameter, whatever their number: one statement text serves them all. */
+const recordset = (messages: readonly NewMessage[], acceptedBy: Uuid) => {
   const rows = messages.map((m) => ({
     id: m.id,
     project_id: m.projectId,
@@ -104,23 +101,66 @@ export const insertPendingMessages = async (db: Db, messages: readonly NewMessag
     channel: m.channel,
     thread_id: m.threadId,
     envelope: m.envelope,
+    bulky: JSON.stringify(m.envelope).length > BULKY_FROM,
     interrupt: m.interrupt,
     created_by: m.createdBy,
     traceparent: m.traceparent,
     hold_reason: m.holdReason,
+    accepted_by: acceptedBy,
   }));
-  await sql`
-    insert into messages (${columns}, hold_reason, state)
-    select ${columns}, hold_reason, 'pending' from json_to_recordset(${JSON.stringify(rows)}::json) as m(
+  return sql`json_to_recordset(${JSON.stringify(rows)}::json) as given(
       id uuid, project_id uuid, agent_id uuid, runtime_broker_id uuid, sender text, sender_id uuid, recipient text,
       recipient_id uuid, msg text, type text, urgent boolean, broadcasted boolean, group_id text, channel text,
-      thread_id text, envelope jsonb, interrupt boolean, created_by uuid, traceparent text, hold_reason text)
-    on conflict (id) do nothing`.execute(db);
+      thread_id text, envelope jsonb, bulky boolean, interrupt boolean, created_by uuid, traceparent text,
+      hold_reason text, accepted_by uuid)`;
 };
 
-/** Stores a message to a person: it is delivered by being read. Repeated, it changes nothing. */
-export const insertInboxMessage = async (db: Db, m: NewMessage): Promise<void> => {
-  await sql`insert into messages (${columns}) values (${values(m)}) on conflict (id) do nothing`.execute(db);
+const columns = sql.raw(`id, project_id, agent_id, runtime_broker_id, sender, sender_id, recipient, recipient_id, msg,
+  type, urgent, broadcasted, group_id, channel, thread_id, envelope, bulky, interrupt, created_by, traceparent,
+  hold_reason, accepted_by`);
+
+/** Messages to store, and the replica that accepted them. */
+export interface Accepted {
+  readonly messages: readonly NewMessage[];
+  readonly acceptedBy: Uuid;
+}
+
+/**
+ * Stores messages that wait for their agents, in the order of the list. One statement and one commit for all: under load
+ * they cost a third of what each costs alone. Repeated, it changes nothing. Returns the ids of those that were not stored
+ * because their agent is gone: its row, locked against deletion here, stands for its project's as well.
+ */
+export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]> => {
+  const { rows } = await sql<{ id: Uuid }>`
+    with m as materialized (select * from ${recordset(p.messages, p.acceptedBy)}),
+      there as materialized (
+        select a.id from agents a where a.id in (select agent_id from m) order by a.id for key share),
+      stored as (
+        insert into messages (${columns}, state) select ${columns}, 'pending' from m
+         where m.agent_id in (select id from there) on conflict (id) do nothing)
+    select id from m where m.agent_id not in (select id from there)`.execute(db);
+  return rows.map((r) => r.id);
+};
+
+/**
+ * Stores a message to a person: it is delivered by being read. Repeated, it changes nothing. False when the project, or
+ * the agent that writes, is gone.
+ */
+export const insertInboxMessage = async (
+  db: Db,
+  p: { readonly message: NewMessage; readonly acceptedBy: Uuid },
+): Promise<boolean> => {
+  const { rows } = await sql`
+    with m as materialized (select * from ${recordset([p.message], p.acceptedBy)}),
+      there as materialized (
+        select p.id from m join projects p on p.id = m.project_id
+         where m.agent_id is null or m.agent_id = (select a.id from agents a where a.id = m.agent_id for key share)
+         for key share of p),
+      stored as (
+        insert into messages (${columns}) select ${columns} from m where exists (select from there)
+        on conflict (id) do nothing)
+    select from there`.execute(db);
+  return rows.length > 0;
 };
 
 /**
@@ -129,65 +169,112 @@ export const insertInboxMessage = async (db: Db, m: NewMessage): Promise<void> =
  */
 export const insertClaimedMessage = async (
   db: Db,
-  p: { readonly message: NewMessage; readonly claim: Claim },
-): Promise<MessageRow | undefined> => {
-  const m = p.message;
-  const { rows } = await sql<MessageRow>`
-    with fence as materialized (
-      select 1 from runtime_brokers where id = ${m.runtimeBrokerId} and connected_hub_id = ${p.claim.instanceId}
-        and connected_session_id = ${p.claim.sessionId} for share
-    )
-    insert into messages (${columns}, state, claimed_by, claim_session, attempts)
-    select ${values(m)}, 'delivering', ${p.claim.instanceId}::uuid, ${p.claim.sessionId}::uuid, 1
-      from agents a, fence
-     where a.id = ${m.agentId} and ${listens} and ${undisturbed}
-       and ${nothingUndelivered}
+  p: { readonly message: NewMessage; readonly acceptedBy: Uuid; readonly claim: Claim },
+): Promise<Pick<MessageRow, "id"> | undefined> => {
+  const { rows } = await sql<Pick<MessageRow, "id">>`
+    with m as materialized (select * from ${recordset([p.message], p.acceptedBy)}),
+      fence as materialized (
+        select rb.id from m join runtime_brokers rb on rb.id = m.runtime_broker_id
+         where rb.connected_hub_id = ${p.claim.instanceId} and rb.connected_session_id = ${p.claim.sessionId}
+         for share of rb),
+      there as materialized (
+        select a.id from m join agents a on a.id = m.agent_id
+         where ${listens} and ${undisturbed} and ${nothingUndelivered} for key share of a)
+    insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
+    select ${columns}, 'delivering', ${p.claim.instanceId}, ${p.claim.sessionId}, now(), 1
+      from m where exists (select from fence) and exists (select from there)
     on conflict (agent_id) where state = 'delivering' do nothing
-    returning *`.execute(db);
+    returning id`.execute(db);
   return rows[0];
 };
 
 /**
+ * A claim need not be on disk when it is answered. One that a crash of the database forgets is a message that is pending
+ * again while its socket lives: whoever has it on the wire takes it back, and otherwise it goes once more under its id.
+ */
+const relaxed = sql`relaxed as materialized (select set_config('synchronous_commit', 'off', true) as done)`;
+
+/**
+ * The parts `locked` and `claimed` of a claim of the messages that `next(id, session, runtime_broker, slug)` names. Not
+ * SKIP LOCKED: skipping a locked message would let a later one overtake it.
+ */
+const claimNext = (instanceId: Uuid) => sql`
+    locked as materialized (
+      select m.id, next.session, next.runtime_broker, next.slug from next join messages m on m.id = next.id
+       where ${isState("pending")} order by m.id for update of m
+    ), claimed as (
+      update messages m set state = 'delivering', claimed_by = ${instanceId}, claim_session = locked.session,
+          claimed_at = now(), runtime_broker_id = locked.runtime_broker, attempts = m.attempts + 1, hold_reason = null
+        from locked, relaxed where m.id = locked.id
+      returning m.id, m.agent_id as "agentId", locked.slug as "agentSlug", m.project_id as "projectId",
+        m.runtime_broker_id as "runtimeBrokerId", m.claim_session as "sessionId", m.msg, m.envelope, m.interrupt,
+        m.attempts, m.traceparent
+    )`;
+
+/** The first message of the agent `a` that waits, as `head`. */
+const headOfAgent = sql`
+  (select m.id, m.seq from messages m where m.agent_id = a.id and m.state = 'pending' order by m.seq limit 1) as head`;
+
+/**
  * Claims, for each agent that listens and has none in flight, its first pending message: at most `slots` for each
- * socket held. A message in flight is the first undelivered one; where one before it was committed late, the unique
- * index refuses the claim, and the caller looks again. Tells as well whether intents wait for these sockets: most of the time
- * none do, and nobody need ask for them. Not SKIP LOCKED: skipping a locked message would let a later one overtake it.
+ * socket held. Where a message was committed late, before one that is in flight, the unique index refuses the claim,
+ * and the caller looks again. Tells as well whether intents wait for these sockets: most of the time none do, and nobody
+ * need ask for them.
  */
 export const claimMessages = async (
   db: Db,
   p: ClaimScope,
 ): Promise<{ readonly messages: readonly ClaimedMessage[]; readonly lifecycleWaits: boolean }> => {
-  const { rows } = await sql<(ClaimedMessage | { readonly id: null }) & { readonly lifecycle_waits: boolean }>`
-    with ${heldSockets(p)}, first as materialized (
-      select ranked.id, ranked.session, held.id as runtime_broker from held
+  const { rows } = await sql<(ClaimedMessage | { readonly id: null }) & { readonly lifecycleWaits: boolean }>`
+    with ${heldSockets(p)}, ${relaxed}, next as materialized (
+      select ranked.id, held.session, held.id as runtime_broker, ranked.slug from held
        cross join lateral (
-         select a.message_id as id, held.session from (
-           select a.id, head.id as message_id, head.seq, head.state from agents a
-            cross join lateral (
-              select m.id, m.seq, m.state from messages m
-               where m.agent_id = a.id and m.state in ('pending', 'delivering') order by m.seq limit 1) as head
+         select a.head as id, a.slug from (
+           select a.id, a.slug, head.id as head, head.seq from agents a cross join lateral ${headOfAgent}
             where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(p.busyAgents)})
             offset 0) as a
-          where a.state = 'pending' and ${undisturbed}
+          where not ${inFlight} and ${undisturbed}
           order by a.seq limit held.slots) as ranked
-    ), next as materialized (
-      select m.id, first.session, first.runtime_broker from first join messages m on m.id = first.id
-       where ${isState("pending")} order by m.id for update of m
-    )
-    , claimed as (
-      update messages m set state = 'delivering', claimed_by = ${p.instanceId}, claim_session = next.session,
-          runtime_broker_id = next.runtime_broker, attempts = m.attempts + 1, hold_reason = null
-        from next where m.id = next.id
-      returning m.*, (select a.slug from agents a where a.id = m.agent_id) as agent_slug
-    )
+    ), ${claimNext(p.instanceId)}
     select claimed.*, exists (select from held cross join lateral (
         select from broker_dispatch d where d.runtime_broker_id = held.id and d.state = 'pending' order by d.seq limit 1
-      ) as waiting) as lifecycle_waits
+      ) as waiting) as "lifecycleWaits"
       from (select) as one left join claimed on true`.execute(db);
   return {
     messages: rows.filter((row): row is typeof row & ClaimedMessage => row.id !== null),
-    lifecycleWaits: rows.some((row) => row.lifecycle_waits),
+    lifecycleWaits: rows.some((row) => row.lifecycleWaits),
   };
+};
+
+/** An agent for which a message is said to wait, and where it is said to run. */
+export interface AgentAt {
+  readonly agentId: Uuid;
+  readonly runtimeBrokerId: Uuid;
+}
+
+/**
+ * As `claimMessages`, of these agents alone: what was signalled costs no look at all the others of the runtime broker.
+ * The caller names no more agents of a runtime broker than its socket takes.
+ */
+export const claimMessagesOf = async (
+  db: Db,
+  p: ClaimScope & { readonly agents: readonly AgentAt[] },
+): Promise<ClaimedMessage[]> => {
+  const { rows } = await sql<ClaimedMessage>`
+    with ${heldSockets(p)}, ${relaxed}, next as materialized (
+      select waiting.id, held.session, held.id as runtime_broker, waiting.slug
+        from unnest(${uuids(p.agents.map((a) => a.agentId))}, ${uuids(p.agents.map((a) => a.runtimeBrokerId))})
+          as woken(agent, runtime_broker)
+        join held on held.id = woken.runtime_broker
+       -- "offset 0" keeps this a look-up per agent, whatever the planner knows of the tables.
+       cross join lateral (
+         select head.id, a.slug from (select * from agents where id = woken.agent offset 0) as a
+          cross join lateral ${headOfAgent}
+          where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(p.busyAgents)})
+            and not ${inFlight} and ${undisturbed} offset 0) as waiting
+    ), ${claimNext(p.instanceId)}
+    select * from claimed`.execute(db);
+  return rows;
 };
 
 /** A message whose delivery ended, and the claim under which it went. */
@@ -219,14 +306,13 @@ export const settleDelivered = async (
 ): Promise<SettledDelivery[]> => {
   const { rows } = await sql<SettledDelivery>`
     with locked as materialized (
-      select m.id from messages m join ${ended(p.deliveries)} e on e.id = m.id
+      select m.id, e.session from messages m join ${ended(p.deliveries)} e on e.id = m.id
        where ${stillOurs(p.instanceId)} order by m.id for update of m)
-    update messages m set state = 'delivered', dispatched_at = now(), claimed_by = null, claim_session = null, error = null
+    update messages m set state = 'delivered', dispatched_at = now(), error = null,
+        claimed_by = ${p.instanceId}, claim_session = locked.session
       from locked where m.id = locked.id
     returning m.id, (select true from messages o where o.agent_id = m.agent_id
-      and o.state in ('pending', 'delivering') and o.id <> m.id order by o.seq limit 1) is not null as more`.execute(
-    db,
-  );
+      and o.state = 'pending' and o.id <> m.id order by o.seq limit 1) is not null as more`.execute(db);
   return rows;
 };
 
@@ -236,7 +322,7 @@ export const failMessage = async (
   p: { readonly instanceId: Uuid; readonly delivery: EndedDelivery; readonly error: string },
 ): Promise<boolean> => {
   const { numAffectedRows } = await sql`
-    update messages m set state = 'failed', error = ${p.error}, claimed_by = null, claim_session = null
+    update messages m set state = 'failed', error = ${p.error}
       from ${ended([p.delivery])} e where m.id = e.id and ${stillOurs(p.instanceId)}`.execute(db);
   return numAffectedRows === 1n;
 };
@@ -270,12 +356,13 @@ export const messageOutcomes = (db: Db, ids: readonly Uuid[]): Promise<MessageOu
 
 /** Fails what an agent that is about to be deleted will never receive. Returns the ids. */
 export const failUndeliveredOfAgent = async (db: Db, agentId: Uuid, error: string): Promise<Uuid[]> => {
-  const rows = await db
-    .updateTable("messages")
-    .set({ state: "failed", error, claimed_by: null, claim_session: null })
-    .where("agent_id", "=", agentId)
-    .where("state", "in", ["pending", "delivering"])
-    .returning("id")
-    .execute();
+  const of = (state: "pending" | "delivering") => sql`select id from messages
+    where agent_id = ${agentId} and state = ${sql.lit(state)}`;
+  const { rows } = await sql<{ id: Uuid }>`
+    with undelivered as materialized (
+      select id from messages where id in (${of("pending")} union all ${of("delivering")}) order by id for update)
+    update messages m set state = 'failed', error = ${error}
+      from undelivered where m.id = undelivered.id and m.state in ('pending', 'delivering')
+    returning m.id`.execute(db);
   return rows.map((r) => r.id);
 };

@@ -205,7 +205,7 @@ export const runtimeBrokersWithWork = async (db: Db, instanceId: Uuid): Promise<
     select rb.id from runtime_brokers rb
      where rb.connected_hub_id = ${instanceId}
        and (exists (select from broker_dispatch d where d.runtime_broker_id = rb.id and d.state = 'pending')
-         or exists (select from messages m where m.runtime_broker_id = rb.id and m.state in ('pending', 'delivering')))
+         or exists (select from messages m where m.runtime_broker_id = rb.id and m.state = 'pending'))
   `.execute(db);
   return rows.map((r) => r.id);
 };

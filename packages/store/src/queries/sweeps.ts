@@ -115,7 +115,7 @@ export const failUndeliveredMessages = async (
   const { rows } = await sql<{ id: Uuid }>`
     with old as (
       select id from messages where state = 'pending' and created < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
-       order by created limit ${p.limit} for update skip locked)
+       limit ${p.limit} for update skip locked)
     update messages m set state = 'failed', error = 'not delivered in time' || coalesce(': ' || m.hold_reason, '')
       from old where m.id = old.id returning m.id`.execute(db);
   return rows.map((r) => r.id);
@@ -175,14 +175,8 @@ export const purgeDeletedAgents = (
          and not exists (select from broker_dispatch d where d.agent_id = a.id and d.state in ('pending', 'in_progress'))
        order by a.id limit ${p.limit} for update skip locked`.execute(tx);
     if (rows.length === 0) return 0;
-    const ids = sql`any(${rows.map((r) => r.id)}::uuid[])`;
-    // A message cannot wait for an agent that is not there: the database would refuse the deletion.
-    await sql`
-      with waiting as materialized (
-        select id from messages where agent_id = ${ids} and state in ('pending', 'delivering') order by id for update)
-      update messages m set state = 'failed', error = 'the agent was deleted', claimed_by = null, claim_session = null
-        from waiting where m.id = waiting.id`.execute(tx);
-    return affected(sql`delete from agents where id = ${ids}`, tx);
+    // What waited for them fails with them: a trigger sees to it.
+    return affected(sql`delete from agents where id = any(${rows.map((r) => r.id)}::uuid[])`, tx);
   });
 
 /** Idempotency keys whose answers are not kept any longer. */
@@ -236,9 +230,9 @@ export const trimDeliveredEnvelopes = (
   p: { readonly maxAgeSeconds: number; readonly limit: number },
 ): Promise<number> =>
   affected(
-    sql`update messages set envelope = '{}' where id in (
-      select id from messages where state = 'delivered' and octet_length(envelope::text) > 512
-         and dispatched_at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+    sql`update messages set envelope = '{}', bulky = false where id in (
+      select id from messages
+       where bulky and state = 'delivered' and dispatched_at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
        limit ${p.limit} for update skip locked)`,
     db,
   );
