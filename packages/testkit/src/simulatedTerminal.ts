@@ -14,6 +14,8 @@ export class SimulatedTerminal {
   readonly closed: Promise<Readonly<Record<string, unknown>>>;
   /** Each piece of input as it comes. */
   readonly onInput = new Probe<Buffer>();
+  /** Bytes typed so far. */
+  inputBytes = 0;
   /** Bytes printed so far. */
   printed = 0;
   readonly #runtimeBroker: SimulatedRuntimeBroker;
@@ -91,6 +93,7 @@ export class SimulatedTerminal {
     if (frame.type !== "stream") return;
     const data = Buffer.from(String(frame.data), "base64");
     this.#input.push(data);
+    this.inputBytes += data.byteLength;
     this.onInput.emit(data);
     if (!credits) return;
     if (this.#holding) this.#owed += data.byteLength;

@@ -7,7 +7,7 @@ import {
   startReplicaProcess,
   TerminalClient,
 } from "@rootstock/testkit";
-import { startAgent, startMachine } from "./terminal/machine.ts";
+import { startAgent, startMachine } from "./machine.ts";
 
 /** The terminal of an agent on our own runtime broker, from any replica. */
 

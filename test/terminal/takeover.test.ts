@@ -1,0 +1,78 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { eventually, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
+import { agentOn, replicaProcess } from "./stage.ts";
+
+/** Replicas that stop, die, or are no longer the owner while somebody looks at a terminal. */
+
+let scene: Scene;
+beforeEach(async () => {
+  scene = await Scene.create();
+});
+afterEach(() => scene.end());
+
+const attach = async (replica: Replica, agent: string): Promise<TerminalClient> => {
+  const client = await TerminalClient.attach(replica, agent);
+  scene.onEnd(async () => client.cut());
+  return client;
+};
+
+const THROUGH_DATABASE = { ROOTSTOCK_STREAM_RELAY: "postgres" };
+
+test("affinity that lags behind: the entry replica follows the runtime broker to its new owner", async () => {
+  const [owner, entry, third] = [await scene.replica(), await scene.replica(), await scene.replica()];
+  const s = await agentOn(scene, owner, entry);
+  const [row] = await scene.database.query<{ hub: string; session: string }>(
+    "select connected_hub_id as hub, connected_session_id as session from runtime_brokers",
+  );
+  // As it is for a moment after a move: the database names a replica that no longer holds the socket.
+  await scene.database.query("update runtime_brokers set connected_hub_id = $1", [third.hub.instanceId]);
+  const attaching = attach(entry, s.agent);
+  await scene.database.query("update runtime_brokers set connected_hub_id = $1, connected_session_id = $2", [
+    row?.hub,
+    row?.session,
+  ]);
+  const client = await attaching;
+  (await s.terminals.nth(0)).print("found");
+  await client.shows("found");
+});
+
+test("a replica that stops sends its viewers elsewhere", async () => {
+  const owner = await scene.replica();
+  const entry = await scene.replica();
+  const detour = await scene.replica(THROUGH_DATABASE);
+  const s = await agentOn(scene, owner, entry);
+  for (const replica of [entry, detour, owner]) {
+    const client = await attach(replica, s.agent);
+    const terminal = s.terminals.opened.at(-1);
+    await replica.stop();
+    expect(await client.closed).toMatchObject({
+      code: 4503,
+      reason: replica === owner ? "broker_disconnected" : "runtime_unavailable",
+    });
+    if (replica !== owner) await terminal?.closed;
+  }
+});
+
+test.each([
+  ["directly", {}],
+  ["through the database", THROUGH_DATABASE],
+])(
+  "the owner is killed, reached %s: the viewer is told to come back, and the new owner serves it",
+  async (_, env) => {
+    const owner = await replicaProcess(scene, "owner");
+    const entry = await scene.replica(env);
+    const third = await scene.replica(env);
+    const place = { url: owner.url };
+    const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+    const client = await attach(entry, s.agent);
+    (await s.terminals.nth(0)).print("before");
+    await client.shows("before");
+    place.url = third.url;
+    owner.signal("SIGKILL");
+    expect(await client.closed).toEqual({ code: 4503, reason: "broker_disconnected" });
+    const again = await eventually(() => attach(entry, s.agent));
+    (await s.terminals.nth(1)).print("after");
+    await again.shows("after");
+  },
+  60_000,
+);

@@ -1,0 +1,77 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { api, eventually, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
+import { agentOn, refusal } from "./stage.ts";
+
+/** Replicas that cannot reach each other: the database passes everything on (design section 8). */
+
+let scene: Scene;
+beforeEach(async () => {
+  scene = await Scene.create();
+});
+afterEach(() => scene.end());
+
+const attach = async (replica: Replica, agent: string): Promise<TerminalClient> => {
+  const client = await TerminalClient.attach(replica, agent);
+  scene.onEnd(async () => client.cut());
+  return client;
+};
+
+const NOWHERE = { ROOTSTOCK_INTERNAL_URL: "http://127.0.0.1:9" };
+
+test("the database passes terminals, logs and exec on by itself", async () => {
+  const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica(NOWHERE)];
+  const { agent, terminals } = await agentOn(scene, owner, entry, {
+    handle: (request) =>
+      request.path.endsWith("/logs")
+        ? { status: 200, body: "x".repeat(600_000), headers: { "Content-Type": "text/plain" } }
+        : request.path.endsWith("/exec")
+          ? { status: 200, body: { output: "done", exitCode: 3 } }
+          : { status: 201, body: { agent: { name: "a1", phase: "running" }, created: true } },
+  });
+  for (let round = 0; round < 2; round += 1) {
+    const client = await attach(entry, agent);
+    const terminal = await terminals.nth(round);
+    terminal.print("by detour");
+    await client.shows("by detour");
+    client.type("and back");
+    await eventually(() => terminal.input().toString() === "and back");
+  }
+  const logs = await api(entry, "GET", `/api/v1/agents/${agent}/logs`);
+  expect([logs.status, logs.text("logs").length]).toEqual([200, 600_000]);
+  const exec = await api(entry, "POST", `/api/v1/agents/${agent}/exec`, { command: ["true"] });
+  expect([exec.status, exec.get("output"), exec.get("exitCode")]).toEqual([200, "done", 3]);
+});
+
+test("switched off, it is not used", async () => {
+  const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica({ ROOTSTOCK_STREAM_RELAY: "peer" })];
+  const { agent } = await agentOn(scene, owner, entry);
+  expect((await refusal(entry, agent)).status).toBe(503);
+  expect((await api(entry, "GET", `/api/v1/agents/${agent}/logs`)).status).toBe(503);
+});
+
+test("frames that are lost end the stream; the viewer is told to come back", async () => {
+  const owner = await scene.replica();
+  const detour = await scene.replica({ ROOTSTOCK_STREAM_RELAY: "postgres" });
+  const s = await agentOn(scene, owner, detour);
+  const client = await attach(detour, s.agent);
+  const terminal = await s.terminals.nth(0);
+  terminal.print("one;");
+  await client.shows("one;");
+  await scene.database.query(`create function lose() returns trigger language plpgsql as $$ begin return null; end $$`);
+  await scene.database.query(
+    `create trigger lose before insert on stream_frames for each row when (new.kind = 'data') execute function lose()`,
+  );
+  terminal.print("two;");
+  await eventually(async () => {
+    client.type("x");
+    return terminal.inputBytes === 0;
+  });
+  await scene.database.query("drop trigger lose on stream_frames");
+  terminal.print("three;");
+  expect(await client.closed).toEqual({ code: 4503, reason: "runtime_stream_dropped" });
+  await terminal.closed;
+  expect(client.output().toString()).toBe("one;");
+  const again = await attach(detour, s.agent);
+  (await s.terminals.nth(1)).print("again");
+  await again.shows("again");
+});
