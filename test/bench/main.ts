@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { startServer } from "./cluster.ts";
+import { feed } from "./measures/feed.ts";
 import { history } from "./measures/history.ts";
 import { idle } from "./measures/idle.ts";
 import { keystrokes } from "./measures/keystrokes.ts";
@@ -16,7 +17,7 @@ import { describeEnvironment, type Figure, table } from "./report.ts";
  * floors measured in the same run (design section 11).
  */
 
-const BENCHES: Readonly<Record<string, Bench>> = { latency, throughput, takeover, idle, keystrokes, history };
+const BENCHES: Readonly<Record<string, Bench>> = { latency, throughput, takeover, idle, keystrokes, history, feed };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

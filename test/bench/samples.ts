@@ -10,6 +10,10 @@ export class Samples {
     this.#values.push(...values);
   }
 
+  get values(): readonly number[] {
+    return this.#values;
+  }
+
   get count(): number {
     return this.#values.length;
   }
