@@ -1,7 +1,7 @@
 import { currentPosition, type Db, readChanges } from "@rootstock/store";
 import type { HubEvent } from "./hubEvent.ts";
 import type { Position } from "./position.ts";
-import { project } from "./projection.ts";
+import { EVERYTHING, Projection, type Wanted } from "./projection.ts";
 import { parseSnapshot, type Snapshot } from "./snapshot.ts";
 
 /** Why a position cannot be read on from: the log was pruned past it, belongs to another history, or is behind it. */
@@ -27,6 +27,8 @@ export interface Resync {
 
 export interface Step {
   readonly outcome: Batch | Resync;
+  /** How many changes were read; more than became events, or fewer. */
+  readonly changes: number;
   /** How old the oldest change in it was when it was read, in milliseconds; 0 without changes. */
   readonly lagMs: number;
 }
@@ -49,8 +51,12 @@ export class ChangeFeed {
     return { epoch, seen: snapshotOf(seen) };
   }
 
-  /** The events after `from`: at most a page, and fewer than there are only if `to` is within a page. */
-  async read(from: Position): Promise<Step> {
+  /**
+   * The events after `from` that are wanted: those of at most a page of changes, and of fewer than there are only if `to`
+   * is within a page. `settle` is called with them in the moment for which the answers of `wanted` hold: whoever begins
+   * to want something before that is heard.
+   */
+  async read(from: Position, wanted: Wanted = EVERYTHING, settle: (step: Step) => void = () => {}): Promise<Step> {
     const { page } = from;
     const found = await readChanges(this.#db, {
       seen: from.seen.text,
@@ -59,20 +65,30 @@ export class ChangeFeed {
     });
     const now = snapshotOf(found.now);
     const reason = found.epoch !== from.epoch ? "epoch" : found.future ? "future" : found.pruned ? "pruned" : undefined;
-    if (reason) return { outcome: { kind: "resync", reason, to: { epoch: found.epoch, seen: now } }, lagMs: 0 };
-    const events = (await project(this.#db, found.rows)).filter((e) => !isTold(e, from));
+    if (reason) {
+      const lost: Resync = { kind: "resync", reason, to: { epoch: found.epoch, seen: now } };
+      return settled({ outcome: lost, changes: 0, lagMs: 0 }, settle);
+    }
     const target = page?.target ?? now;
     const last = found.rows.at(-1);
     const to: Position =
       found.more && last
         ? { epoch: from.epoch, seen: from.seen, page: { target, id: last.id } }
         : { epoch: from.epoch, seen: target };
-    return {
-      outcome: { kind: "batch", from, target, events, to },
-      lagMs: found.rows.reduce((oldest, row) => Math.max(oldest, row.ageMs), 0),
-    };
+    const projection = new Projection(found.rows);
+    // Looked at again after each reading, and nothing waited for after the last look.
+    for (let needs = projection.missing(wanted); !needs.isEmpty; needs = projection.missing(wanted))
+      await needs.read(this.#db);
+    const events = projection.events(wanted).filter((e) => !isTold(e, from));
+    const batch: Batch = { kind: "batch", from, target, events, to };
+    return settled({ outcome: batch, changes: found.rows.length, lagMs: found.oldestMs }, settle);
   }
 }
+
+const settled = (step: Step, settle: (step: Step) => void): Step => {
+  settle(step);
+  return step;
+};
 
 /** Whether the event is one of the first of a change that `from` lies within. */
 const isTold = ({ origin }: HubEvent, from: Position): boolean =>

@@ -1,7 +1,8 @@
 import { type Base, Hook, Lifecycle, Loop, type Service, SingleFlight } from "@rootstock/service";
 import { type Database, type Listener, verifyHistory } from "@rootstock/store";
-import { type Batch, ChangeFeed, type Resync } from "./changeFeed.ts";
+import { type Batch, ChangeFeed, type Resync, type Step } from "./changeFeed.ts";
 import type { Position } from "./position.ts";
+import type { Wanted } from "./projection.ts";
 
 export interface ChangeReaderOptions {
   readonly database: Database;
@@ -14,6 +15,7 @@ export interface ReaderStats {
   readonly lagMs: number;
   /** Transactions between the oldest one still open anywhere in the cluster and the newest. */
   readonly xminAge: number;
+  /** Changes read since the start, whether anybody was told of them or not. */
   readonly events: number;
   readonly resyncs: number;
 }
@@ -30,6 +32,7 @@ export class ChangeReader implements Service {
   readonly #options: ChangeReaderOptions;
   readonly #feed: ChangeFeed;
   readonly #outcomes: Hook<Batch | Resync>;
+  readonly #wishes = new Set<{ readonly wanted: Wanted }>();
   readonly #reading: SingleFlight;
   readonly #polling: Loop;
   readonly #lifecycle: Lifecycle;
@@ -56,9 +59,18 @@ export class ChangeReader implements Service {
     );
   }
 
-  /** Every batch that has events or moves the position, and every loss of it, in order. */
-  onOutcome(fn: (outcome: Batch | Resync) => void): () => void {
-    return this.#outcomes.on(fn);
+  /**
+   * Every batch that has events or moves the position, and every loss of it, in order. A batch has the events that
+   * `wanted`, or anybody else here, wants in the moment in which it is handed on.
+   */
+  onOutcome(fn: (outcome: Batch | Resync) => void, wanted: Wanted): () => void {
+    const wish = { wanted };
+    this.#wishes.add(wish);
+    const off = this.#outcomes.on(fn);
+    return () => {
+      this.#wishes.delete(wish);
+      off();
+    };
   }
 
   /** Up to where it has read. Throws before the first start. */
@@ -122,22 +134,35 @@ export class ChangeReader implements Service {
     }
     let found = 0;
     do {
-      const { outcome, lagMs } = await this.#feed.read(this.position());
-      this.#position = outcome.to;
-      const { xmin, xmax } = outcome.to.seen;
-      if (outcome.kind === "batch") found += outcome.events.length;
-      this.#stats = {
-        lagMs,
-        xminAge: Number(xmax - xmin),
-        events: this.#stats.events + (outcome.kind === "batch" ? outcome.events.length : 0),
-        resyncs: this.#stats.resyncs + (outcome.kind === "resync" ? 1 : 0),
-      };
-      if (outcome.kind === "resync") this.#base.log.warn({ reason: outcome.reason }, "change feed position lost");
-      this.#outcomes.emit(outcome);
+      const { changes } = await this.#feed.read(
+        this.position(),
+        (subjects) => this.#isWanted(subjects),
+        (step) => this.#handOn(step),
+      );
+      found += changes;
     } while (this.#running && this.position().page);
     if (this.#failing) this.#base.log.info({}, "change feed is read again");
     this.#failing = false;
     if (found > 0 && this.#running) await this.#base.clock.sleep(BREATHER_MS);
+  }
+
+  #isWanted(subjects: readonly string[]): boolean {
+    for (const { wanted } of this.#wishes) if (wanted(subjects)) return true;
+    return false;
+  }
+
+  #handOn({ outcome, changes, lagMs }: Step): void {
+    this.#position = outcome.to;
+    const { xmin, xmax } = outcome.to.seen;
+    const lost = outcome.kind === "resync";
+    this.#stats = {
+      lagMs,
+      xminAge: Number(xmax - xmin),
+      events: this.#stats.events + changes,
+      resyncs: this.#stats.resyncs + (lost ? 1 : 0),
+    };
+    if (lost) this.#base.log.warn({ reason: outcome.reason }, "change feed position lost");
+    this.#outcomes.emit(outcome);
   }
 
   #failed(err: unknown): void {

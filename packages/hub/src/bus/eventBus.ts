@@ -3,6 +3,7 @@ import type { Batch, Resync } from "./changeFeed.ts";
 import { ChangeReader, type ChangeReaderOptions, type ReaderStats } from "./changeReader.ts";
 import type { HubEvent } from "./hubEvent.ts";
 import type { Position } from "./position.ts";
+import { EVERYTHING, type Wanted } from "./projection.ts";
 import { SubjectIndex } from "./subjects.ts";
 
 type Subscriber = (event: HubEvent, subject: string) => void;
@@ -30,9 +31,12 @@ export class EventBus implements Service {
     return this.#subscribers.add(patterns, { fn });
   }
 
-  /** What the reader reads, batch by batch, with positions. */
-  onOutcome(fn: (outcome: Batch | Resync) => void): () => void {
-    return this.#reader.onOutcome(fn);
+  /**
+   * What the reader reads, batch by batch, with positions. Of the events, those that `wanted` wants by then, perhaps with
+   * others: what nobody wants is not made.
+   */
+  onOutcome(fn: (outcome: Batch | Resync) => void, wanted: Wanted = EVERYTHING): () => void {
+    return this.#reader.onOutcome(fn, wanted);
   }
 
   /** Up to where this replica has read. */
@@ -50,9 +54,12 @@ export class EventBus implements Service {
   }
 
   async start(): Promise<void> {
-    this.#off ??= this.#reader.onOutcome((outcome) => {
-      if (outcome.kind === "batch") for (const event of outcome.events) this.#tell(event);
-    });
+    this.#off ??= this.#reader.onOutcome(
+      (outcome) => {
+        if (outcome.kind === "batch") for (const event of outcome.events) this.#tell(event);
+      },
+      (subjects) => this.#subscribers.has(subjects),
+    );
     await this.#reader.start();
   }
 

@@ -4,5 +4,6 @@ export type { ReaderStats } from "./changeReader.ts";
 export * from "./eventBus.ts";
 export * from "./hubEvent.ts";
 export * from "./position.ts";
+export type { Wanted } from "./projection.ts";
 export * from "./snapshot.ts";
 export * from "./subjects.ts";

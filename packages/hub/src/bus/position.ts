@@ -24,6 +24,28 @@ export const encodePosition = (p: Position): string => {
   return Buffer.from(fields.join("|")).toString("base64url");
 };
 
+/**
+ * Encodes the positions of many events one after another, as `encodePosition` does. What those of one page share is
+ * encoded once: with many writers open a snapshot is hundreds of characters long.
+ */
+export class PositionEncoder {
+  #page:
+    | { readonly seen: Snapshot; readonly target: Snapshot; readonly epoch: Uuid; readonly head: string }
+    | undefined;
+
+  encode(p: Position): string {
+    if (!p.page) return encodePosition(p);
+    const { target, id, part } = p.page;
+    if (this.#page?.target !== target || this.#page.seen !== p.seen || this.#page.epoch !== p.epoch) {
+      const text = `${p.epoch}|${p.seen.text}|${target.text}|`;
+      // Base64 goes by three bytes. The number that follows may begin with zeros, and fills them up.
+      const head = Buffer.from(text.padEnd(Math.ceil(text.length / 3) * 3, "0")).toString("base64url");
+      this.#page = { seen: p.seen, target, epoch: p.epoch, head };
+    }
+    return this.#page.head + Buffer.from(part === undefined ? id : `${id}|${part}`).toString("base64url");
+  }
+}
+
 /** Undefined for anything that `encodePosition` did not make. */
 export const decodePosition = (token: string): Position | undefined => {
   if (token.length > 65_536) return undefined;
@@ -34,6 +56,8 @@ export const decodePosition = (token: string): Position | undefined => {
   if (!epoch || !seen || fields.length > 5) return undefined;
   if (targetText === undefined) return { epoch, seen };
   const target = parseSnapshot(targetText);
-  if (!target || id === undefined || !/^\d{1,18}$/.test(id)) return undefined;
-  return { epoch, seen, page: { target, id, ...(part !== undefined && { part }) } };
+  if (!target || id === undefined || !/^\d{1,20}$/.test(id)) return undefined;
+  const number = id.replace(/^0+(?=\d)/, "");
+  if (number.length > 18) return undefined;
+  return { epoch, seen, page: { target, id: number, ...(part !== undefined && { part }) } };
 };

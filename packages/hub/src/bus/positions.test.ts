@@ -1,6 +1,6 @@
 import { expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
-import { decodePosition, encodePosition, type Position } from "./position.ts";
+import { decodePosition, encodePosition, type Position, PositionEncoder } from "./position.ts";
 import { includes, isVisible, parseSnapshot, type Snapshot } from "./snapshot.ts";
 import { isPattern, matches, SubjectIndex } from "./subjects.ts";
 
@@ -48,6 +48,22 @@ test("a position survives the way through a client", () => {
     { epoch, seen, page: { target, id: "77", part: "p" } },
   ];
   for (const p of positions) expect(decodePosition(encodePosition(p))).toEqual(p);
+});
+
+test("positions encoded one after another are read as those encoded alone", () => {
+  const epoch = systemRandom.uuid();
+  const encoder = new PositionEncoder();
+  for (const xmax of ["2", "20", "200", "2000"]) {
+    const seen = snapshot(`1:${xmax}:`);
+    const target = snapshot("3000:3000:");
+    const page = (id: string, part?: string): Position => ({
+      epoch,
+      seen,
+      page: { target, id, ...(part !== undefined && { part }) },
+    });
+    for (const p of [page("7"), page("77", ""), page("777", "p"), page("123456789012345678"), { epoch, seen: target }])
+      expect(decodePosition(encoder.encode(p))).toEqual(p);
+  }
 });
 
 test("what we did not make is no position", () => {

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import {
+  type AgentFacts,
   agentFacts,
   type ChangeRow,
   type Db,
@@ -17,88 +18,117 @@ import { withGrove } from "./subjects.ts";
 
 type Values = Readonly<Record<string, unknown>>;
 
-/** What the log does not hold, read for a whole batch. Whoever is missing here has gone since. */
-interface Facts {
-  readonly agents: ReadonlyMap<Uuid, Values>;
-  readonly projects: ReadonlyMap<Uuid, ProjectFacts>;
-  readonly runtimeBrokers: ReadonlyMap<Uuid, RuntimeBrokerFacts>;
-  readonly messages: ReadonlyMap<Uuid, MessageFacts>;
+/** What the log does not hold, read for a whole batch. Undefined: it has gone since. */
+class Facts {
+  readonly agents = new Map<Uuid, AgentFacts | undefined>();
+  readonly projects = new Map<Uuid, ProjectFacts | undefined>();
+  readonly runtimeBrokers = new Map<Uuid, RuntimeBrokerFacts | undefined>();
+  readonly messages = new Map<Uuid, MessageFacts | undefined>();
 }
 
 interface Draft {
   readonly part?: string;
   /** The project whose people are told, where that is not the change's own. */
   readonly projectId?: Uuid | null;
+  /** With the old names of projects. */
   readonly subjects: readonly string[];
   readonly data: Values;
   readonly parties?: readonly Uuid[];
 }
 
-/** The events of these rows, in the rows' order. At most one query per entity. */
-export const project = async (db: Db, rows: readonly ChangeRow[]): Promise<HubEvent[]> => {
-  if (rows.length === 0) return [];
-  const facts = await readFacts(db, rows);
-  return rows.flatMap((row) => {
-    const entity = ENTITIES[row.entity];
-    if (!entity) return [];
-    const drafts = entity.draft(row, facts);
-    return drafts.map(
-      (draft, i): HubEvent => ({
-        subjects: draft.subjects.flatMap(withGrove),
-        data: draft.data,
-        entity: entity.name,
-        entityId: row.entityId,
-        ...projectOf(draft.projectId ?? row.projectId),
-        ...(row.agentId && { agentId: row.agentId }),
-        ...(row.ownerId && row.entity !== "message" && { ownerId: row.ownerId }),
-        ...(draft.parties && { parties: draft.parties }),
-        origin: {
-          changeId: row.id,
-          tx: BigInt(row.tx),
-          part: draft.part ?? "",
-          lastOfChange: i === drafts.length - 1,
-        },
-      }),
-    );
-  });
-};
+/** Whether anybody is to be told of an event that goes by one of these subjects. */
+export type Wanted = (subjects: readonly string[]) => boolean;
 
-const readFacts = async (db: Db, rows: readonly ChangeRow[]): Promise<Facts> => {
-  const ids = (entity: string, want: (row: ChangeRow) => boolean, id = (row: ChangeRow): unknown => row.entityId) => [
-    ...new Set(
-      rows.flatMap((row) => {
-        const found = row.entity === entity && want(row) ? id(row) : undefined;
-        return typeof found === "string" ? [found] : [];
-      }),
-    ),
-  ];
-  const live = (row: ChangeRow) => row.op !== "D";
-  const byId = <T extends { readonly id: Uuid }>(found: readonly T[]) => new Map(found.map((f) => [f.id, f]));
-  const [agents, projects, runtimeBrokers, messages] = await Promise.all([
-    agentFacts(
-      db,
-      ids("agent", (row) => live(row) && (isCut(row) || isRestored(row))),
-    ),
-    projectFacts(
-      db,
-      ids("project", (row) => live(row) && isCut(row)),
-    ),
-    runtimeBrokerFacts(db, [
-      ...ids("runtime_broker", live),
-      ...ids(
-        "provider",
-        () => true,
-        (row) => row.payload.runtime_broker_id,
-      ),
-    ]),
-    messageFacts(db, ids("message", live)),
-  ]);
-  return {
-    agents: byId(agents),
-    projects: byId(projects),
-    runtimeBrokers: byId(runtimeBrokers),
-    messages: byId(messages),
-  };
+export const EVERYTHING: Wanted = () => true;
+
+/**
+ * The events of some rows, in the rows' order. What nobody wants is neither read nor made; who wants what may change
+ * until the moment in which `events` is called.
+ */
+export class Projection {
+  readonly #rows: readonly ChangeRow[];
+  readonly #facts = new Facts();
+
+  constructor(rows: readonly ChangeRow[]) {
+    this.#rows = rows;
+  }
+
+  /** What is still to be read for what is wanted now. */
+  missing(wanted: Wanted): Needs {
+    const needs = new Needs(this.#facts);
+    for (const row of this.#rows) ENTITIES[row.entity]?.need(row, needs, wanted);
+    return needs;
+  }
+
+  /** To be called when nothing is missing: what was not read is taken to be gone. */
+  events(wanted: Wanted): HubEvent[] {
+    return this.#rows.flatMap((row) => {
+      const entity = ENTITIES[row.entity];
+      if (!entity) return [];
+      const drafts = entity.draft(row, this.#facts, wanted);
+      return drafts.map(
+        (draft, i): HubEvent => ({
+          subjects: draft.subjects,
+          data: draft.data,
+          entity: entity.name,
+          entityId: row.entityId,
+          ...projectOf(draft.projectId ?? row.projectId),
+          ...(row.agentId && { agentId: row.agentId }),
+          ...(row.ownerId && row.entity !== "message" && { ownerId: row.ownerId }),
+          ...(draft.parties && { parties: draft.parties }),
+          origin: {
+            changeId: row.id,
+            tx: BigInt(row.tx),
+            part: draft.part ?? "",
+            lastOfChange: i === drafts.length - 1,
+          },
+        }),
+      );
+    });
+  }
+}
+
+/** What is to be read for some rows and has not been. */
+export class Needs {
+  readonly agents = new Set<Uuid>();
+  readonly projects = new Set<Uuid>();
+  readonly runtimeBrokers = new Set<Uuid>();
+  readonly messages = new Set<Uuid>();
+  readonly #facts: Facts;
+
+  constructor(facts: Facts) {
+    this.#facts = facts;
+  }
+
+  /** Asks for something unless it was read, or is known to be gone. */
+  add(kind: keyof Facts, id: unknown): void {
+    if (typeof id === "string" && !this.#facts[kind].has(id)) this[kind].add(id);
+  }
+
+  get isEmpty(): boolean {
+    return this.agents.size + this.projects.size + this.runtimeBrokers.size + this.messages.size === 0;
+  }
+
+  /** At most one query per entity. */
+  async read(db: Db): Promise<void> {
+    const { agents, projects, runtimeBrokers, messages } = this.#facts;
+    await Promise.all([
+      fill(agents, this.agents, (ids) => agentFacts(db, ids)),
+      fill(projects, this.projects, (ids) => projectFacts(db, ids)),
+      fill(runtimeBrokers, this.runtimeBrokers, (ids) => runtimeBrokerFacts(db, ids)),
+      fill(messages, this.messages, (ids) => messageFacts(db, ids)),
+    ]);
+  }
+}
+
+const fill = async <T extends { readonly id: Uuid }>(
+  facts: Map<Uuid, T | undefined>,
+  wanted: ReadonlySet<Uuid>,
+  read: (ids: readonly Uuid[]) => Promise<readonly T[]>,
+): Promise<void> => {
+  const found = await read([...wanted]);
+  for (const id of wanted) facts.set(id, undefined);
+  for (const fact of found) facts.set(fact.id, fact);
 };
 
 /** Of a payload of more than 2 KiB the long texts are not kept. */
@@ -119,21 +149,37 @@ const projectOf = (projectId: Uuid | null): { readonly projectId?: Uuid } => (pr
 
 const both = (projectId: Uuid | null): Values => ({ projectId: projectId ?? "", groveId: projectId ?? "" });
 
-const agentEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
-  const hidden = row.payload.deleted_at !== undefined;
-  const about = (kind: string, data: Values): readonly Draft[] => [
-    {
-      subjects: [`agent.${row.entityId}.${kind}`, `project.${row.projectId}.agent.${kind}`],
-      data: { agentId: row.entityId, ...both(row.projectId), ...data },
-    },
-  ];
-  if (row.op === "D") return hidden ? [] : about("deleted", {});
-  if (row.op === "U" && hidden) return row.changed.includes("deleted_at") ? about("deleted", {}) : [];
-  const restored = isRestored(row);
-  const v = restored || isCut(row) ? facts.agents.get(row.entityId) : row.payload;
+/** From what is cheap to look at alone: most of these events nobody wants. */
+const agentKind = (row: ChangeRow): "created" | "status" | "deleted" => {
+  if (row.op === "I") return "created";
+  if (row.op === "D") return "deleted";
+  if (!row.changed.includes("deleted_at")) return "status";
+  return isHidden(row) ? "deleted" : "created";
+};
+
+const isHidden = (row: ChangeRow): boolean => row.payload.deleted_at !== undefined;
+const isHeldElsewhere = (row: ChangeRow): boolean => row.op !== "D" && (isCut(row) || isRestored(row));
+
+const agentSubjects = (row: ChangeRow, kind: string): readonly string[] => [
+  `agent.${row.entityId}.${kind}`,
+  ...withGrove(`project.${row.projectId}.agent.${kind}`),
+];
+
+const agentNeed: Need = (row, needs, wanted) => {
+  const kind = agentKind(row);
+  if (kind !== "deleted" && wanted(agentSubjects(row, kind)) && isHeldElsewhere(row)) needs.add("agents", row.entityId);
+};
+
+const agentEvent: MakeDrafts = (row, facts, wanted) => {
+  const kind = agentKind(row);
+  const subjects = agentSubjects(row, kind);
+  if (!wanted(subjects)) return [];
+  // What was told as deleted is not told of again.
+  if (isHidden(row) && (row.op === "D" || kind === "status")) return [];
+  const v = kind !== "deleted" && isHeldElsewhere(row) ? facts.agents.get(row.entityId) : row.payload;
   if (!v) return [];
-  if (row.op === "I" || restored) return about("created", agentCreated(v));
-  return about("status", agentStatus(v));
+  const told = kind === "created" ? agentCreated(v) : kind === "status" ? agentStatus(v) : {};
+  return [{ subjects, data: { agentId: row.entityId, ...both(row.projectId), ...told } }];
 };
 
 const agentCreated = (v: Values): Values => ({
@@ -171,16 +217,30 @@ const agentStatus = (v: Values): Values => {
   });
 };
 
-const projectEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
-  const kind = row.op === "I" ? "created" : row.op === "U" ? "updated" : "deleted";
+const projectSubjects = (row: ChangeRow): readonly string[] =>
+  withGrove(`project.${row.entityId}.${PROJECT_KINDS[row.op]}`);
+const PROJECT_KINDS = { I: "created", U: "updated", D: "deleted" } as const;
+
+const projectNeed: Need = (row, needs, wanted) => {
+  if (row.op !== "D" && isCut(row) && wanted(projectSubjects(row))) needs.add("projects", row.entityId);
+};
+
+const projectEvent: MakeDrafts = (row, facts, wanted) => {
+  const subjects = projectSubjects(row);
+  if (!wanted(subjects)) return [];
   const v: { readonly name?: unknown; readonly slug?: unknown } | undefined =
     row.op !== "D" && isCut(row) ? facts.projects.get(row.entityId) : row.payload;
   if (!v) return [];
-  const told = { created: { name: v.name, slug: v.slug }, updated: { name: v.name }, deleted: {} }[kind];
-  return [{ subjects: [`project.${row.entityId}.${kind}`], data: { ...both(row.entityId), ...told } }];
+  const told = { I: { name: v.name, slug: v.slug }, U: { name: v.name }, D: {} }[row.op];
+  return [{ subjects, data: { ...both(row.entityId), ...told } }];
 };
 
-const runtimeBrokerEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
+/** Few, and the projects among whose subjects they are must be read to know them: always made. */
+const runtimeBrokerNeed: Need = (row, needs) => {
+  if (row.op !== "D") needs.add("runtimeBrokers", row.entityId);
+};
+
+const runtimeBrokerEvent: MakeDrafts = (row, facts) => {
   const status = row.op === "D" ? "offline" : String(row.payload.status ?? "offline");
   const own: Draft = {
     subjects: [`broker.${row.entityId}.status`],
@@ -198,7 +258,7 @@ const runtimeBrokerEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
 const inProject = (projectId: Uuid | null, brokerId: Uuid, brokerName: unknown, status: string): Draft => ({
   part: projectId ?? "",
   projectId,
-  subjects: [`project.${projectId}.broker.status`],
+  subjects: withGrove(`project.${projectId}.broker.status`),
   data: {
     brokerId,
     ...present({ brokerName }),
@@ -207,7 +267,9 @@ const inProject = (projectId: Uuid | null, brokerId: Uuid, brokerName: unknown, 
   },
 });
 
-const providerEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
+const providerNeed: Need = (row, needs) => needs.add("runtimeBrokers", row.payload.runtime_broker_id);
+
+const providerEvent: MakeDrafts = (row, facts) => {
   const brokerId = row.payload.runtime_broker_id;
   if (typeof brokerId !== "string") return [];
   const broker = facts.runtimeBrokers.get(brokerId);
@@ -215,22 +277,37 @@ const providerEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
   return [inProject(row.projectId, brokerId, broker?.name, status)];
 };
 
-const messageEvent = (row: ChangeRow, facts: Facts): readonly Draft[] => {
+/** Told by the log alone, so that a text is read only when somebody is to be told it. Empty: no event. */
+const messageSubjects = (row: ChangeRow): readonly string[] => {
+  if (row.op === "D") return [];
+  const { agentId, ownerId, projectId } = row;
+  if (row.op === "U")
+    return agentId !== null && row.changed.includes("state") && row.payload.state === "failed"
+      ? [`agent.${agentId}.message.failed`, ...withGrove(`project.${projectId}.message.failed`)]
+      : [];
+  // The log names an owner only of a message to a person.
+  return [
+    ...(ownerId ? [`user.${ownerId}.message`, ...withGrove(`project.${projectId}.user.message`)] : []),
+    ...(agentId ? [`agent.${agentId}.message`] : []),
+  ];
+};
+
+const messageNeed: Need = (row, needs, wanted) => {
+  const subjects = messageSubjects(row);
+  if (subjects.length > 0 && wanted(subjects)) needs.add("messages", row.entityId);
+};
+
+const messageEvent: MakeDrafts = (row, facts, wanted) => {
+  const subjects = messageSubjects(row);
+  if (subjects.length === 0 || !wanted(subjects)) return [];
   const m = facts.messages.get(row.entityId);
   if (!m) return [];
   const parties = [m.senderId, m.recipientId, m.agentId].filter((id) => id !== null);
-  if (row.op === "U") {
-    if (!row.changed.includes("state") || row.payload.state !== "failed" || m.agentId === null) return [];
-    const data = { id: m.id, agentId: m.agentId, ...both(m.projectId), recipient: m.recipient, error: m.error ?? "" };
-    return [
-      { subjects: [`agent.${m.agentId}.message.failed`, `project.${m.projectId}.message.failed`], data, parties },
-    ];
-  }
-  const subjects = [
-    ...(!m.toAgent && m.recipientId ? [`user.${m.recipientId}.message`, `project.${m.projectId}.user.message`] : []),
-    ...(m.agentId ? [`agent.${m.agentId}.message`] : []),
-  ];
-  return subjects.length === 0 ? [] : [{ subjects, data: userMessage(m), parties }];
+  const data =
+    row.op === "U"
+      ? { id: m.id, agentId: m.agentId ?? "", ...both(m.projectId), recipient: m.recipient, error: m.error ?? "" }
+      : userMessage(m);
+  return [{ subjects, data, parties }];
 };
 
 /** The payload UserMessage of spec/02 7.2. */
@@ -249,13 +326,21 @@ const userMessage = (m: MessageFacts): Values => ({
   createdAt: m.created.toISOString(),
 });
 
+/** Says what is to be read for a row. */
+type Need = (row: ChangeRow, needs: Needs, wanted: Wanted) => void;
+type MakeDrafts = (row: ChangeRow, facts: Facts, wanted: Wanted) => readonly Draft[];
+
+interface Entity {
+  readonly name: EventEntity;
+  readonly need: Need;
+  readonly draft: MakeDrafts;
+}
+
 /** How each entity of the log is told; what is not here is not told to clients. */
-const ENTITIES: Readonly<
-  Record<string, { readonly name: EventEntity; readonly draft: (row: ChangeRow, facts: Facts) => readonly Draft[] }>
-> = {
-  agent: { name: "agent", draft: agentEvent },
-  project: { name: "project", draft: projectEvent },
-  runtime_broker: { name: "runtime_broker", draft: runtimeBrokerEvent },
-  provider: { name: "provider", draft: providerEvent },
-  message: { name: "message", draft: messageEvent },
+const ENTITIES: Readonly<Record<string, Entity>> = {
+  agent: { name: "agent", need: agentNeed, draft: agentEvent },
+  project: { name: "project", need: projectNeed, draft: projectEvent },
+  runtime_broker: { name: "runtime_broker", need: runtimeBrokerNeed, draft: runtimeBrokerEvent },
+  provider: { name: "provider", need: providerNeed, draft: providerEvent },
+  message: { name: "message", need: messageNeed, draft: messageEvent },
 };

@@ -32,37 +32,68 @@ interface Entry<T> {
   readonly value: T;
 }
 
+/** Of the patterns with one literal beginning, those with nothing behind it, with `>`, and with anything else. */
+interface Bucket<T> {
+  readonly exact: Set<Entry<T>>;
+  readonly below: Set<Entry<T>>;
+  readonly others: Set<Entry<T>>;
+}
+
 /**
  * Who wants which subjects. Found by the literal beginning of each pattern, so that an event costs what its receivers
  * cost, not what all subscriptions do.
  */
 export class SubjectIndex<T> {
-  readonly #byPrefix = new Map<string, Set<Entry<T>>>();
+  readonly #byPrefix = new Map<string, Bucket<T>>();
 
   add(patterns: readonly string[], value: T): () => void {
-    const entries = patterns.map((pattern) => ({ prefix: literalPrefix(pattern), entry: { pattern, value } }));
-    for (const { prefix, entry } of entries) {
-      const bucket = this.#byPrefix.get(prefix) ?? new Set();
-      bucket.add(entry);
+    const added = patterns.map((pattern) => {
+      const prefix = literalPrefix(pattern);
+      const bucket = this.#byPrefix.get(prefix) ?? { exact: new Set(), below: new Set(), others: new Set() };
       this.#byPrefix.set(prefix, bucket);
-    }
+      const rest = prefix === "" ? pattern : pattern.slice(prefix.length + 1);
+      const entries = rest === "" ? bucket.exact : rest === ">" ? bucket.below : bucket.others;
+      const entry = { pattern, value };
+      entries.add(entry);
+      return { prefix, entries, entry };
+    });
     return () => {
-      for (const { prefix, entry } of entries) {
+      for (const { prefix, entries, entry } of added) {
+        entries.delete(entry);
         const bucket = this.#byPrefix.get(prefix);
-        bucket?.delete(entry);
-        if (bucket?.size === 0) this.#byPrefix.delete(prefix);
+        if (bucket && bucket.exact.size + bucket.below.size + bucket.others.size === 0) this.#byPrefix.delete(prefix);
       }
     };
   }
 
   /** Each value with a pattern for one of `subjects`, once, with the first subject that it has a pattern for. */
-  find(subjects: readonly string[]): Map<T, string> {
+  find(subjects: readonly string[]): ReadonlyMap<T, string> {
     const found = new Map<T, string>();
     for (const subject of subjects)
-      for (const prefix of prefixesOf(subject))
-        for (const { pattern, value } of this.#byPrefix.get(prefix) ?? [])
-          if (!found.has(value) && matches(pattern, subject)) found.set(value, subject);
+      this.#visit(subject, ({ value }) => {
+        if (!found.has(value)) found.set(value, subject);
+        return false;
+      });
     return found;
+  }
+
+  /** Whether there is a pattern for one of `subjects`. */
+  has(subjects: readonly string[]): boolean {
+    return this.#byPrefix.size > 0 && subjects.some((subject) => this.#visit(subject, () => true));
+  }
+
+  /** Calls `fn` for each entry whose pattern stands for `subject`, until it returns true. Whether it did. */
+  #visit(subject: string, fn: (entry: Entry<T>) => boolean): boolean {
+    for (let at = -1; at < subject.length; ) {
+      // The beginning up to `at`: nothing, then one token more each time.
+      const bucket = this.#byPrefix.get(at < 0 ? "" : subject.slice(0, at));
+      if (bucket) for (const entry of bucket.below) if (fn(entry)) return true;
+      if (bucket) for (const entry of bucket.others) if (matches(entry.pattern, subject) && fn(entry)) return true;
+      const dot = subject.indexOf(".", at + 1);
+      at = dot < 0 ? subject.length : dot;
+    }
+    for (const entry of this.#byPrefix.get(subject)?.exact ?? []) if (fn(entry)) return true;
+    return false;
   }
 }
 
@@ -72,9 +103,3 @@ const literalPrefix = (pattern: string): string => {
   const wild = tokens.findIndex((t) => t === "*" || t === ">");
   return (wild < 0 ? tokens : tokens.slice(0, wild)).join(".");
 };
-
-function* prefixesOf(subject: string): Generator<string> {
-  yield "";
-  for (let dot = subject.indexOf("."); dot >= 0; dot = subject.indexOf(".", dot + 1)) yield subject.slice(0, dot);
-  yield subject;
-}

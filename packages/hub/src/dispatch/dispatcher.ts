@@ -25,7 +25,7 @@ import type { Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import type { Executor, JobOutcome } from "./executor.ts";
 import type { OperationFailure } from "./operations/index.ts";
-import { Outcomes, type OutcomeWait } from "./outcomes.ts";
+import { Outcomes } from "./outcomes.ts";
 import { RECONNECT_GRACE_SECONDS, reachability } from "./reachability.ts";
 import { untilCertain } from "./untilCertain.ts";
 
@@ -90,7 +90,6 @@ export class Dispatcher implements Service {
   readonly #base: Base;
   readonly #deps: DispatcherDeps;
   readonly #outcomes: Outcomes<DispatchRow>;
-  readonly #waits = new Map<Uuid, Set<OutcomeWait<DispatchRow>>>();
   #unsubscribe: (() => void)[] = [];
 
   constructor(base: Base, deps: DispatcherDeps) {
@@ -101,13 +100,10 @@ export class Dispatcher implements Service {
 
   async start(): Promise<void> {
     if (this.#unsubscribe.length > 0) return;
-    const { commandBus, eventBus } = this.#deps;
+    const { commandBus } = this.#deps;
     this.#unsubscribe = [
       commandBus.onDone((ids) => this.#outcomes.look(ids)),
       commandBus.onLookAtEverything(() => this.#outcomes.lookAtEverything()),
-      eventBus.subscribe(["agent.*.status"], (event) => {
-        for (const wait of this.#waits.get(event.entityId) ?? []) wait.progressed();
-      }),
     ];
   }
 
@@ -168,15 +164,13 @@ export class Dispatcher implements Service {
     const left = Math.max(0, ANSWER_WITHIN_MS - (this.#base.clock.elapsed() - started));
     const wait = this.#outcomes.open(intent.id, (row) => !["pending", "in_progress"].includes(row.state));
     this.#outcomes.look([intent.id]);
-    const waits = this.#waits.get(intent.agentId) ?? new Set();
-    waits.add(wait);
-    this.#waits.set(intent.agentId, waits);
+    // Only while somebody waits: events that nobody wants are not made.
+    const off = this.#deps.eventBus.subscribe([`agent.${intent.agentId}.status`], () => wait.progressed());
     try {
       const row = await wait.wait(Math.min(QUIET_MS, left), left);
       return row ? readRow(row) : await this.#giveUp(intent);
     } finally {
-      waits.delete(wait);
-      if (waits.size === 0) this.#waits.delete(intent.agentId);
+      off();
     }
   }
 

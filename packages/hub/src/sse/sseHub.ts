@@ -11,6 +11,7 @@ import {
   includes,
   isVisible,
   type Position,
+  PositionEncoder,
   positionAfter,
   type Resync,
   SubjectIndex,
@@ -48,6 +49,7 @@ export class SseHub implements Service {
   readonly #ahead = new Set<SseStream>();
   readonly #open = new Map<SseStream, Promise<SseEnd>>();
   readonly #json = new WeakMap<HubEvent, string>();
+  readonly #ids = new PositionEncoder();
   #running = false;
   #off: (() => void) | undefined;
 
@@ -57,7 +59,10 @@ export class SseHub implements Service {
     this.#feed = new ChangeFeed(options.database.db);
     this.#lifecycle = new Lifecycle(
       async () => {
-        this.#off = options.bus.onOutcome((outcome) => this.#tell(outcome));
+        this.#off = options.bus.onOutcome(
+          (outcome) => this.#tell(outcome),
+          (subjects) => this.#live.has(subjects),
+        );
         this.#running = true;
       },
       () => this.#stop(),
@@ -131,11 +136,12 @@ export class SseHub implements Service {
       return this.#join(stream);
     }
     stream.push(`${retry}${idLine(given)}\n`);
+    const wanted = (subjects: readonly string[]) => firstMatch(stream.request.patterns, subjects) !== undefined;
     let at = given;
     do {
       await stream.flush();
       const from = at;
-      const { outcome } = await database.background(() => this.#feed.read(from));
+      const { outcome } = await database.background(() => this.#feed.read(from, wanted));
       if (outcome.kind === "resync") stream.push(resyncFrame(outcome.reason, outcome.to));
       else await this.#queueReplayed(stream, outcome);
       at = outcome.to;
@@ -150,7 +156,7 @@ export class SseHub implements Service {
     for (const [i, event] of batch.events.entries()) {
       const subject = firstMatch(stream.request.patterns, event.subjects);
       if (subject === undefined || !this.#allows(stream, event)) continue;
-      const frame = eventFrame(positionAfter(batch, i), this.#format(stream, event, subject));
+      const frame = eventFrame(encodePosition(positionAfter(batch, i)), this.#format(stream, event, subject));
       // A replay goes as fast as the client reads; only what happens meanwhile can be too much for it.
       if (!stream.hasRoom(frame.length)) await stream.flush();
       stream.push(frame);
@@ -196,16 +202,24 @@ export class SseHub implements Service {
 
   #tellBatch(outcome: Batch): void {
     for (const [i, event] of outcome.events.entries()) {
-      let position: Position | undefined;
+      let shared: { readonly subject: string; readonly frame: string } | undefined;
       for (const [stream, subject] of this.#live.find(event.subjects)) {
         const { behind } = stream;
         if (behind && isVisible(event.origin.tx, behind.seen)) continue;
         if (!this.#allows(stream, event)) continue;
-        position ??= positionAfter(outcome, i);
-        // A client that had read further than the reader has another past: its position names that one.
-        const told = behind ? positionAfter(outcome, i, behind.seen) : position;
-        stream.push(eventFrame(told, this.#format(stream, event, subject)));
-        if (behind) behind.told = told;
+        if (behind) {
+          // A client that had read further than the reader has another past: its position names that one.
+          const told = positionAfter(outcome, i, behind.seen);
+          stream.push(eventFrame(encodePosition(told), this.#format(stream, event, subject)));
+          behind.told = told;
+        } else if (stream.request.format)
+          stream.push(eventFrame(this.#idOf(outcome, i), this.#format(stream, event, subject)));
+        else {
+          // The same text for everybody who asked for it by the same name.
+          if (shared?.subject !== subject)
+            shared = { subject, frame: eventFrame(this.#idOf(outcome, i), this.#format(stream, event, subject)) };
+          stream.push(shared.frame);
+        }
       }
     }
     if (outcome.to.page) return;
@@ -214,6 +228,10 @@ export class SseHub implements Service {
       stream.behind = undefined;
       this.#ahead.delete(stream);
     }
+  }
+
+  #idOf(outcome: Batch, index: number): string {
+    return this.#ids.encode(positionAfter(outcome, index));
   }
 
   #tellResync(resync: Resync): void {
@@ -242,7 +260,6 @@ export class SseHub implements Service {
 }
 
 const idLine = (position: Position): string => `id: ${encodePosition(position)}\n`;
-const eventFrame = (position: Position, frame: SseFrame): string =>
-  `${idLine(position)}event: ${frame.event}\ndata: ${frame.data}\n\n`;
+const eventFrame = (id: string, frame: SseFrame): string => `id: ${id}\nevent: ${frame.event}\ndata: ${frame.data}\n\n`;
 const resyncFrame = (reason: string, position: Position): string =>
-  eventFrame(position, { event: "resync", data: reason });
+  eventFrame(encodePosition(position), { event: "resync", data: reason });

@@ -167,7 +167,8 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
             (await database.background(() => deleteExpiredSecrets(database.db))),
     },
     sweep("idempotencyKeys", 10 * MINUTE, 1_000, deleteExpiredIdempotencyKeys),
-    sweep("changeLog", 10 * MINUTE, 10_000, (db, limit) =>
+    // Often: what a busy hour leaves behind is not to be deleted in one go.
+    sweep("changeLog", MINUTE, 10_000, (db, limit) =>
       pruneChangeLog(db, { maxAgeSeconds: WEEK_SECONDS, maxRows: CHANGE_LOG_ROWS, limit }),
     ),
     {

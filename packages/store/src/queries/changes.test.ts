@@ -5,6 +5,7 @@ import { type CompiledQuery, Kysely, PostgresDialect } from "kysely";
 import pg from "pg";
 import type { Tables } from "../tables.ts";
 import { currentPosition, readChanges, startNewEpoch, verifyHistory } from "./changes.ts";
+import { pruneChangeLog } from "./sweeps.ts";
 
 let test_db: TestDatabase;
 let db: Kysely<Tables>;
@@ -116,4 +117,17 @@ test("a prune voids the positions before it, and not those of now, however long 
   } finally {
     open.release();
   }
+});
+
+test("changes beyond the number that is kept go from the oldest on, and only positions before them are void", async () => {
+  const { seen: before } = await currentPosition(db);
+  await insertChanges(30);
+  const { seen: between } = await currentPosition(db);
+  await insertChanges(20);
+  const prune = () => pruneChangeLog(db, { maxAgeSeconds: 3_600, maxRows: 20, limit: 25 });
+  expect([await prune(), await prune(), await prune()]).toEqual([25, 5, 0]);
+  expect((await readChanges(db, { seen: before, limit: 100 })).pruned).toBe(true);
+  const kept = await readChanges(db, { seen: between, limit: 100 });
+  expect(kept).toMatchObject({ pruned: false, more: false });
+  expect(kept.rows).toHaveLength(20);
 });

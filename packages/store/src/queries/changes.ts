@@ -22,9 +22,8 @@ export interface ChangeRow {
   /** The owner of what changed, or the person a message is to. */
   readonly ownerId: Uuid | null;
   readonly changed: readonly string[];
+  /** Read from its text when asked for: most changes are told to nobody. */
   readonly payload: Readonly<Record<string, unknown>>;
-  /** Milliseconds between the write and this read, by the database's clock. */
-  readonly ageMs: number;
 }
 
 /** What to read: everything unseen, or the rest of what was visible in `target`. */
@@ -44,17 +43,69 @@ export interface ChangeRead {
   readonly pruned: boolean;
   /** The position lies beyond what this database has seen. */
   readonly future: boolean;
+  /** Milliseconds between the oldest write and this read, by the database's clock; 0 without rows. */
+  readonly oldestMs: number;
   /** At most `limit`, in id order. */
   readonly rows: readonly ChangeRow[];
   readonly more: boolean;
 }
 
-interface RawRow extends Omit<ChangeRow, "id"> {
+/** The first row says where and when, the others are changes: either leaves the other's columns out. */
+interface Head {
   readonly epoch: Uuid;
   readonly now: string;
   readonly pruned: boolean;
   readonly future: boolean;
-  readonly id: string | null;
+  readonly oldestMs: number | null;
+}
+
+interface RawChange extends Omit<ChangeRow, "changed" | "payload"> {
+  /** A PostgreSQL array of column names, which need no quotes. */
+  readonly changed: string;
+  readonly payload: string;
+}
+
+/** A row as it was read: arrays and JSON are taken apart only for whoever looks. */
+class LoggedChange implements ChangeRow {
+  readonly #raw: RawChange;
+  #payload: Readonly<Record<string, unknown>> | undefined;
+
+  constructor(raw: RawChange) {
+    this.#raw = raw;
+  }
+
+  get id(): string {
+    return this.#raw.id;
+  }
+  get tx(): string {
+    return this.#raw.tx;
+  }
+  get entity(): string {
+    return this.#raw.entity;
+  }
+  get entityId(): Uuid {
+    return this.#raw.entityId;
+  }
+  get op(): ChangeLogTable["op"] {
+    return this.#raw.op;
+  }
+  get projectId(): Uuid | null {
+    return this.#raw.projectId;
+  }
+  get agentId(): Uuid | null {
+    return this.#raw.agentId;
+  }
+  get ownerId(): Uuid | null {
+    return this.#raw.ownerId;
+  }
+  get changed(): readonly string[] {
+    const { changed } = this.#raw;
+    return changed === "{}" ? [] : changed.slice(1, -1).split(",");
+  }
+  get payload(): Readonly<Record<string, unknown>> {
+    this.#payload ??= JSON.parse(this.#raw.payload) as Readonly<Record<string, unknown>>;
+    return this.#payload;
+  }
 }
 
 /**
@@ -73,32 +124,33 @@ export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> =
   // anywhere in the cluster would void every position, the newest included.
   const pruned = sql`(f.pruned_tx >= ${xmax}::xid8 or exists (select from unnest(${open}) as o(tx)
     where o.tx <= f.pruned_tx and pg_visible_in_snapshot(o.tx, pg_current_snapshot())))`;
+  // Within a page the ids lead the way. Otherwise they must not ("+ 0"): everything unseen is at the end of the log.
   const wanted = q.page
-    ? sql`select id from change_log where ${unseen} and pg_visible_in_snapshot(tx, ${target})
-            and id >= ${q.page.afterId}::bigint + ${q.page.inclusive ? 0 : 1} order by id limit ${q.limit + 1}`
-    : sql`select id from change_log where ${unseen}`;
-  const { rows } = await sql<RawRow>`
-    with wanted as materialized (${wanted}),
-      -- "offset 0" keeps this a look-up per row: as a join it is planned as a scan of the whole log.
-      page as (select c.* from (select id from wanted order by id limit ${q.limit + 1}) w
-        cross join lateral (select * from change_log l where l.id = w.id offset 0) c)
+    ? sql`${unseen} and pg_visible_in_snapshot(tx, ${target})
+        and id >= ${q.page.afterId}::bigint + ${q.page.inclusive ? 0 : 1} order by id`
+    : sql`${unseen} order by id + 0`;
+  const { rows } = await sql<Head & RawChange>`
+    with page as materialized (select * from change_log where ${wanted} limit ${q.limit + 1})
     select f.epoch, pg_current_snapshot()::text as now, ${pruned} as pruned,
         greatest(pg_snapshot_xmax(${seen}), pg_snapshot_xmax(${target})) > pg_snapshot_xmax(pg_current_snapshot()) as future,
-        p.id, p.tx::text as tx, p.entity, p.entity_id as "entityId", p.op, p.project_id as "projectId",
-        p.agent_id as "agentId", p.owner_user_id as "ownerId", p.changed, p.payload,
-        (extract(epoch from clock_timestamp() - p.at) * 1000)::float8 as "ageMs"
-      from feed_meta f left join page p on true order by p.id`.execute(db);
-  const [first] = rows;
-  if (!first) throw new Error("feed_meta has no row");
-  const found = rows.flatMap(({ epoch: _e, now: _n, pruned: _p, future: _f, id, ...row }) =>
-    id ? [{ id, ...row }] : [],
-  );
+        (select extract(epoch from clock_timestamp() - min(at)) * 1000 from page)::float8 as "oldestMs",
+        null::bigint as id, null as tx, null as entity, null::uuid as "entityId", null as op, null::uuid as "projectId",
+        null::uuid as "agentId", null::uuid as "ownerId", null as changed, null as payload
+      from feed_meta f
+    union all
+    select null, null, null, null, null, p.id, p.tx::text, p.entity, p.entity_id, p.op, p.project_id, p.agent_id,
+        p.owner_user_id, p.changed::text, p.payload::text
+      from page p
+     order by id nulls first`.execute(db);
+  const [head, ...found] = rows;
+  if (!head) throw new Error("feed_meta has no row");
   return {
-    epoch: first.epoch,
-    now: first.now,
-    pruned: first.pruned,
-    future: first.future,
-    rows: found.slice(0, q.limit),
+    epoch: head.epoch,
+    now: head.now,
+    pruned: head.pruned,
+    future: head.future,
+    oldestMs: head.oldestMs ?? 0,
+    rows: found.slice(0, q.limit).map((raw) => new LoggedChange(raw)),
     more: found.length > q.limit,
   };
 };

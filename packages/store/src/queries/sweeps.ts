@@ -188,28 +188,26 @@ export const deleteExpiredIdempotencyKeys = (db: Db, limit: number): Promise<num
   );
 
 /**
- * Prunes the change log: what is older than `maxAgeSeconds`, and what exceeds `maxRows`. The newest transaction pruned
- * is recorded in the same transaction, so that every position before it gets a resync and none a silent gap.
+ * Prunes the change log from its oldest end: of the lowest `limit` ids, those older than `maxAgeSeconds` and those that
+ * exceed `maxRows`. The newest transaction pruned is recorded along with it, so that every position before it gets a
+ * resync and none a silent gap.
  */
-export const pruneChangeLog = (
+export const pruneChangeLog = async (
   db: Db,
   p: { readonly maxAgeSeconds: number; readonly maxRows: number; readonly limit: number },
-): Promise<number> =>
-  transaction(db, async (tx) => {
-    // Counting is left to the case in which there may be too many: ids are handed out one by one.
-    const excess = sql`select case when (select max(id) - min(id) from change_log) >= ${p.maxRows}::bigint
-      then (select id from change_log order by id desc offset ${p.maxRows} limit 1) end`;
-    const { rows } = await sql<{ id: string; tx: string }>`
-      (select id, tx::text as tx from change_log
-        where at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8) order by at limit ${p.limit})
-      union all
-      (select id, tx::text from change_log where id <= (${excess}) order by id limit ${p.limit})
-      `.execute(tx);
-    if (rows.length === 0) return 0;
-    const newest = rows.reduce((max, r) => (BigInt(r.tx) > max ? BigInt(r.tx) : max), 0n);
-    await sql`update feed_meta set pruned_tx = greatest(pruned_tx, ${String(newest)}::xid8)`.execute(tx);
-    return affected(sql`delete from change_log where id = any(${rows.map((r) => r.id)}::bigint[])`, tx);
-  });
+): Promise<number> => {
+  // Ids are drawn in the order of writing, one by one: a range of them is a look-up where rows would have to be counted.
+  const { rows } = await sql<{ n: string }>`
+    with oldest as materialized (select id, at from change_log order by id limit ${p.limit}),
+    last as (select max(id) as id from oldest
+      where at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+        or id <= (select id from change_log order by id desc limit 1) - ${p.maxRows}::bigint),
+    gone as (delete from change_log c using last where c.id <= last.id returning c.tx),
+    newest as (select max(tx) as tx, count(*) as n from gone),
+    told as (update feed_meta set pruned_tx = greatest(pruned_tx, newest.tx) from newest where newest.tx is not null)
+    select n from newest`.execute(db);
+  return Number(rows[0]?.n ?? 0);
+};
 
 /** Dispatches that ended longer than `maxAgeSeconds` ago. */
 export const deleteFinishedDispatches = (
