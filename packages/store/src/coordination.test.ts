@@ -1,7 +1,9 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase } from "@rootstock/testkit";
+import pg from "pg";
 import { Coordination } from "./coordination.ts";
+import { LOCK_KEYS, newReplicaLockKey } from "./locks.ts";
 
 const base = { clock: systemClock, random: systemRandom, log: silentLog() };
 let db: TestDatabase;
@@ -16,8 +18,8 @@ afterEach(async () => {
   await db.drop();
 });
 
-const started = async (directUrl = db.url) => {
-  const coordination = new Coordination(base, { directUrl, applicationName: "coordination-test" });
+const started = async (directUrl = db.url, strayAfterMs = 10_000) => {
+  const coordination = new Coordination(base, { directUrl, applicationName: "coordination-test", strayAfterMs });
   stops.push(() => coordination.stop());
   await coordination.start();
   return coordination;
@@ -107,6 +109,43 @@ test("a pooler that hands the same server connection to the next in turn is foun
   const pooler = await startTransactionPooler(db.url, 1);
   stops.push(() => pooler.stop());
   expect((await started(pooler.url)).pooled()).toBe(true);
+});
+
+/** Somebody who holds the lock of a sweep, and perhaps one of a replica that was last seen `seenAgo`. */
+const holder = async (seenAgo?: string): Promise<pg.Client> => {
+  const client = new pg.Client({ connectionString: db.url });
+  client.on("error", () => {});
+  stops.push(() => client.end().catch(() => {}));
+  await client.connect();
+  await client.query("select pg_advisory_lock($1::bigint)", [LOCK_KEYS.changeLog]);
+  if (seenAgo === undefined) return client;
+  const key = String(newReplicaLockKey(systemRandom));
+  await client.query("select pg_advisory_lock($1::bigint)", [key]);
+  await db.query(
+    `insert into hub_replicas (instance_id, lock_key, name, version, last_seen)
+     values (gen_random_uuid(), $1, 'holder', '0', now() - $2::interval)`,
+    [key, seenAgo],
+  );
+  return client;
+};
+
+test.each([
+  ["left behind in a pooler", undefined],
+  ["held by a replica that was paused in the middle", "11 seconds"],
+])("a sweep's lock that is %s does not stop the sweep for good", async (_, seenAgo) => {
+  const coordination = await started(db.url, 100);
+  await holder(seenAgo);
+  expect(await coordination.withLock("changeLog", async () => "ran")).toBeUndefined();
+  await eventually(async () => (await coordination.withLock("changeLog", async () => "ran")) === "ran");
+  expect(coordination.held()).toBe(true);
+});
+
+test("a sweep's lock is left to a living replica, however long it takes", async () => {
+  const coordination = await started(db.url, 0);
+  const client = await holder("1 second");
+  for (let i = 0; i < 5; i += 1) expect(await coordination.withLock("changeLog", async () => "ran")).toBeUndefined();
+  await client.query("select pg_advisory_unlock($1::bigint)", [LOCK_KEYS.changeLog]);
+  expect(await coordination.withLock("changeLog", async () => "ran")).toBe("ran");
 });
 
 test("started and stopped in any order, nothing is left", async () => {

@@ -7,6 +7,8 @@ export interface CoordinationOptions {
   /** Must not lead through a transaction-pooling proxy: session locks do not survive one. */
   readonly directUrl: string;
   readonly applicationName: string;
+  /** Milliseconds after which the lock of a sweep that is never free is looked into; 10,000 by default: the lease. */
+  readonly strayAfterMs?: number;
 }
 
 /** How often the connection proves that it lives and still holds the replica's lock. */
@@ -29,6 +31,8 @@ export class Coordination implements Service {
   readonly #loop: Loop;
   readonly #lifecycle: Lifecycle;
   readonly #running = new Set<LockName>();
+  /** Since when the lock has been found taken, each time that it was asked for. */
+  readonly #takenSince = new Map<LockName, number>();
   #connection: CoordinationConnection | undefined;
   #heldSince: number | undefined;
   #pooled = false;
@@ -89,7 +93,11 @@ export class Coordination implements Service {
     if (!connection || !this.held() || this.#pooled || this.#running.has(name)) return undefined;
     this.#running.add(name);
     try {
-      if (!(await connection.tryLock(LOCK_KEYS[name]))) return undefined;
+      if (!(await connection.tryLock(LOCK_KEYS[name]))) {
+        await this.#lookInto(name, connection);
+        return undefined;
+      }
+      this.#takenSince.delete(name);
       try {
         return await work(connection.lost);
       } finally {
@@ -98,6 +106,17 @@ export class Coordination implements Service {
     } finally {
       this.#running.delete(name);
     }
+  }
+
+  /** A lock that nobody alive holds would stop its sweep for good: it is free by the next turn. */
+  async #lookInto(name: LockName, connection: CoordinationConnection): Promise<void> {
+    const now = this.#base.clock.elapsed();
+    const since = this.#takenSince.get(name) ?? now;
+    this.#takenSince.set(name, since);
+    if (now - since < (this.#options.strayAfterMs ?? 10_000)) return;
+    this.#takenSince.delete(name);
+    if (await connection.endStrayHolders(LOCK_KEYS[name]))
+      this.#base.log.warn({ lock: name }, "a sweep's lock that no living replica holds was freed");
   }
 
   async #begin(): Promise<void> {

@@ -7,9 +7,19 @@ const MINE = `exists (select from pg_locks where locktype = 'advisory' and pid =
   and database = (select oid from pg_database where datname = current_database())
   and classid::bigint = $1::bigint >> 32 and objid::bigint = $1::bigint & 4294967295 and objsubid = 1)`;
 
-const HOLDERS = `select pg_terminate_backend(pid) from pg_locks where locktype = 'advisory' and pid <> pg_backend_pid()
-  and granted and database = (select oid from pg_database where datname = current_database())
-  and classid::bigint = $1::bigint >> 32 and objid::bigint = $1::bigint & 4294967295 and objsubid = 1`;
+const END_HOLDERS = `select pg_terminate_backend(l.pid) from pg_locks l where l.locktype = 'advisory'
+  and l.pid <> pg_backend_pid() and l.granted
+  and l.database = (select oid from pg_database where datname = current_database())
+  and l.classid::bigint = $1::bigint >> 32 and l.objid::bigint = $1::bigint & 4294967295 and l.objsubid = 1`;
+
+/**
+ * A living replica holds the locks of its sweeps on the connection that holds its own lock. Any other holder is a server
+ * connection of a pooler, on which somebody left the lock behind, or a replica that was paused in the middle.
+ */
+const END_STRAY_HOLDERS = `${END_HOLDERS} and not exists (
+  select from pg_locks own join hub_replicas r on r.lock_key = (own.classid::bigint << 32 | own.objid::bigint)
+   where own.locktype = 'advisory' and own.objsubid = 1 and own.granted and own.database = l.database and own.pid = l.pid
+     and r.last_seen > now() - interval '10 seconds')`;
 
 const TAKE_OVER_ATTEMPTS = 20;
 const LOOKS = 5;
@@ -57,7 +67,7 @@ export class CoordinationConnection {
   async takeOver(key: bigint): Promise<void> {
     for (let attempt = 0; attempt < TAKE_OVER_ATTEMPTS; attempt += 1) {
       if (await this.#tryLock(key)) return;
-      await this.#client.query(HOLDERS, [String(key)]);
+      await this.#client.query(END_HOLDERS, [String(key)]);
     }
     throw new Error("the replica's lock is still held by an earlier connection");
   }
@@ -67,11 +77,19 @@ export class CoordinationConnection {
     return (await this.#orLose(this.#tryLock(key))) ?? false;
   }
 
+  /** Ends whoever holds the lock of a sweep and is no living replica's coordination connection. Whether there was one. */
+  endStrayHolders(key: number): Promise<boolean> {
+    return this.#endHolders(END_STRAY_HOLDERS, key);
+  }
+
   /** False when the lock was not held where it was taken: then the connection is pooled, and is ended. */
   async unlock(key: number): Promise<boolean> {
     const unlocked = (await this.#orLose(this.#unlock(key))) ?? true;
-    if (!unlocked) this.#lose(new Error("an advisory lock was not held where it was taken"));
-    return unlocked;
+    if (unlocked) return true;
+    // It is ours alone, and left behind in the pooler.
+    await this.#endHolders(END_HOLDERS, key);
+    this.#lose(new Error("an advisory lock was not held where it was taken"));
+    return false;
   }
 
   /** Whether the connection lives, on the server process that it began with, and holds the replica's lock there. */
@@ -105,6 +123,17 @@ export class CoordinationConnection {
       [String(key)],
     );
     return rows[0]?.unlocked === true;
+  }
+
+  /** Whether any was ended. Not to be allowed to end a holder is no reason to lose this connection. */
+  async #endHolders(statement: string, key: number): Promise<boolean> {
+    try {
+      const { rowCount } = await this.#client.query(statement, [String(key)]);
+      return (rowCount ?? 0) > 0;
+    } catch (err) {
+      if (!(err instanceof pg.DatabaseError)) this.#lose(err instanceof Error ? err : new Error(String(err)));
+      return false;
+    }
   }
 
   async #orLose<T>(statement: Promise<T>): Promise<T | undefined> {

@@ -1,7 +1,9 @@
-import { type Log, Semaphore, type Service } from "@rootstock/service";
+import { type Clock, type Log, Semaphore, type Service } from "@rootstock/service";
 import { Kysely, PostgresDialect, type Transaction } from "kysely";
 import pg from "pg";
-import { PreparingPool } from "./preparedStatements.ts";
+import { Answers } from "./answers.ts";
+import { leadsThroughPooler } from "./poolerCheck.ts";
+import { PreparedStatements, PreparingPool } from "./preparedStatements.ts";
 import type { Tables } from "./tables.ts";
 
 /** Where statements run: the pool, or one transaction on it. */
@@ -10,17 +12,27 @@ export type Db = Kysely<Tables> | Transaction<Tables>;
 export interface DatabaseOptions {
   /** May point at a transaction-pooling proxy. */
   readonly url: string;
-  /** Whether the proxy is there: session settings would then reach other clients' statements, and are left to the role. */
+  /**
+   * Whether the proxy is known to be there: session settings would then reach other clients' statements, and are left to
+   * the role. If not, `start` finds out.
+   */
   readonly pooled: boolean;
   readonly poolSize: number;
   /** Names the replica in `pg_stat_activity`. */
   readonly applicationName: string;
+  readonly clock: Clock;
   readonly log: Log;
+  /** Milliseconds without any answer after which the database counts as silent; 10,000 by default. */
+  readonly silentAfterMs?: number;
 }
 
 /** Longer than any call may take (25 s), so that it only ends what nobody waits for any more. */
 const STATEMENT_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 5_000;
+/** So long a statement is waited for: with the wait for a connection, still within a call's time. */
+const STATEMENT_LIMIT_MS = 20_000;
+const SILENT_AFTER_MS = 10_000;
+const PROBE_LIMIT_MS = 2_000;
 
 /**
  * A kept statement keeps the plan that was made for the tables as they were then: for empty ones the planner reads
@@ -34,26 +46,39 @@ const PLANS_THAT_LAST = [
   "set jit = off",
 ];
 
-/** Sets what holds for a whole session, before the first statement of anybody goes over the connection. */
-const settle = async (client: pg.ClientBase, log: Log): Promise<void> => {
-  const settings = [
-    `set statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
-    `set idle_in_transaction_session_timeout = ${STATEMENT_TIMEOUT_MS}`,
-    ...PLANS_THAT_LAST,
-  ];
-  await client
-    .query(settings.join("; "))
-    .catch((err: unknown) => log.warn({ err }, "database session settings refused"));
-};
+/** What holds for a whole session, before the first statement of anybody goes over the connection. */
+const SESSION_SETTINGS = [
+  `set statement_timeout = ${STATEMENT_TIMEOUT_MS}`,
+  `set idle_in_transaction_session_timeout = ${STATEMENT_TIMEOUT_MS}`,
+  ...PLANS_THAT_LAST,
+].join("; ");
 
-/** The pool of a replica. Errors of idle connections are logged; the next statement opens a new connection. */
+/**
+ * The pool of a replica. Errors of idle connections are logged; the next statement opens a new connection. A database that
+ * hangs is noticed, and refused like one that is away until it answers again.
+ */
 export class Database implements Service {
   readonly db: Kysely<Tables>;
+  readonly #options: DatabaseOptions;
   readonly #pool: pg.Pool;
+  readonly #answers: Answers;
+  readonly #statements = new PreparedStatements();
   readonly #background: Semaphore;
+  #pooled: boolean;
   #ended: Promise<void> | undefined;
 
   constructor(options: DatabaseOptions) {
+    const { clock, log } = options;
+    this.#options = options;
+    this.#pooled = options.pooled;
+    if (options.pooled) this.#statements.turnOff();
+    this.#answers = new Answers({
+      clock,
+      log,
+      probe: () => this.#probe(),
+      silentAfterMs: options.silentAfterMs ?? SILENT_AFTER_MS,
+      statementLimitMs: STATEMENT_LIMIT_MS,
+    });
     this.#pool = new pg.Pool({
       connectionString: options.url,
       max: options.poolSize,
@@ -62,24 +87,28 @@ export class Database implements Service {
       idleTimeoutMillis: 60_000,
       keepAlive: true,
       keepAliveInitialDelayMillis: 10_000,
-      onConnect: async (client) => {
-        client.on("error", (err) => options.log.debug({ err }, "database connection lost"));
-        if (!options.pooled) await settle(client, options.log);
-      },
+      onConnect: (client) => this.#settle(client as pg.Client),
     });
     // Without these listeners a database restart ends the process.
-    this.#pool.on("error", (err) => options.log.warn({ err }, "idle database connection lost"));
+    this.#pool.on("error", (err) => log.warn({ err }, "idle database connection lost"));
     this.db = new Kysely<Tables>({
-      dialect: new PostgresDialect({ pool: options.pooled ? this.#pool : new PreparingPool(this.#pool) }),
+      dialect: new PostgresDialect({ pool: new PreparingPool(this.#pool, this.#statements, this.#answers) }),
     });
     this.#background = new Semaphore(Math.max(1, Math.floor(options.poolSize / 2)));
   }
 
-  async start(): Promise<void> {}
+  /** Finds out whether a pooling proxy stands between, if nobody said so. A database that is away is not waited for. */
+  async start(): Promise<void> {
+    await this.#answers.start();
+    if (this.#pooled || !(await leadsThroughPooler(this.#options.url))) return;
+    this.#pooled = true;
+    this.#statements.turnOff();
+    this.#options.log.warn({}, "DATABASE_URL leads through a pooling proxy; set DATABASE_DIRECT_URL to a direct one");
+  }
 
   /** Waits for the statements under way, then closes every connection. */
   stop(): Promise<void> {
-    this.#ended ??= this.db.destroy();
+    this.#ended ??= this.#end();
     return this.#ended;
   }
 
@@ -94,5 +123,45 @@ export class Database implements Service {
   /** Connections of the pool: open, idle, and callers that wait for one. */
   stats(): { readonly total: number; readonly idle: number; readonly waiting: number } {
     return { total: this.#pool.totalCount, idle: this.#pool.idleCount, waiting: this.#pool.waitingCount };
+  }
+
+  /** For how long the database has been asked without any answer, in milliseconds; 0 when nothing is asked. */
+  silentForMs(): number {
+    return this.#answers.silentForMs();
+  }
+
+  async #end(): Promise<void> {
+    await this.#answers.stop();
+    await this.db.destroy();
+  }
+
+  async #settle(client: pg.Client): Promise<void> {
+    const { log } = this.#options;
+    client.on("error", (err) => log.debug({ err }, "database connection lost"));
+    if (this.#pooled) return;
+    await this.#answers
+      .watch(
+        () => client.query(SESSION_SETTINGS),
+        () => void client.connection.stream.destroy(),
+      )
+      .catch((err: unknown) => log.warn({ err }, "database session settings refused"));
+  }
+
+  /** By a connection of its own: those of the pool were given up. */
+  async #probe(): Promise<void> {
+    const client = new pg.Client({
+      connectionString: this.#options.url,
+      application_name: this.#options.applicationName,
+      connectionTimeoutMillis: PROBE_LIMIT_MS,
+      query_timeout: PROBE_LIMIT_MS,
+    });
+    client.on("error", () => {});
+    try {
+      await client.connect();
+      await client.query("select 1");
+    } finally {
+      // Not `end`, which waits for the server.
+      client.connection.stream.destroy();
+    }
   }
 }

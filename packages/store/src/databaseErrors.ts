@@ -1,3 +1,5 @@
+import { DatabaseSilentError } from "./answers.ts";
+
 /** What went wrong, told from the driver's error: SQLSTATE where the server answered, else the socket's code. */
 
 const codeOf = (err: unknown): string | undefined => {
@@ -13,6 +15,7 @@ const LOST = /Connection terminated|timeout exceeded when trying to connect|Clie
 /** Whether the database could not be reached or went away: the same call may succeed later. */
 export const isDatabaseUnavailable = (err: unknown): boolean => {
   if (err instanceof AggregateError) return err.errors.some(isDatabaseUnavailable);
+  if (err instanceof DatabaseSilentError) return true;
   const code = codeOf(err);
   if (code !== undefined) return SOCKET_CODES.has(code) || SERVER_CODES.has(code) || code.startsWith("08");
   return err instanceof Error && LOST.test(err.message);
@@ -28,7 +31,7 @@ const UNSENT = /timeout exceeded when trying to connect/;
  */
 export const isInDoubt = (err: unknown): boolean => {
   if (err instanceof AggregateError) return err.errors.some(isInDoubt);
-  if (!isDatabaseUnavailable(err)) return false;
+  if (!isDatabaseUnavailable(err) || err instanceof DatabaseSilentError) return false;
   const code = codeOf(err);
   return code !== undefined ? !UNSENT_CODES.has(code) : !(err instanceof Error && UNSENT.test(err.message));
 };

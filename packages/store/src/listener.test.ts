@@ -25,7 +25,7 @@ const build = (options: { url?: string; directUrl?: string; probeTimeoutMs?: num
     pooled: false,
     poolSize: 4,
     applicationName: "listener-test",
-    log: silentLog(),
+    ...base,
   });
   const signaller = new Signaller({ database, log: silentLog() });
   const listener = new Listener(base, {
@@ -73,7 +73,7 @@ test("signals arrive, merged, and the probe tells how long they take", async () 
   expect(heard.flatMap((c) => c.done)).toEqual(ids.slice(0, 1));
   expect(changes()).toBeGreaterThan(before);
   // One in flight while the rest merges: two statements for 1,001 signals.
-  expect(signaller.stats()).toEqual({ sent: 2, lost: 0 });
+  await eventually(() => expect(signaller.stats()).toEqual({ sent: 2, lost: 0 }));
 });
 
 test("the listen connection is cut: degraded, then reconnected, then told to look at everything", async () => {

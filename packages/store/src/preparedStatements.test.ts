@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog } from "@rootstock/service";
+import { silentLog, systemClock } from "@rootstock/service";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 import { sql } from "kysely";
 import { Database } from "./database.ts";
@@ -19,6 +19,7 @@ beforeEach(async () => {
     pooled: false,
     poolSize: 1,
     applicationName: "prepared",
+    clock: systemClock,
     log: silentLog(),
   });
 });

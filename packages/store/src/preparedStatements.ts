@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import type { PostgresPool, PostgresPoolClient, PostgresQueryResult } from "kysely";
 import type pg from "pg";
+import type { Answers } from "./answers.ts";
 import { isPreparedStatementGone, isPreparedStatementStale } from "./databaseErrors.ts";
 
 /** Seen so often, a statement is one of ours that comes again and again, and is worth keeping on every connection. */
@@ -18,6 +19,11 @@ export class PreparedStatements {
   readonly #counted = new Map<string, number>();
   #generation = 0;
   #off = false;
+
+  /** Nothing is kept from now on: names mean nothing behind a pooling proxy. */
+  turnOff(): void {
+    this.#off = true;
+  }
 
   /** The name of a statement; undefined when it is to be sent as it is. */
   nameOf(text: string): string | undefined {
@@ -54,25 +60,30 @@ export class PreparedStatements {
   }
 }
 
-/** A pool whose clients have the server keep the statements that come again and again. */
+/** A pool whose clients have the server keep the statements that come again and again, and whose silence is noticed. */
 export class PreparingPool implements PostgresPool {
   readonly #pool: pg.Pool;
-  readonly #statements = new PreparedStatements();
+  readonly #statements: PreparedStatements;
+  readonly #answers: Answers;
   readonly #clients = new WeakMap<pg.PoolClient, PostgresPoolClient>();
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: pg.Pool, statements: PreparedStatements, answers: Answers) {
     this.#pool = pool;
+    this.#statements = statements;
+    this.#answers = answers;
   }
 
   get options(): object {
     return this.#pool.options;
   }
 
+  /** Throws `DatabaseSilentError` while the database does not answer. */
   async connect(): Promise<PostgresPoolClient> {
+    this.#answers.refuseWhenSilent();
     const client = await this.#pool.connect();
     const known = this.#clients.get(client);
     if (known) return known;
-    const preparing = new PreparingClient(client, this.#statements);
+    const preparing = new PreparingClient(client, this.#statements, this.#answers);
     this.#clients.set(client, preparing);
     return preparing;
   }
@@ -85,10 +96,14 @@ export class PreparingPool implements PostgresPool {
 class PreparingClient implements PostgresPoolClient {
   readonly #client: pg.PoolClient;
   readonly #statements: PreparedStatements;
+  readonly #answers: Answers;
+  /** `end` would wait for the server; this does not. The statement under way fails with it. */
+  readonly #giveUp = (): void => void this.#client.connection.stream.destroy();
 
-  constructor(client: pg.PoolClient, statements: PreparedStatements) {
+  constructor(client: pg.PoolClient, statements: PreparedStatements, answers: Answers) {
     this.#client = client;
     this.#statements = statements;
+    this.#answers = answers;
   }
 
   query(first: unknown, parameters?: readonly unknown[]): never {
@@ -118,6 +133,9 @@ class PreparingClient implements PostgresPoolClient {
   }
 
   #send(query: pg.QueryConfig): Promise<PostgresQueryResult<unknown>> {
-    return this.#client.query(query) as unknown as Promise<PostgresQueryResult<unknown>>;
+    return this.#answers.watch(
+      () => this.#client.query(query) as unknown as Promise<PostgresQueryResult<unknown>>,
+      this.#giveUp,
+    );
   }
 }

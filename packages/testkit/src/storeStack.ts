@@ -26,7 +26,7 @@ export const testBase = (): Base => ({ clock: systemClock, random: systemRandom,
 export const startStoreStack = async (url: string, options: StoreStackOptions = {}): Promise<StoreStack> => {
   const { directUrl = url, poolSize = 5, name = "stack" } = options;
   const base = testBase();
-  const database = new Database({ url, pooled: false, poolSize, applicationName: name, log: base.log });
+  const database = new Database({ url, pooled: false, poolSize, applicationName: name, ...base });
   const signaller = new Signaller({ database, log: base.log });
   const listener = new Listener(base, {
     directUrl,

@@ -26,7 +26,7 @@ let key: Buffer;
 
 beforeAll(async () => {
   test_ = await createTestDatabase();
-  database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", log: base.log });
+  database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", ...base });
   const secrets = new RuntimeBrokerSecrets(new SecretBox(secret, systemRandom), base);
   authenticator = new Authenticator({
     db: database.db,

@@ -19,7 +19,7 @@ afterEach(async () => {
 });
 
 const replica = async (directUrl = db.url) => {
-  const database = new Database({ url: db.url, pooled: false, poolSize: 2, applicationName: "bus", log: base.log });
+  const database = new Database({ url: db.url, pooled: false, poolSize: 2, applicationName: "bus", ...base });
   const signaller = new Signaller({ database, log: base.log });
   const listener = new Listener(base, { directUrl, database, applicationName: "bus", probeTimeoutMs: 100 });
   const bus = new CommandBus(base, { signaller, listener });

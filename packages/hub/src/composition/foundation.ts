@@ -43,6 +43,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     pooled: config.databaseUrl !== directUrl,
     poolSize: config.poolSize,
     applicationName,
+    clock: base.clock,
     log: base.log,
   });
   const signaller = new Signaller({ database, log: base.log });

@@ -42,7 +42,7 @@ export const startControlPlane = async (
     pooled: false,
     poolSize: 10,
     applicationName: "test",
-    log: base.log,
+    ...base,
   });
   const announced: Announced = { changed: 0, done: [] };
   const plane = { instanceId, database, announced, mayClaim: true, gate: undefined as Promise<void> | undefined };

@@ -19,7 +19,7 @@ afterEach(async () => {
 });
 
 const build = async (options: Partial<MembershipOptions> = {}) => {
-  const database = new Database({ url: db.url, pooled: false, poolSize: 2, applicationName: "member", log: base.log });
+  const database = new Database({ url: db.url, pooled: false, poolSize: 2, applicationName: "member", ...base });
   const coordination = new Coordination(base, { directUrl: db.url, applicationName: "member-coordination" });
   const membership = new Membership(base, {
     database,

@@ -48,6 +48,8 @@ export class Membership implements Service {
   #registered = false;
   /** When the last successful renewal began; elapsed milliseconds. */
   #renewedAt = 0;
+  /** Since when renewals have succeeded without a long break; elapsed milliseconds. */
+  #answeringSince = 0;
   #coordinationLostAt: number | undefined;
   #suspendedNow = false;
   #off: (() => void) | undefined;
@@ -156,7 +158,7 @@ export class Membership implements Service {
     if (!this.#running) return;
     const began = this.#base.clock.elapsed();
     if (await renewLease(this.#options.database.db, { instanceId: this.instanceId, state: this.#state() })) {
-      this.#renewedAt = began;
+      this.#renewed(began);
       return;
     }
     this.#registered = false;
@@ -176,8 +178,17 @@ export class Membership implements Service {
       version,
       state: this.#state(),
     });
-    this.#renewedAt = began;
+    this.#renewed(began);
     this.#registered = true;
+  }
+
+  #renewed(began: number): void {
+    if (!this.#databaseAnswers()) this.#answeringSince = this.#base.clock.elapsed();
+    this.#renewedAt = began;
+  }
+
+  #databaseAnswers(): boolean {
+    return this.#base.clock.elapsed() - this.#renewedAt < 2 * (this.#options.renewEveryMs ?? 2_000);
   }
 
   #noteCoordination(held: boolean): void {
@@ -186,16 +197,16 @@ export class Membership implements Service {
   }
 
   /**
-   * Sockets stay through a restart of the database, where no other replica could do better. They go when the database
-   * answers and only coordination is missing, or when this replica alone may have been cut off for long.
+   * Sockets stay through a restart of the database, where no other replica could do better. They go when the database has
+   * answered for a while and only coordination is missing, or when this replica alone may have been cut off for long.
    */
   #judge(): void {
     if (this.#coordinationLostAt === undefined || this.#suspendedNow) return;
     const now = this.#base.clock.elapsed();
-    const { suspendAfterMs = 5_000, isolatedAfterMs = 60_000, renewEveryMs = 2_000 } = this.#options;
+    const { suspendAfterMs = 5_000, isolatedAfterMs = 60_000 } = this.#options;
     const lostFor = now - this.#coordinationLostAt;
-    const databaseAnswers = now - this.#renewedAt < 2 * renewEveryMs;
-    if (lostFor < (databaseAnswers ? suspendAfterMs : isolatedAfterMs)) return;
+    const missedFor = Math.min(lostFor, now - this.#answeringSince);
+    if (this.#databaseAnswers() ? missedFor < suspendAfterMs : lostFor < isolatedAfterMs) return;
     this.#suspendedNow = true;
     this.#base.log.warn({ lostForMs: Math.round(lostFor) }, "coordination lost for too long");
     this.#suspended.emit();

@@ -57,7 +57,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     pooled: false,
     poolSize: 5,
     applicationName: "routes-test",
-    log: BASE.log,
+    ...BASE,
   });
   const box = new SecretBox("a shared secret of at least 32 bytes", BASE.random);
   const idempotency = new Idempotency(BASE, { database, box, finishers: () => ({}) });
