@@ -1,9 +1,9 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import {
   makeDataFolder,
   postgresPrograms,
@@ -12,6 +12,7 @@ import {
   serverArguments,
 } from "@rootstock/embedded-postgres";
 import { eventually } from "./eventually.ts";
+import { freePort } from "./freePort.ts";
 
 /** A PostgreSQL server that a test owns: it may be stopped and started again. */
 export interface OwnedPostgres {
@@ -21,22 +22,31 @@ export interface OwnedPostgres {
   bringUp(): Promise<void>;
   /** One after the other. */
   restart(): Promise<void>;
+  /** Stops every process of the server where it is: connections stay and are accepted, and nothing is answered. */
+  freeze(): Promise<void>;
+  /** Lets them go on. */
+  thaw(): Promise<void>;
   stop(): Promise<void>;
 }
 
 const USER = "postgres";
 
-const freePort = (): Promise<number> =>
-  new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() =>
-        typeof address === "object" && address ? resolve(address.port) : reject(new Error("no port")),
-      );
-    });
-  });
+const childrenOf = async (pid: number): Promise<number[]> => {
+  const { stdout } = await promisify(execFile)("ps", ["-A", "-o", "pid=,ppid="]);
+  return stdout
+    .split("\n")
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .flatMap(([child, parent]) => (child !== undefined && parent === pid ? [child] : []));
+};
+
+/** One that has ended meanwhile needs no signal. */
+const sendSignal = (pid: number, signal: NodeJS.Signals): void => {
+  try {
+    process.kill(pid, signal);
+  } catch (err) {
+    if (Reflect.get(Object(err), "code") !== "ESRCH") throw err;
+  }
+};
 
 /**
  * Starts a PostgreSQL of the embedded package on a free loopback port, with data that vanish at `stop`. It does not wait
@@ -78,6 +88,13 @@ export const startEmbeddedPostgres = async (
       return state?.ready === true && state.pid === child.pid;
     }, 30_000);
   };
+  const signalAll = async (signal: NodeJS.Signals): Promise<void> => {
+    const pid = server?.pid;
+    if (pid === undefined) throw new Error("the server does not run");
+    // The postmaster first: stopped, it starts no more children meanwhile.
+    process.kill(pid, signal);
+    for (const child of await childrenOf(pid)) sendSignal(child, signal);
+  };
   // A test run that ends without `stop` (an error in the set-up) must not leave a server behind.
   process.once("exit", () => server?.kill("SIGINT"));
 
@@ -90,7 +107,10 @@ export const startEmbeddedPostgres = async (
       await end();
       await begin();
     },
+    freeze: () => signalAll("SIGSTOP"),
+    thaw: () => signalAll("SIGCONT"),
     stop: async () => {
+      if (server) await signalAll("SIGCONT");
       await end();
       await rm(root, { recursive: true, force: true });
     },

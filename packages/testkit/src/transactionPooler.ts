@@ -6,6 +6,8 @@ import pg from "pg";
 export interface TransactionPooler {
   /** The pooled way to the same database. */
   readonly url: string;
+  /** Ends it without a word, with every connection on both sides, and starts it again at the same address. */
+  restart(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -51,15 +53,15 @@ const messages = (each: (type: string, whole: Buffer) => void) => {
 
 /** A server connection; `reply` takes what the server says until the work under way has ended. */
 class Backend {
-  readonly client: pg.Client;
   readonly #socket: Duplex;
   #reply: (whole: Buffer) => void = () => {};
   #ended: (inTransaction: boolean) => void = () => {};
+  #lost: (err: Error) => void = () => {};
 
-  private constructor(client: pg.Client, socket: Duplex) {
-    this.client = client;
+  private constructor(socket: Duplex) {
     this.#socket = socket;
     socket.removeAllListeners("data");
+    socket.on("close", () => this.#lost(new Error("the server connection has ended")));
     socket.on(
       "data",
       messages((type, whole) => {
@@ -77,13 +79,19 @@ class Backend {
     await client.connect();
     // The driver has logged in; from here on its socket carries other clients' messages.
     const socket: Duplex = Reflect.get(Reflect.get(client, "connection"), "stream");
-    return new Backend(client, socket);
+    return new Backend(socket);
   }
 
+  get isOpen(): boolean {
+    return !this.#socket.destroyed;
+  }
+
+  /** Whether a transaction is open after it. Rejects when the connection ends first. */
   run(bytes: Buffer, reply: (whole: Buffer) => void): Promise<boolean> {
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       this.#reply = reply;
       this.#ended = resolve;
+      this.#lost = reject;
       this.#socket.write(bytes);
     });
   }
@@ -93,33 +101,81 @@ class Backend {
   }
 }
 
+/** The server connections: opened when needed, `size` at most, handed out the least recently used first. */
+class Backends {
+  readonly #url: string;
+  readonly #size: number;
+  #open = new Set<Backend>();
+  #opening = 0;
+  #idle: Backend[] = [];
+  #waiting: ((backend: Promise<Backend>) => void)[] = [];
+
+  constructor(url: string, size: number) {
+    this.#url = url;
+    this.#size = size;
+  }
+
+  async take(): Promise<Backend> {
+    while (this.#idle[0]?.isOpen === false) this.#forget(this.#idle[0]);
+    if (this.#open.size + this.#opening < this.#size) return this.#dial();
+    return this.#idle.shift() ?? new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  giveBack(backend: Backend): void {
+    if (!backend.isOpen) this.#forget(backend);
+    const next = this.#waiting.shift();
+    if (!next) {
+      if (backend.isOpen) this.#idle.push(backend);
+    } else next(backend.isOpen ? Promise.resolve(backend) : this.#dial());
+  }
+
+  closeAll(): void {
+    for (const backend of this.#open) backend.close();
+    this.#open = new Set();
+    this.#idle = [];
+    this.#waiting = [];
+  }
+
+  #forget(backend: Backend): void {
+    this.#open.delete(backend);
+    this.#idle = this.#idle.filter((b) => b !== backend);
+  }
+
+  async #dial(): Promise<Backend> {
+    this.#opening += 1;
+    try {
+      const backend = await Backend.open(this.#url);
+      this.#open.add(backend);
+      return backend;
+    } finally {
+      this.#opening -= 1;
+    }
+  }
+}
+
 /**
  * Starts a pooler with `size` server connections that are handed out in turn, the least recently used first: whoever
  * relies on session state behind it notices soon.
  */
 export const startTransactionPooler = async (url: string, size = 3): Promise<TransactionPooler> => {
-  const idle: Backend[] = await Promise.all(Array.from({ length: size }, () => Backend.open(url)));
-  const all = [...idle];
-  const waiting: ((backend: Backend) => void)[] = [];
+  const backends = new Backends(url, size);
   const clients = new Set<Socket>();
-  const take = (): Promise<Backend> => {
-    const backend = idle.shift();
-    return backend ? Promise.resolve(backend) : new Promise((resolve) => waiting.push(resolve));
-  };
-  const giveBack = (backend: Backend): void => {
-    const next = waiting.shift();
-    if (next) next(backend);
-    else idle.push(backend);
-  };
 
   const serve = (client: Socket): void => {
     let pinned: Backend | undefined;
     let batch: Buffer[] = [];
     let last: Promise<void> = Promise.resolve();
     const forward = async (bytes: Buffer): Promise<void> => {
-      const backend = pinned ?? (await take());
-      pinned = (await backend.run(bytes, (whole) => client.write(whole))) ? backend : undefined;
-      if (!pinned) giveBack(backend);
+      if (client.destroyed) return;
+      const backend = pinned ?? (await backends.take());
+      try {
+        pinned = (await backend.run(bytes, (whole) => client.write(whole))) ? backend : undefined;
+      } catch (err) {
+        pinned = undefined;
+        throw err;
+      } finally {
+        if (!pinned) backends.giveBack(backend);
+      }
     };
     const receive = messages((type, whole) => {
       if (type === "X") return void client.end();
@@ -127,7 +183,7 @@ export const startTransactionPooler = async (url: string, size = 3): Promise<Tra
       if (type !== "Q" && type !== "S") return;
       const bytes = Buffer.concat(batch);
       batch = [];
-      last = last.then(() => forward(bytes));
+      last = last.then(() => forward(bytes)).catch(() => void client.destroy());
     });
     client.once("data", (chunk: Buffer) => {
       const length = chunk.readInt32BE(0);
@@ -147,24 +203,32 @@ export const startTransactionPooler = async (url: string, size = 3): Promise<Tra
       clients.delete(client);
       void last.then(async () => {
         if (!pinned) return;
-        await pinned.run(ROLLBACK, () => {});
-        giveBack(pinned);
+        await pinned.run(ROLLBACK, () => {}).catch(() => {});
+        backends.giveBack(pinned);
       });
     });
   };
 
   const server = createServer(serve);
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const listen = (port: number) => new Promise<void>((resolve) => server.listen(port, "127.0.0.1", resolve));
+  const end = async (): Promise<void> => {
+    const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    for (const client of clients) client.destroy();
+    backends.closeAll();
+    await closed;
+  };
+  await listen(0);
   const address = server.address();
+  const port = typeof address === "object" && address ? address.port : 0;
   const pooled = new URL(url);
   pooled.hostname = "127.0.0.1";
-  pooled.port = String(typeof address === "object" && address ? address.port : 0);
+  pooled.port = String(port);
   return {
     url: pooled.toString(),
-    stop: async () => {
-      for (const client of clients) client.destroy();
-      for (const backend of all) backend.close();
-      await new Promise<void>((resolve) => server.close(() => resolve()));
+    restart: async () => {
+      await end();
+      await listen(port);
     },
+    stop: end,
   };
 };

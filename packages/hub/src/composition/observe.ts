@@ -5,7 +5,7 @@ import type { Streams } from "./streams.ts";
 
 /** Figures that are read when somebody asks for the metrics. */
 export const observe = (metrics: Metrics, f: Foundation, { registry }: Control, { tending }: Streams): void => {
-  const { database, listener, eventBus } = f;
+  const { database, listener, eventBus, coordination } = f;
   const gauges: readonly (readonly [name: string, help: string, read: () => number])[] = [
     ["pool_connections", "Open database connections.", () => database.stats().total],
     ["pool_idle", "Idle database connections.", () => database.stats().idle],
@@ -14,6 +14,11 @@ export const observe = (metrics: Metrics, f: Foundation, { registry }: Control, 
       "signals_degraded",
       "1 while polling replaces signals that do not come through.",
       () => (listener.state().healthy ? 0 : 1),
+    ],
+    [
+      "coordination_degraded",
+      "1 while session locks cannot be had, or mean nothing behind a pooling proxy.",
+      () => (coordination.held() && !coordination.pooled() ? 0 : 1),
     ],
     [
       "signal_round_trip_seconds",
