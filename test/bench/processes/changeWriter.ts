@@ -1,4 +1,4 @@
-import { silentLog } from "@rootstock/service";
+import { silentLog, systemClock } from "@rootstock/service";
 import { Database, Signaller } from "@rootstock/store";
 import pg from "pg";
 import { serveWorker } from "../worker.ts";
@@ -121,6 +121,7 @@ serveWorker({
       pooled: false,
       poolSize: 1,
       applicationName: "bench writer",
+      clock: systemClock,
       log: silentLog(),
     });
     signaller = new Signaller({ database, log: silentLog() });
