@@ -131,7 +131,9 @@ test("message accepted, agent stopped before delivery: held, delivered after the
   const second = await send(entry, agent, "behind it");
   expect(second.status).toBe(202);
   const stop = api(entry, "POST", `/api/v1/agents/${agent}/stop`);
-  await eventually(async () => (await scene.database.query("select id from broker_dispatch")).length > 0);
+  await eventually(
+    async () => (await scene.database.query("select id from broker_dispatch where op = 'stop'")).length > 0,
+  );
   runtimeBroker.releaseAnswers();
   expect((await stop).status).toBe(200);
   await first;

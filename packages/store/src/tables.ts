@@ -272,6 +272,33 @@ export interface BrokerDispatchTable {
   created_by: Nullable<Uuid>;
   created_at: DefaultTime;
   updated_at: DefaultTime;
+  accepted_by: Nullable<Uuid>;
+  claimed_at: NullableTime;
+  hold_reason: Nullable<string>;
+}
+
+export interface TraceHopsTable {
+  id: Generated<string>;
+  subject_id: Uuid;
+  event: "given_back" | "failed";
+  replica_id: Nullable<Uuid>;
+  runtime_broker_id: Nullable<Uuid>;
+  session_id: Nullable<Uuid>;
+  reason: string;
+  waited_for: Nullable<string>;
+  attempt: Nullable<number>;
+  claimed_at: NullableTime;
+  at: DefaultTime;
+  times: Generated<number>;
+  last_at: DefaultTime;
+}
+
+export interface ReplicaNamesTable {
+  instance_id: Uuid;
+  name: string;
+  version: string;
+  since: DefaultTime;
+  gone_at: NullableTime;
 }
 
 export interface HubReplicasTable {
@@ -349,6 +376,8 @@ export interface Tables {
   notification_subscriptions: NotificationSubscriptionsTable;
   messages: MessagesTable;
   broker_dispatch: BrokerDispatchTable;
+  trace_hops: TraceHopsTable;
+  replica_names: ReplicaNamesTable;
   hub_replicas: HubReplicasTable;
   sweeps: SweepsTable;
   idempotency_keys: IdempotencyKeysTable;

@@ -253,6 +253,8 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
     "schema_version",
     "schema_migrations",
     "stream_frames",
+    "trace_hops",
+    "replica_names",
   ];
   const unlogged = await db.query<{ relname: string }>(
     `select c.relname from pg_class c where c.relkind = 'r' and c.relnamespace = 'public'::regnamespace

@@ -12,6 +12,7 @@ import {
   insertClaimedDispatch,
   insertDispatch,
   isInDoubt,
+  type NewDispatch,
   transaction,
   withdrawDispatch,
 } from "@rootstock/store";
@@ -142,8 +143,33 @@ export class Dispatcher implements Service {
   }
 
   /** Commits the intent in the caller's transaction. Call {@link begun} after it has committed. */
-  begin(db: Db, intent: Intent, attempts = 0): Promise<void> {
-    return insertDispatch(db, { ...intent, attempts, deadlineSeconds: RECONNECT_GRACE_SECONDS });
+  async begin(db: Db, intent: Intent, attempts = 0): Promise<void> {
+    await this.#committing(intent, (dispatch) => insertDispatch(db, { ...dispatch, attempts }));
+  }
+
+  /** Runs the insert of an intent in a span, below which its execution goes on, on whichever replica. */
+  async #committing<T>(intent: Intent, insert: (dispatch: NewDispatch) => Promise<T>): Promise<T> {
+    const { tracing, membership } = this.#deps;
+    const span = tracing.begin(`commit ${intent.op}`, "producer", intent.traceparent, {
+      "rootstock.dispatch_id": intent.id,
+      "rootstock.agent_id": intent.agentId,
+      "rootstock.runtime_broker_id": intent.runtimeBrokerId,
+    });
+    const { traceparent } = span;
+    const acceptedBy = membership.instanceId;
+    try {
+      const inserted = await insert({
+        ...intent,
+        traceparent,
+        acceptedBy,
+        deadlineSeconds: RECONNECT_GRACE_SECONDS,
+      });
+      span.end();
+      return inserted;
+    } catch (err) {
+      span.end("not committed");
+      throw err;
+    }
   }
 
   /** Tells whoever holds the socket. */
@@ -201,8 +227,10 @@ export class Dispatcher implements Service {
       if (!halts && (await hasUnfinishedDispatch(database.db, intent.agentId))) return undefined;
       const connection = registry.get(intent.runtimeBrokerId);
       if (!connection?.isOpen) return undefined;
-      if (halts && !(await this.#beginHere(intent, connection.sessionId))) return undefined;
-      return executor.run({ ...intent, attempt: 1, intent: halts }, connection);
+      const job = { ...intent, attempt: 1 };
+      if (!halts) return executor.run({ ...job, record: { ...intent, acceptedBy: membership.instanceId } }, connection);
+      const begun = await this.#beginHere(intent, connection.sessionId);
+      return begun && executor.run({ ...job, traceparent: begun.traceparent }, connection);
     });
     void run.then(
       () => this.#deps.wake(intent.runtimeBrokerId),
@@ -211,15 +239,19 @@ export class Dispatcher implements Service {
     return this.#within(run);
   }
 
-  /** Commits an intent that is claimed from the start. False when it is not certain that it is: then it is waited for. */
-  async #beginHere(intent: Intent, sessionId: Uuid): Promise<boolean> {
+  /**
+   * Commits an intent that is claimed from the start. Undefined when it is not certain that it is: then it is waited
+   * for.
+   */
+  async #beginHere(intent: Intent, sessionId: Uuid): Promise<NewDispatch | undefined> {
     const { database, membership } = this.#deps;
-    const dispatch = { ...intent, deadlineSeconds: RECONNECT_GRACE_SECONDS };
     const claim = { instanceId: membership.instanceId, sessionId };
     try {
-      return await insertClaimedDispatch(database.db, { dispatch, claim });
+      return await this.#committing(intent, async (dispatch) =>
+        (await insertClaimedDispatch(database.db, { dispatch, claim })) ? dispatch : undefined,
+      );
     } catch (err) {
-      if (isInDoubt(err)) return false;
+      if (isInDoubt(err)) return undefined;
       throw err;
     }
   }

@@ -6,8 +6,9 @@ import {
   type Database,
   type Db,
   type DispatchOp,
+  type EndedDispatch,
   failDispatch,
-  holdsSocket,
+  insertEndedDispatch,
   isDatabaseUnavailable,
   releaseDispatch,
   targetById,
@@ -25,8 +26,8 @@ export interface Job {
   readonly agentId: Uuid;
   readonly args: Readonly<Record<string, unknown>>;
   readonly attempt: number;
-  /** Whether a row of `broker_dispatch` stands for it; a direct call has none. */
-  readonly intent: boolean;
+  /** What a direct call leaves as its row of `broker_dispatch` when it is over; of any other the row is there. */
+  readonly record?: EndedDispatch["dispatch"];
   readonly traceparent?: string | null | undefined;
 }
 
@@ -109,7 +110,7 @@ export class Executor {
         settle: async () => {},
       };
     }
-    const counted = await this.#settle(job, claim, connection.runtimeBrokerId, result);
+    const counted = await this.#settle(job, claim, started, result);
     const ms = Math.round(this.#base.clock.elapsed() - started);
     if (!counted) {
       log.warn({ ms }, "dispatch ended, but its claim has moved on");
@@ -144,30 +145,30 @@ export class Executor {
   }
 
   /** Writes the end of the job, again and again while the database is away: what a runtime broker did is not forgotten. */
-  #settle(job: Job, claim: Claim, runtimeBrokerId: Uuid, result: OperationResult): Promise<boolean> {
+  #settle(job: Job, claim: Claim, started: number, result: OperationResult): Promise<boolean> {
     return this.persist(() =>
       transaction(this.#deps.db, async (tx) => {
-        if (!(await this.#fence(tx, job, claim, runtimeBrokerId, result))) return false;
+        if (!(await this.#fence(tx, job, claim, started, result))) return false;
         await result.settle(tx);
         return true;
       }),
     );
   }
 
-  #fence(tx: Db, job: Job, claim: Claim, runtimeBrokerId: Uuid, result: OperationResult): Promise<boolean> {
-    if (!job.intent) return holdsSocket(tx, { runtimeBrokerId, claim });
-    if (result.ok) return completeDispatch(tx, { id: job.id, claim, result: result.result });
-    const { code, message, details } = result.failure;
-    return failDispatch(tx, {
-      id: job.id,
-      claim,
-      error: message,
-      result: { failure: { code, message, ...(details && { details }) } },
-    });
+  #fence(tx: Db, job: Job, claim: Claim, started: number, result: OperationResult): Promise<boolean> {
+    const error = result.ok ? null : result.failure.message;
+    const written = result.ok ? result.result : { failure: result.failure };
+    if (job.record) {
+      const tookMs = this.#base.clock.elapsed() - started;
+      const state = result.ok ? "done" : "failed";
+      return insertEndedDispatch(tx, { dispatch: job.record, claim, state, error, result: written, tookMs });
+    }
+    if (error === null) return completeDispatch(tx, { id: job.id, claim, result: written });
+    return failDispatch(tx, { id: job.id, claim, error, result: written });
   }
 
   async #release(job: Job, claim: Claim, sent: boolean, reason: string): Promise<void> {
-    if (!job.intent) return;
+    if (job.record) return;
     await this.persist(async () => {
       await releaseDispatch(this.#deps.db, { id: job.id, claim, sent, reason });
       return true;

@@ -293,7 +293,6 @@ export class Reconciler implements Service {
           agentId,
           args: row.args,
           attempt: row.attempts,
-          intent: true,
           traceparent: row.traceparent,
         },
         connection,

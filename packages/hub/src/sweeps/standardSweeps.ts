@@ -5,7 +5,9 @@ import {
   deleteExpiredJoinTokens,
   deleteExpiredSecrets,
   deleteFinishedDispatches,
+  deleteOldHops,
   deleteOldNonces,
+  deleteOldReplicaNames,
   deleteStrayStreamFrames,
   expireDispatches,
   failOverdueDispatches,
@@ -51,6 +53,8 @@ const OVERDUE_SECONDS = 60;
 const STRAY_FRAME_SECONDS = 60;
 /** A signature from a clock five minutes ahead is accepted for ten minutes; one more for the clocks of replicas. */
 const NONCE_MS = 11 * MINUTE;
+/** Messages outlive their replicas by far: a name costs little, and says more than an id. */
+const REPLICA_NAME_SECONDS = 90 * 24 * 3_600;
 const CHANGE_LOG_ROWS = 2_000_000;
 
 /** Every sweep but that of the replicas: who is gone, what waits too long, and what has been kept long enough. */
@@ -180,6 +184,13 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
         )) +
         (await chunks(signal, 1_000, (db, limit) =>
           trimDeliveredEnvelopes(db, { maxAgeSeconds: WEEK_SECONDS, limit }),
+        )) +
+        (await chunks(signal, 5_000, (db, limit) =>
+          // What still waits keeps its hops.
+          deleteOldHops(db, { maxAgeSeconds: WEEK_SECONDS + options.undeliveredMessageSeconds, limit }),
+        )) +
+        (await chunks(signal, 1_000, (db, limit) =>
+          deleteOldReplicaNames(db, { maxAgeSeconds: REPLICA_NAME_SECONDS, limit }),
         )),
     },
   ];

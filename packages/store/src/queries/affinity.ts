@@ -74,6 +74,8 @@ export interface VoidedClaims {
   readonly messages: number;
 }
 
+const DISPLACED = "its runtime broker connected anew before it had answered";
+
 /**
  * Voids what older sessions of this runtime broker had claimed: pending again, or failed when it has no attempts left.
  * A statement of its own after the claim: only now does it see what an old owner claimed before it lost the row
@@ -88,13 +90,13 @@ export const voidOlderClaims = async (db: Db, held: SocketOwnership): Promise<Vo
       select id from messages where runtime_broker_id = ${held.runtimeBrokerId} and state = 'delivering'
         and claim_session <> ${held.sessionId} order by id for update),
     dispatches as (
-      update broker_dispatch b set updated_at = now(), claimed_by = null, claim_session = null,
+      update broker_dispatch b set updated_at = now(), claimed_by = null, claim_session = null, hold_reason = ${DISPLACED},
         state = case when b.attempts >= b.max_attempts then 'failed' else 'pending' end,
         error = case when b.attempts >= b.max_attempts then 'runtime broker lost its connection on every attempt'
           else b.error end
       from d where b.id = d.id returning b.id, b.state),
     returned as (
-      update messages g set state = 'pending', claimed_by = null, claim_session = null
+      update messages g set state = 'pending', claimed_by = null, claim_session = null, hold_reason = ${DISPLACED}
       from m where g.id = m.id returning g.id)
     select id, state, 1 as n from dispatches
     union all select null, 'message', count(*)::int from returned`.execute(db);

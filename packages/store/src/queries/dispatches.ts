@@ -25,8 +25,21 @@ export interface NewDispatch {
   /** How often it was tried before it became a row: a call whose socket was lost in the middle counts once. */
   readonly attempts?: number;
   readonly createdBy?: Uuid;
-  readonly traceparent?: string;
+  readonly traceparent?: string | undefined;
+  /** The replica that took the call. */
+  readonly acceptedBy: Uuid;
 }
+
+/** Why an intent cannot be claimed at once, at the moment at which it is committed; null when it can. */
+const holdReason = (d: NewDispatch) => sql<string | null>`(
+  select case
+      when exists (select from broker_dispatch o where o.agent_id = ${d.agentId} and o.state in ('pending', 'in_progress'))
+        then 'behind an earlier operation on the agent'
+      when rb.connected_hub_id is not null then null
+      when rb.disconnected_at is null then 'owner unknown: the runtime broker has not connected yet'
+      else 'owner unknown: waiting for reconnect since '
+        || to_char(rb.disconnected_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') end
+    from runtime_brokers rb where rb.id = ${d.runtimeBrokerId})`;
 
 /** Commits what must happen. Repeated, it changes nothing. */
 export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
@@ -44,6 +57,8 @@ export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
       deadline_at: sql<Date>`now() + make_interval(secs => ${d.deadlineSeconds})`,
       created_by: d.createdBy ?? null,
       traceparent: d.traceparent ?? null,
+      accepted_by: d.acceptedBy,
+      hold_reason: holdReason(d),
     })
     .onConflict((conflict) => conflict.column("id").doNothing())
     .execute();
@@ -64,10 +79,11 @@ export const insertClaimedDispatch = async (
         and connected_session_id = ${claim.sessionId} for share
     )
     insert into broker_dispatch (id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, state, claimed_by,
-        claim_session, attempts, deadline_at, created_by, traceparent)
+        claim_session, attempts, deadline_at, created_by, traceparent, accepted_by, claimed_at)
     select ${d.id}::uuid, ${d.runtimeBrokerId}::uuid, ${d.agentId}::uuid, ${d.agentSlug}, ${d.projectId}::uuid, ${d.op},
         ${JSON.stringify(d.args)}::jsonb, 'in_progress', ${claim.instanceId}::uuid, ${claim.sessionId}::uuid, 1,
-        now() + make_interval(secs => ${d.deadlineSeconds}), ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null}
+        now() + make_interval(secs => ${d.deadlineSeconds}), ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null},
+        ${d.acceptedBy}::uuid, now()
       from fence
      where not exists (select from broker_dispatch o where o.agent_id = ${d.agentId}
        and o.state in ('pending', 'in_progress'))`.execute(db);
@@ -94,7 +110,7 @@ export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRo
        order by d.id for update of d skip locked
     )
     update broker_dispatch d set state = 'in_progress', claimed_by = ${p.instanceId}, claim_session = next.session,
-        attempts = d.attempts + 1, updated_at = now()
+        attempts = d.attempts + 1, claimed_at = now(), updated_at = now()
       from next where d.id = next.id
     returning d.*`.execute(db);
   return rows;
@@ -150,22 +166,44 @@ export const releaseDispatch = async (
     update broker_dispatch d set
         state = case when ${p.sent} and d.attempts >= d.max_attempts then 'failed' else 'pending' end,
         attempts = d.attempts - case when ${p.sent} then 0 else 1 end,
-        error = ${p.reason}, claimed_by = null, claim_session = null, updated_at = now()
+        error = ${p.reason}, hold_reason = ${p.reason}, claimed_by = null, claim_session = null, updated_at = now()
      where d.id = ${p.id} and d.state = 'in_progress'
        and d.claimed_by = ${p.claim.instanceId} and d.claim_session = ${p.claim.sessionId}`.execute(db);
 };
 
+/** An operation that ran over a socket of the replica that took the call, and is over. */
+export interface EndedDispatch {
+  readonly dispatch: Omit<NewDispatch, "deadlineSeconds" | "attempts">;
+  readonly claim: Claim;
+  readonly state: "done" | "failed";
+  readonly error: string | null;
+  readonly result: Readonly<Record<string, unknown>>;
+  /** How long it took, in milliseconds. */
+  readonly tookMs: number;
+}
+
 /**
- * Whether the socket is still the runtime broker's own; holds it so until the transaction ends. The fence of what a
- * direct call, which has no row of its own, writes.
+ * Records a direct call that is over. False, and nothing is recorded, when the socket is not the runtime broker's own any
+ * more: nobody else may take the runtime broker until the transaction ends, so this is the fence of what the call
+ * writes. Repeated, it changes nothing.
  */
-export const holdsSocket = async (
-  db: Db,
-  p: { readonly runtimeBrokerId: Uuid; readonly claim: Claim },
-): Promise<boolean> => {
+export const insertEndedDispatch = async (db: Db, p: EndedDispatch): Promise<boolean> => {
+  const { dispatch: d, claim } = p;
+  const began = sql`now() - ${p.tookMs}::float8 * interval '1 millisecond'`;
   const { rows } = await sql`
-    select 1 from runtime_brokers where id = ${p.runtimeBrokerId} and connected_hub_id = ${p.claim.instanceId}
-       and connected_session_id = ${p.claim.sessionId} for share`.execute(db);
+    with fence as materialized (
+      select 1 from runtime_brokers where id = ${d.runtimeBrokerId} and connected_hub_id = ${claim.instanceId}
+        and connected_session_id = ${claim.sessionId} for share
+    ), recorded as (
+      insert into broker_dispatch (id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, state, result, error,
+          claimed_by, claim_session, attempts, deadline_at, created_by, traceparent, accepted_by, created_at, claimed_at)
+      select ${d.id}::uuid, ${d.runtimeBrokerId}::uuid, (select a.id from agents a where a.id = ${d.agentId} for key share),
+          ${d.agentSlug}, ${d.projectId}::uuid, ${d.op}, ${JSON.stringify(d.args)}::jsonb, ${p.state},
+          ${JSON.stringify(p.result)}::jsonb, ${p.error}, ${claim.instanceId}::uuid, ${claim.sessionId}::uuid, 1, now(),
+          ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null}, ${d.acceptedBy}::uuid, ${began}, ${began}
+        from fence
+      on conflict (id) do nothing)
+    select from fence`.execute(db);
   return rows.length === 1;
 };
 

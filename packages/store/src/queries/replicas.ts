@@ -111,7 +111,7 @@ export const buryReplica = (db: Db, instanceId: Uuid, rules?: DeathRules): Promi
         disconnected_at = now(), updated = now()
       from held where r.id = held.id`.execute(tx);
     const dispatches = await returnDispatches(tx, sql`d.claimed_by = ${instanceId}`, "its replica died");
-    const messages = await returnMessages(tx, sql`m.claimed_by = ${instanceId}`);
+    const messages = await returnMessages(tx, sql`m.claimed_by = ${instanceId}`, "its replica died");
     await tx.deleteFrom("hub_replicas").where("instance_id", "=", instanceId).execute();
     return {
       wake: [
@@ -144,7 +144,7 @@ export const returnDispatches = async (
         error = case
           when d.attempts >= d.max_attempts then ${`no attempts left: ${reason}`}
           when d.deadline_at <= now() then ${`too late to repeat: ${reason}`} else d.error end,
-        claimed_by = null, claim_session = null, updated_at = now()
+        hold_reason = ${reason}, claimed_by = null, claim_session = null, updated_at = now()
       from taken where d.id = taken.id
     returning d.id, d.state, d.runtime_broker_id as "runtimeBrokerId"`.execute(db);
   return rows;
@@ -154,11 +154,12 @@ export const returnDispatches = async (
 export const returnMessages = async (
   db: Db,
   which: ReturnType<typeof sql>,
+  reason: string,
 ): Promise<{ readonly id: Uuid; readonly runtimeBrokerId: Uuid }[]> => {
   const { rows } = await sql<{ id: Uuid; runtimeBrokerId: Uuid | null }>`
     with taken as materialized (
       select m.id from messages m where m.state = 'delivering' and ${which} order by m.id for update)
-    update messages m set state = 'pending', claimed_by = null, claim_session = null
+    update messages m set state = 'pending', claimed_by = null, claim_session = null, hold_reason = ${reason}
       from taken where m.id = taken.id
     returning m.id, m.runtime_broker_id as "runtimeBrokerId"`.execute(db);
   return rows.flatMap(({ id, runtimeBrokerId }) => (runtimeBrokerId === null ? [] : [{ id, runtimeBrokerId }]));

@@ -98,7 +98,7 @@ export const takeBackStaleClaims = (
       sql`d.runtime_broker_id = ${ids} and ${moved(d)}`,
       "its socket was lost",
     );
-    const messages = await returnMessages(tx, sql`m.runtime_broker_id = ${ids} and ${moved(m)}`);
+    const messages = await returnMessages(tx, sql`m.runtime_broker_id = ${ids} and ${moved(m)}`, "its socket was lost");
     return {
       wake: [
         ...new Set([...dispatches.filter((r) => r.state === "pending"), ...messages].map((r) => r.runtimeBrokerId)),
@@ -218,6 +218,27 @@ export const deleteFinishedDispatches = (
     sql`delete from broker_dispatch where id in (
       select id from broker_dispatch where state in ('done', 'failed', 'expired')
          and updated_at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+       limit ${p.limit} for update skip locked)`,
+    db,
+  );
+
+/** Hops of messages and operations, once nothing was added to them for `maxAgeSeconds`. */
+export const deleteOldHops = (db: Db, p: { readonly maxAgeSeconds: number; readonly limit: number }): Promise<number> =>
+  affected(
+    sql`delete from trace_hops where id in (
+      select id from trace_hops where last_at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+       limit ${p.limit} for update skip locked)`,
+    db,
+  );
+
+/** Names of replicas that went longer than `maxAgeSeconds` ago. */
+export const deleteOldReplicaNames = (
+  db: Db,
+  p: { readonly maxAgeSeconds: number; readonly limit: number },
+): Promise<number> =>
+  affected(
+    sql`delete from replica_names where instance_id in (
+      select instance_id from replica_names where gone_at < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
        limit ${p.limit} for update skip locked)`,
     db,
   );
