@@ -6,6 +6,7 @@ import { addMigrateCommand } from "./commands/migrate.ts";
 import { addReplicaCommand } from "./commands/replica.ts";
 import { addRuntimeBrokerCommand } from "./commands/runtimeBroker.ts";
 import { addStartCommand } from "./commands/start.ts";
+import { addTraceCommand } from "./commands/trace.ts";
 import { CliError, EXIT, EXIT_CODE_HELP, UsageError } from "./exitCodes.ts";
 import type { Env } from "./flags.ts";
 import type { Terminal } from "./terminal.ts";
@@ -28,6 +29,7 @@ const buildProgram = (terminal: Terminal): Command => {
   addMigrateCommand(program, terminal);
   addRuntimeBrokerCommand(program, terminal);
   addAgentCommand(program, terminal);
+  addTraceCommand(program, terminal);
   return program;
 };
 

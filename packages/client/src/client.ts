@@ -4,6 +4,7 @@ import { ProjectAgents } from "./resources/agents.ts";
 import { Projects } from "./resources/projects.ts";
 import { RuntimeBrokers } from "./resources/runtimeBrokers.ts";
 import { System } from "./resources/system.ts";
+import { Traces } from "./resources/traces.ts";
 
 /**
  * A hub, seen by one user.
@@ -16,12 +17,14 @@ export class HubClient {
   readonly projects: Projects;
   readonly runtimeBrokers: RuntimeBrokers;
   readonly system: System;
+  readonly traces: Traces;
 
   constructor(options: HttpOptions) {
     this.http = new Http(options);
     this.projects = new Projects(this.http);
     this.runtimeBrokers = new RuntimeBrokers(this.http);
     this.system = new System(this.http);
+    this.traces = new Traces(this.http);
   }
 
   /** The agents of one project, given by its id. */

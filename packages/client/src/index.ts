@@ -7,3 +7,4 @@ export * from "./resources/agents.ts";
 export * from "./resources/projects.ts";
 export * from "./resources/runtimeBrokers.ts";
 export * from "./resources/system.ts";
+export * from "./resources/traces.ts";

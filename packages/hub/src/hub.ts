@@ -1,5 +1,5 @@
 import { type Base, type Service, startStages, stopStages } from "@rootstock/service";
-import { hubStatistics, loadMigrations, migrate, schemaVersion } from "@rootstock/store";
+import { hubStatistics, LISTENS_AFTER_SECONDS, loadMigrations, migrate, schemaVersion } from "@rootstock/store";
 import { type ActionDeps, deleteProjectAgents, finishers, Idempotency } from "./actions/index.ts";
 import type { Credentials } from "./auth/index.ts";
 import { encodePosition } from "./bus/index.ts";
@@ -15,12 +15,13 @@ import {
   type Streams,
 } from "./composition/index.ts";
 import { type HubConfig, isLoopback } from "./config.ts";
+import { CONTROL_DEFAULTS } from "./control/index.ts";
 import { createApp, HttpServer, toHubError } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
 import { hubRoutes, type Route, TerminalUpgrades, toReply } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
 import { PeerStreams, PortTunnels } from "./streams/index.ts";
-import { replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
+import { OVERDUE_SECONDS, replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
 /** How long a stopping replica spreads the closing of its runtime brokers' sockets, in milliseconds. */
@@ -118,6 +119,12 @@ export class Hub implements Service {
       secrets,
       heartbeats,
       sse: this.#sse,
+      traceLimits: {
+        messageSeconds: this.#config.undeliveredMessageSeconds,
+        requestSeconds: CONTROL_DEFAULTS.requestLimitMs / 1000,
+        listensAfterSeconds: LISTENS_AFTER_SECONDS,
+        overdueSeconds: OVERDUE_SECONDS,
+      },
       feedCursor: () => encodePosition(eventBus.position()),
       forget: (id) => registry.forget(id),
       metrics: this.metrics,

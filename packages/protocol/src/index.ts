@@ -7,4 +7,5 @@ export * from "./messages.ts";
 export * from "./signature.ts";
 export * from "./slug.ts";
 export * from "./text.ts";
+export * from "./trace.ts";
 export * from "./traceparent.ts";

@@ -36,6 +36,7 @@ export * from "./queries/statistics.ts";
 export * from "./queries/streamFrames.ts";
 export * from "./queries/subscriptions.ts";
 export * from "./queries/sweeps.ts";
+export * from "./queries/traces.ts";
 export * from "./queries/users.ts";
 export * from "./signaller.ts";
 export * from "./signals.ts";

@@ -17,6 +17,7 @@ import {
 import type { CommandBus } from "../commands/index.ts";
 import { Batcher, type Registry } from "../control/index.ts";
 import type { Membership } from "../replicas/index.ts";
+import type { Span, Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import type { Reconciler } from "./reconciler.ts";
@@ -30,6 +31,7 @@ export interface CourierDeps {
   readonly commandBus: CommandBus;
   readonly locks: AgentLocks;
   readonly reconciler: () => Reconciler;
+  readonly tracing: Tracing;
   readonly changed: () => void;
 }
 
@@ -90,7 +92,19 @@ export class Courier implements Service {
   }
 
   /** Stores a message and sees it on its way. Resolves once it is committed; `outcome` within 2 s after that. */
-  async post(message: NewMessage, target: DispatchTarget): Promise<Posted> {
+  async post(given: NewMessage, target: DispatchTarget): Promise<Posted> {
+    const { message, span } = this.#committing(given);
+    try {
+      const posted = await this.#post(message, target);
+      span?.end();
+      return posted;
+    } catch (err) {
+      span?.end("not committed");
+      throw err;
+    }
+  }
+
+  async #post(message: NewMessage, target: DispatchTarget): Promise<Posted> {
     if (message.holdReason !== null) {
       await this.#insert(message);
       this.posted([message]);
@@ -114,8 +128,29 @@ export class Courier implements Service {
    * Stores messages in the caller's transaction, with what else belongs to them. Returns the ids of those whose agent is
    * gone, and which are not stored. Call {@link posted} after the commit.
    */
-  store(tx: Db, messages: readonly NewMessage[]): Promise<Uuid[]> {
-    return insertPendingMessages(tx, { messages, acceptedBy: this.#deps.membership.instanceId });
+  async store(tx: Db, messages: readonly NewMessage[]): Promise<Uuid[]> {
+    const committing = messages.map((message) => this.#committing(message));
+    const gone = await this.#store(
+      tx,
+      committing.map(({ message }) => message),
+    );
+    for (const { span } of committing) span?.end();
+    return gone;
+  }
+
+  #store(db: Db, messages: readonly NewMessage[]): Promise<Uuid[]> {
+    return insertPendingMessages(db, { messages, acceptedBy: this.#deps.membership.instanceId });
+  }
+
+  /** The message in a span of its commit, below which its delivery goes on, on whichever replica. */
+  #committing(message: NewMessage): { readonly message: NewMessage; readonly span?: Span } {
+    const { tracing } = this.#deps;
+    if (!tracing.on) return { message };
+    const span = tracing.begin("commit message", "producer", message.traceparent, {
+      "rootstock.message_id": message.id,
+      "rootstock.agent_id": message.agentId ?? "",
+    });
+    return { message: { ...message, traceparent: span.traceparent ?? null }, span };
   }
 
   /** Stores a message to a person in the caller's transaction. False when the project, or the agent that writes, is gone. */
@@ -151,7 +186,7 @@ export class Courier implements Service {
   async #insertAll(messages: readonly NewMessage[]): Promise<readonly Inserted[]> {
     const { db } = this.#deps.database;
     try {
-      const gone = new Set(await untilCertain(this.#base, () => this.store(db, messages)));
+      const gone = new Set(await untilCertain(this.#base, () => this.#store(db, messages)));
       return messages.map(({ id }) => (gone.has(id) ? { ok: false, error: notFound("Agent") } : { ok: true }));
     } catch (error) {
       if (messages.length === 1 || error instanceof HubError || isDatabaseUnavailable(error)) throw error;

@@ -23,13 +23,18 @@ const MAX_ATTEMPTS = 8;
 const MAX_SAID = 500;
 
 /** Sends a claimed message through the socket (spec/01 4.6; `message_id` as in spec/08 2.4) and reads the answer. */
-export const deliver = async (message: ClaimedMessage, connection: Connection): Promise<DeliveryResult> => {
+export const deliver = async (
+  message: ClaimedMessage,
+  connection: Connection,
+  traceparent: string | null | undefined,
+): Promise<DeliveryResult> => {
   try {
     const response = await connection.call({
       method: "POST",
       path: `/api/v1/agents/${message.agentSlug}/message`,
       query: new URLSearchParams({ projectId: message.projectId }).toString(),
       priority: "normal",
+      traceparent: traceparent ?? undefined,
       body: {
         message_id: message.id,
         interrupt: message.interrupt,

@@ -28,6 +28,7 @@ import type { CommandBus } from "../commands/index.ts";
 import type { Connection, Registry } from "../control/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { Membership } from "../replicas/index.ts";
+import type { Span, Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import { deliver } from "./delivery.ts";
 import type { Executor } from "./executor.ts";
@@ -48,6 +49,7 @@ export interface ReconcilerDeps {
   readonly locks: AgentLocks;
   readonly executor: Executor;
   readonly metrics: Metrics;
+  readonly tracing: Tracing;
   /** Tells the waits of this replica without a signal. */
   readonly announceMessage: (outcome: MessageOutcome) => void;
   /** After a commit that changed what others may see. */
@@ -322,7 +324,12 @@ export class Reconciler implements Service {
       return;
     }
     const started = this.#base.clock.elapsed();
-    const result = await locks.message(agentId, () => deliver(message, connection));
+    const span = this.#span(message);
+    const result = await locks.message(agentId, () =>
+      deliver(message, connection, span ? span.traceparent : message.traceparent),
+    );
+    span?.set({ "rootstock.outcome": result.kind });
+    span?.end(result.kind === "acknowledged" ? undefined : result.reason);
     metrics.dispatches.inc({ op: "message", way: "socket", outcome: result.kind });
     metrics.dispatchSeconds.observe({ op: "message", way: "socket" }, (this.#base.clock.elapsed() - started) / 1000);
     const log = this.#base.log.child({ messageId: message.id, agentId, attempt: message.attempts });
@@ -335,6 +342,18 @@ export class Reconciler implements Service {
       await this.#giveBack(message, delivery, result);
     }
     this.#wakeFor(connection.runtimeBrokerId, result.kind);
+  }
+
+  /** The span of one attempt, below the message's commit; none where nobody collects any. */
+  #span({ id, agentId, runtimeBrokerId, attempts, traceparent }: ClaimedMessage): Span | undefined {
+    const { tracing } = this.#deps;
+    if (!tracing.on) return undefined;
+    return tracing.begin("deliver message", "consumer", traceparent, {
+      "rootstock.message_id": id,
+      "rootstock.agent_id": agentId,
+      "rootstock.runtime_broker_id": runtimeBrokerId,
+      "rootstock.attempt": attempts,
+    });
   }
 
   async #giveBack(

@@ -5,6 +5,7 @@ import type { AgentTokens, RuntimeBrokerSecrets } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { Terminals } from "../streams/index.ts";
+import type { TraceLimits } from "../trace/index.ts";
 import { agentInsideRoutes, type InsideDeps } from "./agentInside.ts";
 import { agentLifecycleRoutes } from "./agentLifecycle.ts";
 import { agentMessageRoutes } from "./agentMessages.ts";
@@ -29,6 +30,7 @@ export interface HubRouteDeps extends Base, InsideDeps, HealthDeps, HeartbeatDep
   readonly metrics: Metrics;
   readonly sse: SseHub;
   readonly terminals: Terminals;
+  readonly traceLimits: TraceLimits;
   /** Something waits for this runtime broker. */
   readonly wake: (runtimeBrokerId: Uuid) => void;
   readonly feedCursor: () => string;

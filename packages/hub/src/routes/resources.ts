@@ -12,9 +12,10 @@ import { providerRoutes } from "./providers.ts";
 import type { Route } from "./route.ts";
 import { settingsRoutes } from "./settings.ts";
 import { sharedDirRoutes } from "./sharedDirs.ts";
+import { type TraceDeps, traceRoutes } from "./traces.ts";
 
 /** What the routes of stored resources need. */
-export interface ResourceRouteDeps extends ProjectDeps, AgentTokenDeps, AgentStatusDeps {}
+export interface ResourceRouteDeps extends ProjectDeps, AgentTokenDeps, AgentStatusDeps, TraceDeps {}
 
 /** Reading and changing what is stored: projects, agents, messages, subscriptions. No runtime broker is called by these. */
 export const resourceRoutes = (deps: ResourceRouteDeps): Route[] => [
@@ -30,5 +31,6 @@ export const resourceRoutes = (deps: ResourceRouteDeps): Route[] => [
   ...agentStatusRoutes(deps),
   ...agentTokenRoutes(deps),
   ...messageReadRoutes(deps),
+  ...traceRoutes(deps),
   ...notificationRoutes(deps),
 ];

@@ -73,6 +73,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     },
     once: (call, work) => idempotency.once(call, work),
     deleteAgents: async (projectId) => void calls.push(`deleteAgents ${projectId}`),
+    traceLimits: { messageSeconds: 604_800, requestSeconds: 120, listensAfterSeconds: 15, overdueSeconds: 60 },
     onAgentReady: ({ id }) => void calls.push(`onAgentReady ${id}`),
     tokens: {
       issue: async (claims) => ({

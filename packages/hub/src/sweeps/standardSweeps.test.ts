@@ -352,3 +352,27 @@ test("finished dispatches and what delivered messages carried go after a week", 
   expect(await state("messages", recent)).toMatchObject({ envelope: { metadata: expect.anything() } });
   expect(await state("messages", small)).toMatchObject({ envelope: { plain: true } });
 });
+
+test("hops go once nothing can wait with them any longer; names of replicas long after they are gone", async () => {
+  const day = 24 * 3_600;
+  const hop = (lastAt: Date) =>
+    db.query("insert into trace_hops (subject_id, event, reason, last_at) values ($1, 'given_back', 'x', $2)", [
+      uuid(),
+      lastAt,
+    ]);
+  await hop(ago(30 * day));
+  await hop(ago(3_600));
+  const name = (text: string, goneAt: Date | null) =>
+    db.query("insert into replica_names (instance_id, name, version, gone_at) values ($1, $2, '1', $3)", [
+      uuid(),
+      text,
+      goneAt,
+    ]);
+  await name("long gone", ago(100 * day));
+  await name("gone", ago(30 * day));
+  await name("there", null);
+  expect(await run("oldPayloads")).toBe(2);
+  expect(await db.query("select 1 from trace_hops")).toHaveLength(1);
+  const names = await db.query<{ name: string }>("select name from replica_names order by name");
+  expect(names.map((n) => n.name)).toEqual(["gone", "there"]);
+});

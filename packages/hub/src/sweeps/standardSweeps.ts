@@ -48,7 +48,7 @@ const HEARTBEAT_GRACE_MS = 90_000;
 /** A claimant gives its own work back within this time after its socket has ended. */
 const STALE_CLAIM_SECONDS = 5;
 /** Beyond its deadline an operation under way may take this much longer. */
-const OVERDUE_SECONDS = 60;
+export const OVERDUE_SECONDS = 60;
 /** Frames of streams are taken within a second; after a minute both ends have given the stream up. */
 const STRAY_FRAME_SECONDS = 60;
 /** A signature from a clock five minutes ahead is accepted for ten minutes; one more for the clocks of replicas. */

@@ -204,7 +204,7 @@ const claimNext = (instanceId: Uuid) => sql`
        where ${isState("pending")} order by m.id for update of m
     ), claimed as (
       update messages m set state = 'delivering', claimed_by = ${instanceId}, claim_session = locked.session,
-          claimed_at = now(), runtime_broker_id = locked.runtime_broker, attempts = m.attempts + 1, hold_reason = null
+          claimed_at = now(), runtime_broker_id = locked.runtime_broker, attempts = m.attempts + 1
         from locked, relaxed where m.id = locked.id
       returning m.id, m.agent_id as "agentId", locked.slug as "agentSlug", m.project_id as "projectId",
         m.runtime_broker_id as "runtimeBrokerId", m.claim_session as "sessionId", m.msg, m.envelope, m.interrupt,
@@ -350,7 +350,9 @@ export interface MessageOutcome {
 export const messageOutcomes = (db: Db, ids: readonly Uuid[]): Promise<MessageOutcome[]> =>
   db
     .selectFrom("messages")
-    .select(["id", "state", "hold_reason as holdReason", "error"])
+    .select(["id", "state", "error"])
+    // Kept for the trace once it is over.
+    .select(sql<string | null>`case when state = 'pending' then hold_reason end`.as("holdReason"))
     .where("id", "in", ids)
     .execute();
 

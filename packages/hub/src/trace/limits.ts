@@ -1,0 +1,11 @@
+/** The limits by which a trace tells what will happen when. Seconds. */
+export interface TraceLimits {
+  /** How long an undelivered message waits for its agent. */
+  readonly messageSeconds: number;
+  /** How long one attempt waits for the runtime broker's answer. */
+  readonly requestSeconds: number;
+  /** How long after `running` an agent that has reported nothing is taken to listen. */
+  readonly listensAfterSeconds: number;
+  /** How long an operation under way may take beyond its deadline. */
+  readonly overdueSeconds: number;
+}
