@@ -22,6 +22,9 @@ export interface ReaderStats {
 
 /** The pause after a read that found something: under load, changes then share reads instead of each costing one. */
 const BREATHER_MS = 10;
+/** The pause after one that found many: each read, and each write to each listener, costs the same for many as for few. */
+const LONG_BREATHER_MS = 20;
+const MANY_CHANGES = 50;
 
 /**
  * The one reader of a replica (design section 6): reads what has become visible since its last read, on each signal and
@@ -143,7 +146,8 @@ export class ChangeReader implements Service {
     } while (this.#running && this.position().page);
     if (this.#failing) this.#base.log.info({}, "change feed is read again");
     this.#failing = false;
-    if (found > 0 && this.#running) await this.#base.clock.sleep(BREATHER_MS);
+    if (found > 0 && this.#running)
+      await this.#base.clock.sleep(found < MANY_CHANGES ? BREATHER_MS : LONG_BREATHER_MS);
   }
 
   #isWanted(subjects: readonly string[]): boolean {

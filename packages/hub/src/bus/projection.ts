@@ -131,8 +131,6 @@ const fill = async <T extends { readonly id: Uuid }>(
   for (const fact of found) facts.set(fact.id, fact);
 };
 
-/** Of a payload of more than 2 KiB the long texts are not kept. */
-const isCut = (row: ChangeRow): boolean => row.payload.cut === true;
 const isRestored = (row: ChangeRow): boolean =>
   row.op === "U" && row.changed.includes("deleted_at") && row.payload.deleted_at === undefined;
 
@@ -158,7 +156,7 @@ const agentKind = (row: ChangeRow): "created" | "status" | "deleted" => {
 };
 
 const isHidden = (row: ChangeRow): boolean => row.payload.deleted_at !== undefined;
-const isHeldElsewhere = (row: ChangeRow): boolean => row.op !== "D" && (isCut(row) || isRestored(row));
+const isHeldElsewhere = (row: ChangeRow): boolean => row.op !== "D" && (row.cut || isRestored(row));
 
 const agentSubjects = (row: ChangeRow, kind: string): readonly string[] => [
   `agent.${row.entityId}.${kind}`,
@@ -166,8 +164,9 @@ const agentSubjects = (row: ChangeRow, kind: string): readonly string[] => [
 ];
 
 const agentNeed: Need = (row, needs, wanted) => {
+  if (!isHeldElsewhere(row)) return;
   const kind = agentKind(row);
-  if (kind !== "deleted" && wanted(agentSubjects(row, kind)) && isHeldElsewhere(row)) needs.add("agents", row.entityId);
+  if (kind !== "deleted" && wanted(agentSubjects(row, kind))) needs.add("agents", row.entityId);
 };
 
 const agentEvent: MakeDrafts = (row, facts, wanted) => {
@@ -222,14 +221,14 @@ const projectSubjects = (row: ChangeRow): readonly string[] =>
 const PROJECT_KINDS = { I: "created", U: "updated", D: "deleted" } as const;
 
 const projectNeed: Need = (row, needs, wanted) => {
-  if (row.op !== "D" && isCut(row) && wanted(projectSubjects(row))) needs.add("projects", row.entityId);
+  if (row.op !== "D" && row.cut && wanted(projectSubjects(row))) needs.add("projects", row.entityId);
 };
 
 const projectEvent: MakeDrafts = (row, facts, wanted) => {
   const subjects = projectSubjects(row);
   if (!wanted(subjects)) return [];
   const v: { readonly name?: unknown; readonly slug?: unknown } | undefined =
-    row.op !== "D" && isCut(row) ? facts.projects.get(row.entityId) : row.payload;
+    row.op !== "D" && row.cut ? facts.projects.get(row.entityId) : row.payload;
   if (!v) return [];
   const told = { I: { name: v.name, slug: v.slug }, U: { name: v.name }, D: {} }[row.op];
   return [{ subjects, data: { ...both(row.entityId), ...told } }];

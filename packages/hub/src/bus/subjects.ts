@@ -69,6 +69,7 @@ export class SubjectIndex<T> {
   /** Each value with a pattern for one of `subjects`, once, with the first subject that it has a pattern for. */
   find(subjects: readonly string[]): ReadonlyMap<T, string> {
     const found = new Map<T, string>();
+    if (this.#byPrefix.size === 0) return found;
     for (const subject of subjects)
       this.#visit(subject, ({ value }) => {
         if (!found.has(value)) found.set(value, subject);

@@ -139,3 +139,63 @@ test("changes beyond the number that is kept go from the oldest on, and only pos
   expect(kept).toMatchObject({ pruned: false, more: false });
   expect(kept.rows).toHaveLength(20);
 });
+
+test("every column of an agent is news by its name when it changes, whoever added it, but for noise", async () => {
+  const noise = ["updated", "last_seen", "last_activity_event", "state_version", "launching"];
+  const [project, other, runtimeBroker, agent] = Array.from({ length: 4 }, () => systemRandom.uuid());
+  await test_db.query("insert into projects (id, name, slug) values ($1, 'p', 'p'), ($2, 'q', 'q')", [project, other]);
+  await test_db.query("insert into runtime_brokers (id, name, slug) values ($1, 'r', 'r')", [runtimeBroker]);
+  await test_db.query("insert into agents (id, project_id, slug, name) values ($1, $2, 'a', 'a')", [agent, project]);
+  const columns = await test_db.query<{ name: string; type: string }>(
+    `select attname as name, format_type(atttypid, null) as type from pg_attribute
+      where attrelid = 'agents'::regclass and attnum > 0 and not attisdropped and attname <> 'id'`,
+  );
+  const chosen: Record<string, string> = {
+    project_id: `'${other}'`,
+    runtime_broker_id: `'${runtimeBroker}'`,
+    phase: "'running'",
+    activity: "'working'",
+    visibility: "'public'",
+  };
+  const another: Record<string, (name: string) => string> = {
+    text: () => "'changed'",
+    integer: (name) => `coalesce(${name}, 0) + 1`,
+    boolean: (name) => `not ${name}`,
+    jsonb: () => `'{"changed": 1}'`,
+    uuid: () => "gen_random_uuid()",
+    "uuid[]": () => "array[gen_random_uuid()]",
+    "timestamp with time zone": () => "now() + interval '1 hour'",
+  };
+  const newest = async () =>
+    (await test_db.query<{ id: string; changed: string[] }>("select id, changed from change_log order by id desc"))[0];
+  for (const { name, type } of columns) {
+    const value = chosen[name] ?? another[type]?.(name);
+    if (value === undefined) throw new Error(`say how to change ${name}, of type ${type}`);
+    const before = await newest();
+    await test_db.query(`update agents set ${name} = ${value}`);
+    if (noise.includes(name)) expect({ [name]: await newest() }).toEqual({ [name]: before });
+    else expect({ [name]: (await newest())?.changed }).toEqual({ [name]: expect.arrayContaining([name]) });
+  }
+  const before = await newest();
+  await test_db.query("update agents set slug = slug, labels = labels");
+  expect(await newest()).toEqual(before);
+  await test_db.query("alter table agents add column later text");
+  await test_db.query("update agents set later = 'news'");
+  expect(await newest()).not.toEqual(before);
+});
+
+test("a statement on many agents tells of each that changed, and of no other", async () => {
+  const project = systemRandom.uuid();
+  await test_db.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
+  await test_db.query(
+    `insert into agents (id, project_id, slug, name, phase)
+     select gen_random_uuid(), $1, n::text, n::text, 'running' from generate_series(1, 10) n`,
+    [project],
+  );
+  const { seen } = await currentPosition(db);
+  await test_db.query("update agents set last_seen = now(), activity = case when slug < '4' then 'working' end");
+  const { rows } = await readChanges(db, { seen, limit: 100 });
+  // "10" sorts before "4".
+  expect(rows.map((r) => r.changed)).toEqual(Array.from({ length: 4 }, () => ["activity"]));
+  expect(rows[0]?.payload).toMatchObject({ phase: "running", activity: "working" });
+});

@@ -22,6 +22,8 @@ export interface ChangeRow {
   /** The owner of what changed, or the person a message is to. */
   readonly ownerId: Uuid | null;
   readonly changed: readonly string[];
+  /** Whether long texts were left out of `payload`. */
+  readonly cut: boolean;
   /** Read from its text when asked for: most changes are told to nobody. */
   readonly payload: Readonly<Record<string, unknown>>;
 }
@@ -59,15 +61,18 @@ interface Head {
   readonly oldestMs: number | null;
 }
 
-interface RawChange extends Omit<ChangeRow, "changed" | "payload"> {
+interface RawChange extends Omit<ChangeRow, "changed" | "cut" | "payload"> {
   /** A PostgreSQL array of column names, which need no quotes. */
   readonly changed: string;
   readonly payload: string;
 }
 
+const NO_NAMES: readonly string[] = [];
+
 /** A row as it was read: arrays and JSON are taken apart only for whoever looks. */
 class LoggedChange implements ChangeRow {
   readonly #raw: RawChange;
+  #changed: readonly string[] | undefined;
   #payload: Readonly<Record<string, unknown>> | undefined;
 
   constructor(raw: RawChange) {
@@ -100,7 +105,12 @@ class LoggedChange implements ChangeRow {
   }
   get changed(): readonly string[] {
     const { changed } = this.#raw;
-    return changed === "{}" ? [] : changed.slice(1, -1).split(",");
+    this.#changed ??= changed === "{}" ? NO_NAMES : changed.slice(1, -1).split(",");
+    return this.#changed;
+  }
+  get cut(): boolean {
+    // Within a text the quotes would have been escaped.
+    return this.#raw.payload.includes('"cut": true');
   }
   get payload(): Readonly<Record<string, unknown>> {
     this.#payload ??= JSON.parse(this.#raw.payload) as Readonly<Record<string, unknown>>;
