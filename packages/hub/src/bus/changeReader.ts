@@ -146,8 +146,7 @@ export class ChangeReader implements Service {
     } while (this.#running && this.position().page);
     if (this.#failing) this.#base.log.info({}, "change feed is read again");
     this.#failing = false;
-    if (found > 0 && this.#running)
-      await this.#base.clock.sleep(found < MANY_CHANGES ? BREATHER_MS : LONG_BREATHER_MS);
+    if (found > 0 && this.#running) await this.#base.clock.sleep(found < MANY_CHANGES ? BREATHER_MS : LONG_BREATHER_MS);
   }
 
   #isWanted(subjects: readonly string[]): boolean {
