@@ -4,6 +4,7 @@ export * from "./api.ts";
 export * from "./embeddedPostgres.ts";
 export * from "./eventStream.ts";
 export * from "./eventually.ts";
+export * from "./freePort.ts";
 export * from "./pgBouncer.ts";
 export * from "./replicas.ts";
 export * from "./samples.ts";
