@@ -1,3 +1,5 @@
+import type { Breather } from "./breather.ts";
+
 /**
  * Runs `work` at most once at a time. A `poke` during a run makes it run once more afterwards, so that whoever pokes
  * after a fact has become true can rely on a run that began after it.
@@ -5,12 +7,15 @@
 export class SingleFlight {
   readonly #work: () => Promise<void>;
   readonly #onError: (err: unknown) => void;
+  readonly #breather: Breather | undefined;
   #again = false;
   #running: Promise<void> | undefined;
 
-  constructor(work: () => Promise<void>, onError: (err: unknown) => void) {
+  /** With a breather, runs that follow each other leave it time in between. */
+  constructor(work: () => Promise<void>, onError: (err: unknown) => void, breather?: Breather) {
     this.#work = work;
     this.#onError = onError;
+    this.#breather = breather;
   }
 
   /** Resolves when a run that began after this call has ended. Never rejects. */
@@ -29,7 +34,9 @@ export class SingleFlight {
     try {
       while (this.#again) {
         this.#again = false;
+        const beganAt = this.#breather?.now() ?? 0;
         await this.#work().catch(this.#onError);
+        if (this.#again) await this.#breather?.restAfter(beganAt);
       }
     } finally {
       this.#running = undefined;

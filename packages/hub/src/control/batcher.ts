@@ -1,4 +1,4 @@
-import type { Clock, Timer } from "@rootstock/service";
+import type { Breather, Clock, Timer } from "@rootstock/service";
 
 export interface BatcherOptions {
   /** How long the first of a batch waits for others, in milliseconds; 0: only while others are under way. */
@@ -6,6 +6,8 @@ export interface BatcherOptions {
   readonly maxItems: number;
   /** Batches under way at once. */
   readonly concurrency: number;
+  /** Between a batch and those that came while it was under way. A full batch does not wait. */
+  readonly breather?: Breather;
 }
 
 interface Waiting<T, R> {
@@ -22,6 +24,7 @@ export class Batcher<T, R> {
   #waiting: Waiting<T, R>[] = [];
   #timer: Timer | undefined;
   #running = 0;
+  #resting: Timer | undefined;
   #idle: (() => void)[] = [];
 
   /** `work` answers the items in their order. */
@@ -50,11 +53,15 @@ export class Batcher<T, R> {
   #pump(): void {
     this.#timer?.cancel();
     this.#timer = undefined;
-    while (this.#waiting.length > 0 && this.#running < this.#options.concurrency)
+    const { concurrency, maxItems } = this.#options;
+    const least = this.#resting ? maxItems : 1;
+    while (this.#waiting.length >= least && this.#running < concurrency)
       void this.#run(this.#waiting.splice(0, this.#options.maxItems));
   }
 
   async #run(batch: readonly Waiting<T, R>[]): Promise<void> {
+    const { breather } = this.#options;
+    const beganAt = breather?.now() ?? 0;
     this.#running += 1;
     try {
       const results = await this.#work(batch.map((w) => w.item));
@@ -67,8 +74,16 @@ export class Batcher<T, R> {
       for (const waiting of batch) waiting.reject(err);
     } finally {
       this.#running -= 1;
+      if (breather && this.#waiting.length > 0) this.#rest(breather.pauseAfter(beganAt));
       this.#pump();
       if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
     }
+  }
+
+  #rest(ms: number): void {
+    this.#resting ??= this.#clock.after(ms, () => {
+      this.#resting = undefined;
+      this.#pump();
+    });
   }
 }

@@ -19,6 +19,7 @@ import { Batcher, type Registry } from "../control/index.ts";
 import type { Membership } from "../replicas/index.ts";
 import type { Span, Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
+import { breatherOf } from "./load.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import type { Reconciler } from "./reconciler.ts";
 import { Targets } from "./targets.ts";
@@ -69,7 +70,9 @@ export class Courier implements Service {
     this.#deps = deps;
     this.#outcomes = new Outcomes(base.clock, base.log, (ids) => messageOutcomes(deps.database.db, ids));
     this.targets = new Targets(base.clock, deps.database);
-    this.#inserts = new Batcher(base.clock, INSERTS, (messages) => this.#insertAll(messages));
+    this.#inserts = new Batcher(base.clock, { ...INSERTS, breather: breatherOf(base.clock) }, (messages) =>
+      this.#insertAll(messages),
+    );
   }
 
   async start(): Promise<void> {

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Clock, type Log, SingleFlight, type Timer } from "@rootstock/service";
+import { breatherOf } from "./load.ts";
 
 /** How the waits of one kind are answered: the row is the authority, signals only say when to look. */
 interface Wait<T> {
@@ -28,6 +29,7 @@ export class Outcomes<T extends { readonly id: Uuid }> {
       },
       // The poll looks again: a wait never depends on one read.
       (err) => log.warn({ err }, "reading outcomes failed"),
+      breatherOf(clock),
     );
   }
 

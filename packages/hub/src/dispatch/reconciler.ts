@@ -32,6 +32,7 @@ import type { Span, Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import { deliver } from "./delivery.ts";
 import type { Executor } from "./executor.ts";
+import { breatherOf } from "./load.ts";
 
 /**
  * Carries out what is pending for the runtime brokers whose sockets this replica holds (design section 5).
@@ -94,7 +95,7 @@ export class Reconciler implements Service {
     const failed = (err: unknown) => {
       base.log.warn({ err }, "reconciling failed; the poll tries again");
     };
-    this.#rounds = new SingleFlight(() => this.#round(), failed);
+    this.#rounds = new SingleFlight(() => this.#round(), failed, breatherOf(base.clock));
     this.#poll = new SingleFlight(async () => {
       this.wake(await this.#findWork());
       this.#ownClaimsDue = true;
