@@ -23,11 +23,14 @@ alter table messages add constraint messages_claim check
 
 -- Each step of a message (pending, delivering, delivered) adds to the indexes that its state puts it in, and to none else.
 drop index messages_undelivered, messages_undelivered_by_runtime_broker, messages_undelivered_age, messages_delivering,
-  messages_trimmable;
+  messages_trimmable, messages_recipient, messages_project, messages_sender;
 create index messages_pending on messages (agent_id, seq) where state = 'pending';
 create index messages_pending_at on messages (runtime_broker_id, created) where state = 'pending';
 create index messages_delivering on messages (claimed_by, runtime_broker_id) where state = 'delivering';
 create index messages_trimmable on messages (dispatched_at) where bulky;
+-- A person's messages, and those of a project that no agent's row leads to. An agent's are found by the agent.
+create index messages_to_person on messages (recipient_id, created desc, id desc) where state is null;
+create index messages_of_project on messages (project_id) where agent_id is null;
 
 -- In place of the foreign keys. A message is stored while its agent's row is locked, and so is that of its project.
 create function messages_without_agent() returns trigger language plpgsql as $$
@@ -43,7 +46,8 @@ create trigger agents_leave_messages after delete on agents referencing old tabl
 
 create function messages_without_project() returns trigger language plpgsql as $$
 begin
-  delete from messages m using gone where m.project_id = gone.id;
+  -- Its agents went before it, and left their messages without an agent.
+  delete from messages m using gone where m.project_id = gone.id and m.agent_id is null;
   return null;
 end $$;
 create trigger projects_take_messages after delete on projects referencing old table as gone

@@ -17,7 +17,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { decide, type Principal, principalId } from "../auth/index.ts";
-import { admitMessage, untilCertain } from "../dispatch/index.ts";
+import { admitMessage, StaleTarget, untilCertain } from "../dispatch/index.ts";
 import { changeLifecycle } from "./changeLifecycle.ts";
 import { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
@@ -82,6 +82,7 @@ export const newMessage = (
     readonly holdReason: string | null;
     readonly broadcasted?: boolean;
     readonly groupId?: string;
+    readonly stamp?: string;
     readonly traceparent?: string | undefined;
   },
 ): NewMessage => {
@@ -103,7 +104,7 @@ export const newMessage = (
     ...(broadcasted && { broadcasted }),
   };
   return {
-    id: deps.base.random.uuid(),
+    id: deps.base.random.sortableUuid(deps.base.clock.now()),
     projectId: agent.project_id,
     agentId: agent.id,
     runtimeBrokerId: agent.runtime_broker_id,
@@ -123,6 +124,7 @@ export const newMessage = (
     holdReason: p.holdReason,
     createdBy: p.sender.id,
     traceparent: p.traceparent ?? null,
+    ...(p.stamp !== undefined && { stamp: p.stamp }),
   };
 };
 
@@ -154,7 +156,7 @@ export const sendMessage = async (
       holdReason,
       traceparent: call.traceparent,
     });
-  if (!deps.idempotency.isKeyed(call) && !request.notify) {
+  if (isPlain(deps, call, { ...request, wake: false })) {
     const posted = await deps.courier.post(build(), target);
     return answerOf(target, await posted.outcome);
   }
@@ -170,6 +172,48 @@ export const sendMessage = async (
   const op = await untilCertain(deps.base, () => transaction(deps.database.db, begin));
   begun();
   return untilCertain(deps.base, () => finishMessage(deps, op), { begun: true });
+};
+
+/** Whether a call does nothing but store one message. */
+export const isPlain = (deps: ActionDeps, call: ActionCall, request: MessageRequest): boolean =>
+  !request.notify && !request.wake && !deps.idempotency.isKeyed(call);
+
+/**
+ * Sends a plain message to a target as it was some time ago: the statement that stores the message makes sure that it is
+ * so still. Undefined, with nothing stored, when it is not, or when the message could not go at once: then it is for
+ * {@link sendMessage} to decide, on what is so now.
+ */
+export const sendToRemembered = async (
+  deps: ActionDeps,
+  call: ActionCall,
+  target: DispatchTarget,
+  request: MessageRequest,
+): Promise<Answer | undefined> => {
+  const { courier, base } = deps;
+  try {
+    const { holdReason } = admitMessage(target, { ...request, now: base.clock.now() });
+    if (holdReason !== null) return undefined;
+  } catch (err) {
+    if (err instanceof HubError) return undefined;
+    throw err;
+  }
+  const message = newMessage(deps, {
+    target,
+    sender: await senderOf(deps.database.db, call.principal),
+    input: request.message,
+    interrupt: request.interrupt,
+    holdReason: null,
+    traceparent: call.traceparent,
+    stamp: target.stamp,
+  });
+  try {
+    const posted = await courier.post(message, target);
+    return answerOf(target, await posted.outcome);
+  } catch (err) {
+    if (!(err instanceof StaleTarget)) throw err;
+    courier.targets.forget(target);
+    return undefined;
+  }
 };
 
 /** Tells where a committed message stands. */

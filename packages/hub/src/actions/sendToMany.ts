@@ -240,7 +240,7 @@ export const personMessage = (
     readonly traceparent: string | undefined;
   },
 ): NewMessage => ({
-  id: deps.base.random.uuid(),
+  id: deps.base.random.sortableUuid(deps.base.clock.now()),
   projectId: p.projectId,
   agentId: p.agentId,
   runtimeBrokerId: null,

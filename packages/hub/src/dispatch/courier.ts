@@ -22,7 +22,7 @@ import type { AgentLocks } from "./agentLocks.ts";
 import { breatherOf } from "./load.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import type { Reconciler } from "./reconciler.ts";
-import { Targets } from "./targets.ts";
+import { StaleTarget, Targets } from "./targets.ts";
 import { untilCertain } from "./untilCertain.ts";
 
 export interface CourierDeps {
@@ -94,7 +94,10 @@ export class Courier implements Service {
     this.#outcomes.announce(outcome);
   }
 
-  /** Stores a message and sees it on its way. Resolves once it is committed; `outcome` within 2 s after that. */
+  /**
+   * Stores a message and sees it on its way. Resolves once it is committed; `outcome` within 2 s after that. Throws
+   * {@link StaleTarget}, with nothing stored, when the message carries a stamp and the target is no longer like that.
+   */
   async post(given: NewMessage, target: DispatchTarget): Promise<Posted> {
     const { message, span } = this.#committing(given);
     try {
@@ -189,8 +192,11 @@ export class Courier implements Service {
   async #insertAll(messages: readonly NewMessage[]): Promise<readonly Inserted[]> {
     const { db } = this.#deps.database;
     try {
-      const gone = new Set(await untilCertain(this.#base, () => this.#store(db, messages)));
-      return messages.map(({ id }) => (gone.has(id) ? { ok: false, error: notFound("Agent") } : { ok: true }));
+      const refused = new Set(await untilCertain(this.#base, () => this.#store(db, messages)));
+      return messages.map(({ id, stamp }) => {
+        if (!refused.has(id)) return { ok: true };
+        return { ok: false, error: stamp === undefined ? notFound("Agent") : new StaleTarget() };
+      });
     } catch (error) {
       if (messages.length === 1 || error instanceof HubError || isDatabaseUnavailable(error)) throw error;
       const alone = messages.map((message) =>

@@ -8,4 +8,5 @@ export type { KeptValues, MintAgentToken, OperationFailure } from "./operations/
 export * from "./reachability.ts";
 export * from "./reconciler.ts";
 export * from "./secrets.ts";
+export { StaleTarget, type TargetLookup } from "./targets.ts";
 export * from "./untilCertain.ts";

@@ -1,11 +1,20 @@
 import { invalidField, type StructuredMessageInput, structuredMessageSchema } from "@rootstock/protocol";
 import { z } from "zod";
-import { type ActionDeps, broadcast, parseSet, sendMessage, sendToPerson, sendToSet } from "../actions/index.ts";
+import {
+  type ActionDeps,
+  broadcast,
+  isPlain,
+  parseSet,
+  sendMessage,
+  sendToPerson,
+  sendToRemembered,
+  sendToSet,
+} from "../actions/index.ts";
 import { agents, usersAndAgents } from "./access.ts";
 import { agentOf, plainProjectOf } from "./lookup.ts";
 import { toReply } from "./replies.ts";
 import { type Route, route } from "./route.ts";
-import { targetOf } from "./targets.ts";
+import { rememberedTargetOf, targetOf } from "./targets.ts";
 
 /** Messages to agents, to sets and projects, and from agents to people (spec/02 2.9, 2.11). */
 
@@ -55,18 +64,19 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
         handler: async (call) => {
           const { body } = call;
           const message = inputOf(body);
-          const target = await targetOf(db, call, "message", (id) => deps.courier.targets.byId(id));
+          const { targets } = deps.courier;
           const options = { message, interrupt: body.interrupt === true, queue: body.queue === true };
+          const request = { ...options, notify: body.notify === true, wake: body.wake === true };
           const elements = parseSet(message.recipient);
+          if (!elements && isPlain(deps, call, request)) {
+            const remembered = await rememberedTargetOf(db, call, "message", targets.remembered);
+            const answer = remembered && (await sendToRemembered(deps, call, remembered, request));
+            if (answer) return toReply(answer);
+          }
+          const target = await targetOf(db, call, "message", targets);
           if (elements)
             return toReply(await sendToSet(deps, call, { ...options, elements, projectId: target.project.id }));
-          return toReply(
-            await sendMessage(deps, call, target, {
-              ...options,
-              notify: body.notify === true,
-              wake: body.wake === true,
-            }),
-          );
+          return toReply(await sendMessage(deps, call, target, request));
         },
       }),
       route({

@@ -1,6 +1,7 @@
-import { HubError, notFound, parseUuid, slugify, type Uuid } from "@rootstock/protocol";
+import { HubError, notFound, parseUuid, slugify } from "@rootstock/protocol";
 import { type Db, type DispatchTarget, targetById, targetBySlug, targetsBySlug } from "@rootstock/store";
 import type { Action } from "../auth/index.ts";
+import type { TargetLookup } from "../dispatch/index.ts";
 import { projectIdOf } from "./lookup.ts";
 import { agentResource, demand, may } from "./rights.ts";
 import type { Call } from "./route.ts";
@@ -14,30 +15,55 @@ export const targetOf = async (
   db: Db,
   call: Pick<Call, "principal" | "params">,
   action: Action,
-  byId: (id: Uuid) => Promise<DispatchTarget | undefined> = (id) => targetById(db, id),
+  lookup: TargetLookup = inDatabase(db),
 ): Promise<DispatchTarget> => {
-  const target = await find(db, call, byId);
+  const target = await find(db, call, lookup);
   const resource = target && agentResource({ ...target.agent, project_owner_id: target.project.ownerId });
   if (!target || !resource || !may(call.principal, "read", resource)) throw notFound("Agent");
   demand(call.principal, action, resource);
   return target;
 };
 
+const inDatabase = (db: Db): TargetLookup => ({
+  byId: (id) => targetById(db, id),
+  bySlug: (projectId, slug) => targetBySlug(db, { projectId, slug }),
+});
+
+/**
+ * As {@link targetOf}, of the targets that `remembered` knows: undefined for everything else, what the caller may not do
+ * included. It is for whoever can find out later that the target has changed, and then asks `targetOf`.
+ */
+export const rememberedTargetOf = async (
+  db: Db,
+  call: Pick<Call, "principal" | "params">,
+  action: Action,
+  remembered: TargetLookup,
+): Promise<DispatchTarget | undefined> => {
+  // A slug without a project is looked up among all, and never remembered.
+  if (call.params.projectId === undefined && parseUuid(call.params.agentId ?? "") === undefined) return undefined;
+  try {
+    return await targetOf(db, call, action, remembered);
+  } catch (err) {
+    if (err instanceof HubError) return undefined;
+    throw err;
+  }
+};
+
 const find = async (
   db: Db,
   call: Pick<Call, "principal" | "params">,
-  byId: (id: Uuid) => Promise<DispatchTarget | undefined>,
+  lookup: TargetLookup,
 ): Promise<DispatchTarget | undefined> => {
   const name = call.params.agentId ?? "";
   const id = parseUuid(name);
   const { projectId: project } = call.params;
   if (project !== undefined) {
     const projectId = projectIdOf(project);
-    if (id === undefined) return targetBySlug(db, { projectId, slug: slugify(name) });
-    const target = await byId(id);
+    if (id === undefined) return lookup.bySlug(projectId, slugify(name));
+    const target = await lookup.byId(id);
     return target?.project.id === projectId ? target : undefined;
   }
-  if (id !== undefined) return byId(id);
+  if (id !== undefined) return lookup.byId(id);
   const named = (await targetsBySlug(db, slugify(name))).filter((t) =>
     may(call.principal, "read", agentResource({ ...t.agent, project_owner_id: t.project.ownerId })),
   );

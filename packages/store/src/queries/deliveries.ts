@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { MessageState, MessagesTable } from "../tables.ts";
+import { targetStamp } from "./dispatchTargets.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 
 /**
@@ -77,6 +78,11 @@ export interface NewMessage {
   readonly holdReason: string | null;
   readonly createdBy: Uuid | null;
   readonly traceparent: string | null;
+  /**
+   * The stamp of the target on which it was decided that the message is accepted: when that has changed meanwhile, the
+   * message is not stored. Undefined: decided on what was read for it.
+   */
+  readonly stamp?: string;
 }
 
 /** What goes beside the text of a message is worth trimming later from so many characters on. */
@@ -107,13 +113,19 @@ const recordset = (messages: readonly NewMessage[], acceptedBy: Uuid) => {
     traceparent: m.traceparent,
     hold_reason: m.holdReason,
     accepted_by: acceptedBy,
+    stamp: m.stamp,
   }));
   return sql`json_to_recordset(${JSON.stringify(rows)}::json) as given(
       id uuid, project_id uuid, agent_id uuid, runtime_broker_id uuid, sender text, sender_id uuid, recipient text,
       recipient_id uuid, msg text, type text, urgent boolean, broadcasted boolean, group_id text, channel text,
       thread_id text, envelope jsonb, bulky boolean, interrupt boolean, created_by uuid, traceparent text,
-      hold_reason text, accepted_by uuid)`;
+      hold_reason text, accepted_by uuid, stamp bigint)`;
 };
+
+/** The agent `a` of the message `m`, with what its stamp is made of: locked against deletion, and its project with it. */
+const stampedAgent = sql`(agents a join projects p on p.id = a.project_id
+  left join runtime_brokers rb on rb.id = a.runtime_broker_id)`;
+const isUnchanged = sql<boolean>`(m.stamp is null or m.stamp = ${targetStamp})`;
 
 const columns = sql.raw(`id, project_id, agent_id, runtime_broker_id, sender, sender_id, recipient, recipient_id, msg,
   type, urgent, broadcasted, group_id, channel, thread_id, envelope, bulky, interrupt, created_by, traceparent,
@@ -128,17 +140,18 @@ export interface Accepted {
 /**
  * Stores messages that wait for their agents, in the order of the list. One statement and one commit for all: under load
  * they cost a third of what each costs alone. Repeated, it changes nothing. Returns the ids of those that were not stored
- * because their agent is gone: its row, locked against deletion here, stands for its project's as well.
+ * because their agent is gone, or not what it was when they were accepted.
  */
 export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]> => {
   const { rows } = await sql<{ id: Uuid }>`
     with m as materialized (select * from ${recordset(p.messages, p.acceptedBy)}),
       there as materialized (
-        select a.id from agents a where a.id in (select agent_id from m) order by a.id for key share),
+        select m.id from (select * from m order by agent_id offset 0) as m cross join lateral (
+          select a.id from ${stampedAgent} where a.id = m.agent_id and ${isUnchanged} offset 0 for key share of a) as agent),
       stored as (
         insert into messages (${columns}, state) select ${columns}, 'pending' from m
-         where m.agent_id in (select id from there) on conflict (id) do nothing)
-    select id from m where m.agent_id not in (select id from there)`.execute(db);
+         where m.id in (select id from there) on conflict (id) do nothing)
+    select id from m where m.id not in (select id from there)`.execute(db);
   return rows.map((r) => r.id);
 };
 
@@ -178,8 +191,8 @@ export const insertClaimedMessage = async (
          where rb.connected_hub_id = ${p.claim.instanceId} and rb.connected_session_id = ${p.claim.sessionId}
          for share of rb),
       there as materialized (
-        select a.id from m join agents a on a.id = m.agent_id
-         where ${listens} and ${undisturbed} and ${nothingUndelivered} for key share of a)
+        select a.id from m join ${stampedAgent} on a.id = m.agent_id
+         where ${isUnchanged} and ${listens} and ${undisturbed} and ${nothingUndelivered} for key share of a)
     insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
     select ${columns}, 'delivering', ${p.claim.instanceId}, ${p.claim.sessionId}, now(), 1
       from m where exists (select from fence) and exists (select from there)

@@ -20,6 +20,8 @@ export interface DispatchTarget {
   readonly runtimeBroker: TargetRuntimeBroker | null;
   /** Where the project lies on that runtime broker, if it said. */
   readonly localPath: string | null;
+  /** See {@link targetStamp}; empty where nobody asked for it. */
+  readonly stamp: string;
 }
 
 export interface TargetRuntimeBroker {
@@ -32,10 +34,22 @@ export interface TargetRuntimeBroker {
   readonly awaySeconds: number | null;
 }
 
+/**
+ * What may change about the agent `a` of the project `p` at the runtime broker `rb` that decides whether a message to it
+ * is accepted, in one number: who may send it, and whether it goes at once. Ids and what never changes are left out.
+ */
+export const targetStamp = sql<string>`hashtextextended(row(a.slug, a.owner_id, a.ancestry, a.visibility, a.phase, a.deleted_at,
+  a.runtime_broker_id, a.running_since, a.ready_at is null, p.owner_id, p.visibility, rb.status,
+  rb.connected_hub_id is null)::text, 0)`;
+
 /** The SELECT of one target; `where` picks the agents. */
-const selectTargets = (db: Db, where: RawBuilder<unknown>): Promise<DispatchTarget[]> =>
+const selectTargets = (
+  db: Db,
+  where: RawBuilder<unknown>,
+  stamp: RawBuilder<string> = sql`''`,
+): Promise<DispatchTarget[]> =>
   sql<JoinedRow>`
-    select a.*,
+    select a.*, ${stamp} as stamp,
            p.name as p_name, p.slug as p_slug, p.git_remote as p_git_remote, p.owner_id as p_owner_id,
            p.labels as p_labels, p.shared_dirs as p_shared_dirs,
            rb.name as rb_name, rb.status as rb_status, rb.connected_hub_id as rb_hub, rb.connected_session_id as rb_session,
@@ -62,6 +76,7 @@ interface JoinedRow extends AgentRow {
   readonly rb_session: Uuid | null;
   readonly rb_away: number | null;
   readonly pp_local_path: string | null;
+  readonly stamp: string;
 }
 
 const toTarget = (row: JoinedRow): DispatchTarget => {
@@ -78,6 +93,7 @@ const toTarget = (row: JoinedRow): DispatchTarget => {
     rb_session,
     rb_away,
     pp_local_path,
+    stamp,
     ...agent
   } = row;
   return {
@@ -103,6 +119,7 @@ const toTarget = (row: JoinedRow): DispatchTarget => {
             awaySeconds: rb_away,
           },
     localPath: pp_local_path,
+    stamp,
   };
 };
 
@@ -110,11 +127,11 @@ const toTarget = (row: JoinedRow): DispatchTarget => {
 export const targetById = async (db: Db, agentId: Uuid): Promise<DispatchTarget | undefined> =>
   (await selectTargets(db, sql`a.id = ${agentId}`))[0];
 
-/** The agents with these ids, deleted or not, in no order; missing ones are left out. */
+/** The agents with these ids and their stamps, deleted or not, in no order; missing ones are left out. */
 export const targetsByIds = (db: Db, agentIds: readonly Uuid[]): Promise<DispatchTarget[]> =>
-  selectTargets(db, sql`a.id = any(${[...agentIds]}::uuid[])`);
+  selectTargets(db, sql`a.id = any(${[...agentIds]}::uuid[])`, targetStamp);
 
-/** The project's agent with this slug; a live one before a deleted one, the newest of those. */
+/** The project's agent with this slug, and its stamp; a live one before a deleted one, the newest of those. */
 export const targetBySlug = async (
   db: Db,
   p: { readonly projectId: Uuid; readonly slug: string },
@@ -124,6 +141,7 @@ export const targetBySlug = async (
       db,
       sql`a.project_id = ${p.projectId} and a.slug = ${p.slug}
         order by a.deleted_at is not null, a.deleted_at desc limit 1`,
+      targetStamp,
     )
   )[0];
 

@@ -6,6 +6,7 @@ import { after, all, type Condition, type Page, type Position } from "./keyset.t
 
 /** What a list of messages is narrowed to; all given fields must hold (spec/02 4.3). */
 export interface MessageFilter {
+  /** A person: messages to agents are not found by it. */
   readonly recipientId?: Uuid | undefined;
   /** Sender or recipient. */
   readonly participantId?: Uuid | undefined;
@@ -18,7 +19,8 @@ export interface MessageFilter {
 
 const conditions = (f: MessageFilter): Condition => {
   const list: Condition[] = [];
-  if (f.recipientId !== undefined) list.push(sql<boolean>`messages.recipient_id = ${f.recipientId}`);
+  if (f.recipientId !== undefined)
+    list.push(sql<boolean>`(messages.recipient_id = ${f.recipientId} and messages.state is null)`);
   if (f.participantId !== undefined)
     list.push(sql<boolean>`(messages.sender_id = ${f.participantId} or messages.recipient_id = ${f.participantId})`);
   if (f.projectId !== undefined) list.push(sql<boolean>`messages.project_id = ${f.projectId}`);
@@ -74,12 +76,13 @@ export const markMessageRead = async (db: Db, id: Uuid): Promise<void> => {
   await db.updateTable("messages").set({ read: true }).where("id", "=", id).where("read", "=", false).execute();
 };
 
-/** Marks every message to this recipient read. */
+/** Marks every message to this person read. */
 export const markAllMessagesRead = async (db: Db, recipientId: Uuid): Promise<void> => {
   await db
     .updateTable("messages")
     .set({ read: true })
     .where("recipient_id", "=", recipientId)
+    .where("state", "is", null)
     .where("read", "=", false)
     .execute();
 };
