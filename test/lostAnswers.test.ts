@@ -60,6 +60,20 @@ test("of an insert elsewhere: the message is accepted, stored once and sent once
   expect(paths(runtimeBroker.received, "/message")).toHaveLength(1);
 });
 
+test("of an insert for an agent that changes in that moment: the message is stored once and sent once", async () => {
+  const runtimeBroker = await scene.runtimeBroker(entry);
+  const agent = await scene.agent(entry, project, "a1");
+  // Decided on what is remembered, so that the repeated insert finds another agent than was decided on.
+  expect((await send(owner, agent, "to remember it by")).status).toBe(200);
+  const lost = proxy.loseAnswer("insert into messages");
+  const sending = send(owner, agent, "who knows?");
+  await lost;
+  await scene.database.query("update agents set visibility = 'team' where id = $1", [agent]);
+  expect([200, 202]).toContain((await sending).status);
+  await eventually(async () => expect(await messages()).toEqual(["delivered", "delivered"]));
+  expect(paths(runtimeBroker.received, "/message")).toHaveLength(2);
+});
+
 test("of the commit of a call with a key: it is carried out once and its end is told", async () => {
   const runtimeBroker = await scene.runtimeBroker(owner);
   const agent = await scene.agent(owner, project, "a1");
