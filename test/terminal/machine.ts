@@ -3,7 +3,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadRuntimeBrokerConfig, RuntimeBroker } from "@rootstock/runtime-broker";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Log, silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { api, eventually, type Replica, type Scene } from "@rootstock/testkit";
 
 /** Programs that agents of these tests run besides the built-in shell. */
@@ -66,7 +66,7 @@ export class MovingAddress {
 }
 
 /** Our own runtime broker with agents as processes, connected to `replica`. */
-export const startMachine = async (scene: Scene, replica: Replica): Promise<MovingAddress> => {
+export const startMachine = async (scene: Scene, replica: Replica, log: Log = silentLog()): Promise<MovingAddress> => {
   const address = new MovingAddress(replica);
   await address.start();
   scene.onEnd(() => address.stop());
@@ -83,7 +83,7 @@ export const startMachine = async (scene: Scene, replica: Replica): Promise<Movi
       harnesses: JSON.stringify(HARNESSES),
     },
   );
-  const machine = new RuntimeBroker({ clock: systemClock, random: systemRandom, log: silentLog() }, config);
+  const machine = new RuntimeBroker({ clock: systemClock, random: systemRandom, log }, config);
   scene.onEnd(async () => {
     await machine.stop();
     await killSessions(join(stateDirectory, "agents"));

@@ -53,6 +53,35 @@ const withProject =
   (call) =>
     call.path.startsWith("/api/v1/projects?slug=default") ? [200, { projects: [P] }] : route(call);
 
+describe("trace", () => {
+  const id = "0e0e0e0e-0000-4000-8000-000000000001";
+  const trace = { id, kind: "dispatch", op: "stop", state: "done", attempts: 1, maxAttempts: 3, hops: [], next: [] };
+
+  test("finds out whether the id is a message's or an operation's, in whatever form it is given", async () => {
+    const { calls, rootstock } = await hub((call) =>
+      call.path === `/api/v1/dispatches/${id}` ? [200, trace] : undefined,
+    );
+    const result = await rootstock(["trace", id.toUpperCase()]);
+    expect(result.code).toBe(EXIT.ok);
+    expect(result.out).toContain(`stop ${id}: done, attempts 1 of 3`);
+    expect(calls.map((c) => c.path)).toEqual([`/api/v1/messages/${id}/trace`, `/api/v1/dispatches/${id}`]);
+    expect(JSON.parse((await rootstock(["trace", id, "--json"])).out)).toEqual(trace);
+  });
+
+  test("says so when it is neither", async () => {
+    const { rootstock } = await hub(() => undefined);
+    expect(await rootstock(["trace", id])).toMatchObject({
+      code: EXIT.failed,
+      err: `rootstock: there is no message and no operation ${id} that you may see`,
+    });
+  });
+
+  test("another refusal is told as it is", async () => {
+    const { rootstock } = await hub(() => [401, { error: { code: "unauthorized", message: "who are you" } }]);
+    expect((await rootstock(["trace", id])).err).toContain("who are you");
+  });
+});
+
 describe("agent start", () => {
   test("makes the default project when there is none", async () => {
     const { calls, rootstock } = await hub((call) => {
@@ -157,6 +186,8 @@ describe("exit codes", () => {
       ["agent", "start"],
       ["agent", "logs", "x", "--tail", "-1"],
       ["agent", "list", "--nope"],
+      ["trace"],
+      ["trace", "no-uuid"],
       ["nope"],
     ]) {
       expect((await rootstock(args)).code).toBe(EXIT.usage);
@@ -167,7 +198,15 @@ describe("exit codes", () => {
 
   test("help is 0 for every command and names a variable for every setting", async () => {
     const { rootstock } = await hub(() => undefined);
-    const commands = ["start", "replica", "migrate", "runtime-broker", "agent start", "runtime-broker join-token"];
+    const commands = [
+      "start",
+      "replica",
+      "migrate",
+      "runtime-broker",
+      "agent start",
+      "runtime-broker join-token",
+      "trace",
+    ];
     for (const command of commands) {
       const { code, out } = await rootstock([...command.split(" "), "--help"]);
       expect(code).toBe(EXIT.ok);
