@@ -8,7 +8,7 @@ import { checkAnswered, checkCarriedOut, checkOverlap } from "./checks/operation
 import type { Round } from "./history.ts";
 
 /** How long what nothing stands in the way of may take, in milliseconds: polls on a machine that has much to do. */
-const LATE_MS = 10_000;
+const LATE_MS = 15_000;
 
 /**
  * Decides from a history alone which promises were not kept. `remembers`: whether a runtime broker drops ids that it has

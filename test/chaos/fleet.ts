@@ -30,7 +30,7 @@ export interface FleetOptions {
 
 const SHIFTED_CLOCK = fileURLToPath(new URL("shiftedClock.ts", import.meta.url));
 /** Nobody listens here. */
-const NOWHERE = { url: "http://127.0.0.1:1" };
+export const NOWHERE = { url: "http://127.0.0.1:1" };
 
 /** The replicas of a round, each behind a proxy of its own. */
 export class Fleet {

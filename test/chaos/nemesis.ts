@@ -115,6 +115,15 @@ const strike = async (targets: NemesisTargets, fault: Fault, database: { busy: b
         await systemClock.sleep(40);
       }
       return true;
+    case "away": {
+      const one = runtimeBrokers[fault.runtimeBroker];
+      if (!one) return false;
+      one.away = true;
+      one.peer.cut();
+      await systemClock.sleep(fault.forMs);
+      one.away = false;
+      return true;
+    }
     case "half open": {
       const peer = runtimeBrokers[fault.runtimeBroker]?.peer;
       if (!peer?.session) return false;

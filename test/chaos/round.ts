@@ -95,22 +95,24 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       ids.set(slug, id);
     }
     const ending = new AbortController();
+    const over = new AbortController();
     const context: LoadContext = { fleet, history, dice, projectId, agents, keyed: shape.keyed, ending: ending.signal };
     const calls = [
       ...Array.from({ length: options.senders }, (_, i) => sender(context, `s${i}`)),
       broadcaster(context, "b0"),
       ...agents.filter((a) => a.cycled).map((a) => cycle(context, a)),
     ];
+    const watch = watchMachine(history, over.signal);
     const nemesis = unleash({ fleet, postgres, databaseUrl: database.url, runtimeBrokers, history }, schedule);
     await systemClock.sleep(options.seconds * 1_000);
     const hung: Breach[] = [];
     const stage = async (name: string, work: Promise<unknown>): Promise<void> => {
       options.say?.(name);
-      const over = new AbortController();
-      const limit = systemClock.sleep(STAGE_MS, over.signal).then(() => "hung");
+      const reached = new AbortController();
+      const limit = systemClock.sleep(STAGE_MS, reached.signal).then(() => "hung");
       if ((await Promise.race([work, limit])) === "hung")
         hung.push({ rule: "not at rest", what: `${name}: not over after ${STAGE_MS / 1_000} s` });
-      over.abort();
+      reached.abort();
     };
     await stage("the faults are healed", nemesis);
     ending.abort();
@@ -123,6 +125,8 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     const wanted = rest.messages.length + rest.agentChanges.length;
     await patiently(() => subscribers.every((s) => s.heard >= wanted), Math.min(settleMs, 10_000));
     await stage("the event streams end", Promise.all(subscribers.map((s) => s.stop())));
+    over.abort();
+    await watch;
     const round: Round = { facts: history.facts, rest };
     const remembers = new Map(runtimeBrokers.map((rb) => [rb.id, rb.remembers]));
     return {
@@ -138,6 +142,18 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     await Promise.all(subscribers.map((s) => s.stop()));
     await Promise.all(runtimeBrokers.map((rb) => rb.peer.stop()));
     await database.drop();
+  }
+};
+
+/** A pause of this length that takes so much longer tells that the machine has no time for anybody, in milliseconds. */
+const WATCH = { everyMs: 100, lateMs: 500 };
+
+/** Writes down when the machine itself was too slow to be judged by the clock. */
+const watchMachine = async (history: History, over: AbortSignal): Promise<void> => {
+  while (!over.aborted) {
+    const from = history.now();
+    await systemClock.sleep(WATCH.everyMs, over);
+    if (history.now() - from > WATCH.everyMs + WATCH.lateMs) history.addFault(from, { what: "slow machine" });
   }
 };
 
@@ -197,7 +213,7 @@ const figuresOf = ({ facts, rest }: Round): Readonly<Record<string, number>> => 
     sessions: count("session began"),
     events: count("event"),
     resyncs: count("resync"),
-    faults: count("fault"),
+    faults: factsOf(facts, "fault").filter((f) => f.what !== "slow machine").length,
     repeated: repeats(facts),
     byKey: count("answered by key"),
     unanswered: facts.filter((f) => f.kind === "answered" && f.status === 0).length,

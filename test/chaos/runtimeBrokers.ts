@@ -7,7 +7,7 @@ import {
   TEST_TOKEN,
 } from "@rootstock/testkit";
 import type { Dice } from "./dice.ts";
-import type { Fleet } from "./fleet.ts";
+import { type Fleet, NOWHERE } from "./fleet.ts";
 import type { History } from "./history.ts";
 
 /** A simulated runtime broker that writes down what comes through its tunnel and what it does. */
@@ -17,6 +17,8 @@ export interface RecordedRuntimeBroker {
   readonly peer: SimulatedRuntimeBroker;
   /** Each answer takes this much longer, in milliseconds. */
   delayMs: number;
+  /** While it is away, it dials nobody. */
+  away: boolean;
 }
 
 export interface Surroundings {
@@ -54,14 +56,14 @@ export const startRuntimeBroker = async (
   });
   const id = credentials.brokerId;
   const peer = new SimulatedRuntimeBroker({
-    hubUrl: () => fleet.forDial(dice).url,
+    hubUrl: () => (recorded.away ? NOWHERE : fleet.forDial(dice)).url,
     credentials,
     like: remembers ? "rootstock" : "unmodified",
     firstRetryMs: 50,
     dropsAfterMs: DROPS_AFTER_MS,
     handle: (request) => handle(request),
   });
-  const recorded: RecordedRuntimeBroker = { id, remembers, peer, delayMs: 0 };
+  const recorded: RecordedRuntimeBroker = { id, remembers, peer, delayMs: 0, away: false };
   let executions = 0;
 
   const handle = async (request: ReceivedRequest): Promise<SimulatedReply> => {

@@ -24,6 +24,8 @@ export type Fault =
   /** The replica's wall clock jumps, and back. */
   | { readonly kind: "skew clock"; readonly replica: number; readonly forMs: number; readonly byMs: number }
   | { readonly kind: "flap"; readonly runtimeBroker: number; readonly times: number }
+  /** The runtime broker is gone for a while, and dials nobody. */
+  | { readonly kind: "away"; readonly runtimeBroker: number; readonly forMs: number }
   /** Frames vanish in both directions; when the time is over the runtime broker dials anew, and the hub's end stays. */
   | { readonly kind: "half open"; readonly runtimeBroker: number; readonly forMs: number }
   /** The runtime broker dials anew while it works; what it answers over the old connection arrives late. */
@@ -152,6 +154,14 @@ const KINDS: readonly { readonly weight: number; readonly draw: Draw }[] = [
       kind: "flap",
       runtimeBroker: runtimeBrokerOf(dice, world),
       times: dice.between(1, 3),
+    }),
+  },
+  {
+    weight: 2,
+    draw: (dice, world) => ({
+      kind: "away",
+      runtimeBroker: runtimeBrokerOf(dice, world),
+      forMs: dice.between(200, 8_000),
     }),
   },
   {
