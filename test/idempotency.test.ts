@@ -1,5 +1,6 @@
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { api, eventually, type InProcessReplica, Scene } from "@rootstock/testkit";
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { api, eventually, type InProcessReplica, Scene, type SimulatedRuntimeBroker } from "@rootstock/testkit";
+import { PostgresProxy } from "./chaos/postgresProxy.ts";
 
 let scene: Scene;
 let owner: InProcessReplica;
@@ -108,4 +109,53 @@ test("kept answers are encrypted", async () => {
 test("a key that is too long is refused and named", async () => {
   const refused = await keyed(owner, `/api/v1/projects/${project}/agents`, { name: "a1" }, "x".repeat(300));
   expect([refused.status, refused.get("error.details.field")]).toEqual([400, "Idempotency-Key"]);
+});
+
+describe("a call that its caller has given up on, and repeats elsewhere where it is refused", () => {
+  let proxy: PostgresProxy;
+  let slow: InProcessReplica;
+  let agent: string;
+  let runtimeBroker: SimulatedRuntimeBroker;
+  beforeEach(async () => {
+    proxy = await PostgresProxy.start(scene.database.url);
+    scene.onEnd(() => proxy.stop());
+    slow = await scene.replica({}, { databaseUrl: proxy.url });
+    runtimeBroker = await scene.runtimeBroker(owner);
+    agent = await scene.agent(owner, project, "a1");
+  });
+
+  const send = (replica: InProcessReplica) =>
+    keyed(replica, `/api/v1/agents/${agent}/message`, { structured_message: { msg: "once" } });
+  const stop = () => api(owner, "POST", `/api/v1/agents/${agent}/stop`);
+  const rows = () => scene.database.query("select id from messages");
+
+  test("does not run after the refusal, and may be tried again", async () => {
+    const held = proxy.hold("insert into idempotency_keys");
+    const first = send(slow);
+    const letThrough = await held;
+    expect((await stop()).status).toBe(200);
+    expect((await send(entry)).get("error.code")).toBe("agent_not_running");
+    letThrough();
+    expect((await first).get("error.code")).toBe("request_in_progress");
+    expect(await rows()).toEqual([]);
+    await api(owner, "POST", `/api/v1/agents/${agent}/start`);
+    await scene.ready(owner, agent);
+    expect((await send(entry)).status).toBe(200);
+    expect(runtimeBroker.delivered).toHaveLength(1);
+  });
+
+  test("hears of the first when that was accepted in the same moment", async () => {
+    const held = proxy.hold("insert into messages");
+    const first = send(slow);
+    const letThrough = await held;
+    expect((await stop()).status).toBe(200);
+    const again = send(entry);
+    await eventually(
+      async () =>
+        (await scene.database.query("select 1 from pg_stat_activity where wait_event_type = 'Lock'")).length === 1,
+    );
+    letThrough();
+    expect([(await again).status, (await again).json]).toEqual([202, (await first).json]);
+    expect(await rows()).toEqual([{ id: (await again).text("message_id") }]);
+  });
 });

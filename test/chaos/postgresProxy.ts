@@ -1,29 +1,28 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { systemClock } from "@rootstock/service";
+import { clientMessages, serverMessages } from "./postgresMessages.ts";
 import type { ConnectionKind } from "./schedule.ts";
 
 interface Link {
   readonly client: Socket;
   readonly server: Socket;
   kind: ConnectionKind;
+  /** What the client says and does not get through. */
+  held: Buffer[] | undefined;
   losing: (() => void) | undefined;
   losesCommit: (() => void) | undefined;
 }
 
-/** Leaves out notifications of a byte stream that begins at the start of a message. */
-const withoutNotifications = (pass: (bytes: Buffer) => void, drops: () => boolean) => {
-  let rest: Buffer = Buffer.alloc(0);
-  return (chunk: Buffer): void => {
-    rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk]);
-    while (rest.length >= 5) {
-      const length = rest.readInt32BE(1) + 1;
-      if (rest.length < length) return;
-      const isNotification = rest[0] === "A".charCodeAt(0);
-      if (!(isNotification && drops())) pass(rest.subarray(0, length));
-      rest = rest.subarray(length);
-    }
-  };
-};
+interface Losing {
+  readonly words: string;
+  readonly ofCommit: boolean;
+  readonly lost: () => void;
+}
+
+interface Holding {
+  readonly words: string;
+  readonly reached: (link: Link) => void;
+}
 
 /**
  * Stands between one replica and PostgreSQL, and knows what each connection is for from what is said on it: one that
@@ -36,7 +35,8 @@ export class PostgresProxy {
   #deaf = false;
   #hung = false;
   #commitsWaitMs = 0;
-  #losing: { readonly words: string; readonly ofCommit: boolean; readonly lost: () => void } | undefined;
+  #losing: Losing | undefined;
+  #holding: Holding | undefined;
 
   private constructor(target: URL) {
     this.#target = target;
@@ -77,6 +77,13 @@ export class PostgresProxy {
     this.#losing = undefined;
   }
 
+  /** Keeps the next statement with these words from the server. Resolves when it has come, with what lets it through. */
+  hold(words: string): Promise<() => void> {
+    return new Promise((resolve) => {
+      this.#holding = { words, reached: (link) => resolve(() => this.#letThrough(link)) };
+    });
+  }
+
   /** While deaf, no notification reaches the replica. */
   set deaf(deaf: boolean) {
     this.#deaf = deaf;
@@ -107,35 +114,25 @@ export class PostgresProxy {
 
   #serve(client: Socket): void {
     const server = connect(Number(this.#target.port), this.#target.hostname);
-    const link: Link = { client, server, kind: "pool", losing: undefined, losesCommit: undefined };
+    const link: Link = {
+      client,
+      server,
+      kind: "pool",
+      held: undefined,
+      losing: undefined,
+      losesCommit: undefined,
+    };
     this.#links.add(link);
     client.setNoDelay(true);
     server.setNoDelay(true);
     if (this.#hung) for (const socket of [client, server]) socket.pause();
-    client.on("data", (chunk) => {
-      if (link.kind === "pool") link.kind = kindOf(chunk) ?? "pool";
-      if (link.kind === "pool" && this.#losing !== undefined && chunk.includes(this.#losing.words)) {
-        if (this.#losing.ofCommit) link.losesCommit = this.#losing.lost;
-        else link.losing = this.#losing.lost;
-        this.#losing = undefined;
-      }
-      if (link.losesCommit && chunk.includes("commit")) link.losing = link.losesCommit;
-      if (this.#commitsWaitMs === 0 || link.kind !== "pool" || !chunk.includes("commit")) server.write(chunk);
-      else void this.#late(link, chunk);
-    });
+    client.on(
+      "data",
+      clientMessages((message, statement) => this.#say(link, message, statement)),
+    );
     server.on(
       "data",
-      withoutNotifications(
-        (bytes) => {
-          // Ready for the next: what it was asked is done.
-          if (!link.losing) client.write(bytes);
-          else if (bytes[0] === "Z".charCodeAt(0)) {
-            link.losing();
-            end(link);
-          }
-        },
-        () => this.#deaf,
-      ),
+      serverMessages((message, type) => this.#hear(link, message, type)),
     );
     for (const socket of [client, server]) {
       socket.on("error", () => {});
@@ -146,17 +143,51 @@ export class PostgresProxy {
     }
   }
 
-  async #late({ client, server }: Link, chunk: Buffer): Promise<void> {
-    client.pause();
-    await systemClock.sleep(this.#commitsWaitMs);
-    server.write(chunk);
-    if (!this.#hung) client.resume();
+  #say(link: Link, message: Buffer, statement: string): void {
+    if (link.kind === "pool" && statement !== "") {
+      link.kind = kindOf(statement) ?? "pool";
+      const losing = this.#losing;
+      if (losing && statement.includes(losing.words)) {
+        if (losing.ofCommit) link.losesCommit = losing.lost;
+        else link.losing = losing.lost;
+        this.#losing = undefined;
+      }
+      if (link.losesCommit && statement === "commit") link.losing = link.losesCommit;
+      if (this.#holding && statement.includes(this.#holding.words)) {
+        link.held = [];
+        this.#holding.reached(link);
+        this.#holding = undefined;
+      } else if (this.#commitsWaitMs > 0 && statement === "commit") {
+        link.held = [];
+        void systemClock.sleep(this.#commitsWaitMs).then(() => this.#letThrough(link));
+      }
+    }
+    if (link.held) link.held.push(message);
+    else link.server.write(message);
+  }
+
+  #hear(link: Link, message: Buffer, type: string): void {
+    if (type === NOTIFICATION && this.#deaf) return;
+    if (!link.losing) link.client.write(message);
+    // Ready for the next: what it was asked is done.
+    else if (type === READY) {
+      link.losing();
+      end(link);
+    }
+  }
+
+  #letThrough(link: Link): void {
+    for (const message of link.held ?? []) link.server.write(message);
+    link.held = undefined;
   }
 }
 
-const kindOf = (chunk: Buffer): ConnectionKind | undefined => {
-  if (chunk.includes("LISTEN ") || chunk.includes("listen ")) return "listen";
-  return chunk.includes("tcp_keepalives_idle") ? "coordination" : undefined;
+const NOTIFICATION = "A";
+const READY = "Z";
+
+const kindOf = (statement: string): ConnectionKind | undefined => {
+  if (/^listen /i.test(statement)) return "listen";
+  return statement.includes("tcp_keepalives_idle") ? "coordination" : undefined;
 };
 
 const end = ({ client, server }: Link): void => {

@@ -153,10 +153,7 @@ export class Hub implements Service {
     const app = createApp(this.#base, {
       routes: this.routes,
       authenticate,
-      repeat: async (call) => {
-        const answer = await actions.idempotency.repeat(call);
-        return answer && toReply(answer);
-      },
+      keyed: (call, handle) => actions.idempotency.answer(call, handle, toReply),
       publicUrl: config.publicUrl,
       trustsPeer: (address) => config.trustedProxies.includes(address.replace(/^::ffff:/, "")),
       metrics: this.metrics,

@@ -5,9 +5,12 @@ import {
   claimIdempotencyKey,
   type Database,
   type Db,
+  forgetRefusedKey,
   getIdempotencyKey,
   type IdempotencyRow,
+  isRefusedKey,
   keepIdempotentAnswer,
+  refuseIdempotencyKey,
   setIdempotentOperation,
   transaction,
 } from "@rootstock/store";
@@ -96,15 +99,27 @@ export class Idempotency {
   }
 
   /**
-   * The answer of a call that repeats another: to be asked before anything else is looked at, because what the first one
-   * did may stand in the way of a second. Undefined when the call carries no key, or a new one.
+   * Everything about a call, keyed or not: `carryOut` for one that is new, the first one's answer for one that repeats
+   * another. That is looked for before anything else, because what the first one did may stand in the way of a second. A
+   * refusal that another moment might not have seen is remembered for a while: the same call may be on its way elsewhere
+   * still, and must not run after its caller has heard no. When it turns out to have been accepted, its answer is told in the place of the refusal.
    */
-  async repeat(call: KeyedCall): Promise<Answer | undefined> {
+  async answer<T>(call: KeyedCall, carryOut: () => Promise<T>, repeated: (answer: Answer) => T): Promise<T> {
+    const { db } = this.#deps.database;
     const key = keyOf(call);
-    if (!key) return undefined;
-    const row = await getIdempotencyKey(this.#deps.database.db, key);
-    if (!row || row.expires_at.getTime() <= this.#base.clock.now()) return undefined;
-    return this.#repeat(key, row);
+    if (!key) return carryOut();
+    const known = await getIdempotencyKey(db, key);
+    if (known && isRefusedKey(known)) await forgetRefusedKey(db, key);
+    else if (known && known.expires_at.getTime() > this.#base.clock.now())
+      return repeated(await this.#repeat(key, known));
+    try {
+      return await carryOut();
+    } catch (err) {
+      if (!isRefusal(err) || call.method === "GET" || (await refuseIdempotencyKey(db, key))) throw err;
+      const accepted = await getIdempotencyKey(db, key);
+      if (!accepted) throw err;
+      return repeated(await this.#repeat(key, accepted));
+    }
   }
 
   /** Carries out a keyed call. */
@@ -236,6 +251,17 @@ const refuseOther = (key: Key, row: IdempotencyRow): void => {
     details: { method: row.method, path: row.path },
   });
 };
+
+/**
+ * Whether a call was refused for what stood in its way at this moment: made elsewhere a moment before, it may have been
+ * accepted. What is wrong with a call itself is wrong with it everywhere.
+ */
+const isRefusal = (err: unknown): boolean =>
+  err instanceof HubError &&
+  (err.status === 409 || err.status === 503) &&
+  err.code !== "request_in_progress" &&
+  err.code !== "idempotency_key_reused" &&
+  err.details?.outcome !== "unknown";
 
 const inProgress = (): HubError =>
   new HubError("request_in_progress", "the first request with this Idempotency-Key is still under way", {

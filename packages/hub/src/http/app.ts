@@ -18,8 +18,8 @@ export interface AppOptions {
   readonly trustsPeer: (address: string) => boolean;
   /** False while the replica starts: nothing behind the routes is there yet. */
   readonly serving: () => boolean;
-  /** The answer of a call that repeats another with its Idempotency-Key; undefined for every other call. */
-  readonly repeat: (call: Call) => Promise<Response | undefined>;
+  /** Answers a call with an Idempotency-Key: by handling it, or as the one was answered that it repeats. */
+  readonly keyed: (call: Call, handle: () => Promise<Response>) => Promise<Response>;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   /** True while the replica drains: clients are asked to open their next connection elsewhere. */
@@ -160,7 +160,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
         return c.req.raw.signal;
       },
     };
-    return (call.headers.has("idempotency-key") && (await options.repeat(call))) || route.handler(call);
+    const carryOut = async () => route.handler(call);
+    return call.headers.has("idempotency-key") ? options.keyed(call, carryOut) : carryOut();
   };
 
   return app;

@@ -67,7 +67,7 @@ export const startBrokerHub = async (
     publicUrl: undefined,
     trustsPeer: () => false,
     serving: () => true,
-    repeat: async () => undefined,
+    keyed: (_call, handle) => handle(),
     tracing: NO_TRACING,
     metrics: new Metrics(),
     draining: () => false,

@@ -42,7 +42,7 @@ beforeEach(async () => {
     tracing: NO_TRACING,
     metrics: new Metrics(),
     serving: () => true,
-    repeat: async () => undefined,
+    keyed: (_call, handle) => handle(),
     draining: () => false,
   });
 });

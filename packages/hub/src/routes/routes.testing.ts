@@ -91,7 +91,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     publicUrl: undefined,
     trustsPeer: () => false,
     serving: () => true,
-    repeat: async () => undefined,
+    keyed: (_call, handle) => handle(),
     tracing: NO_TRACING,
     metrics: new Metrics(),
     draining: () => false,

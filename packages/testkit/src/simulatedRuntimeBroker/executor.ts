@@ -7,6 +7,9 @@ const UNSIGNED: SimulatedReply = {
   body: { error: { code: "broker_auth_failed", message: "invalid signature" } },
 };
 
+/** What is said of a message that was delivered before. */
+const DROPPED: SimulatedReply = { status: 200 };
+
 export interface ExecutorOptions {
   readonly handle: SimulatedHandler;
   /** Whether a message whose id was delivered is not delivered again. */
@@ -62,13 +65,11 @@ export class Executor {
     if (!request.path.endsWith("/message")) return this.#options.handle(request);
     const id = (request.json as { message_id?: unknown } | undefined)?.message_id;
     if (!this.#options.remembersMessages || typeof id !== "string") return this.#message(request);
-    // One that comes again while the first is still being given to the agent is answered with the first.
+    // One that comes again while the first is still being given to the agent waits for that.
     const before = this.#remembered.get(id);
-    if (before) return before;
+    if (before) return before.then(() => DROPPED);
     const reply = this.#message(request);
     this.#remembered.set(id, reply);
-    const { status } = await reply;
-    if (status >= 300) this.#remembered.delete(id);
     return reply;
   }
 
