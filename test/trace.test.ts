@@ -171,6 +171,10 @@ test("without a collector a caller's trace travels all the same, and none is mad
   const alone = await send(owner, agent, "nor me");
   expect(requestLine(lines, "/message").map((l) => l.traceparent)).toEqual([TRACEPARENT, undefined, undefined]);
   expect((await traceOf(owner, followed.text("message_id"))).traceparent).toBe(TRACEPARENT);
+  const headers = { traceparent: TRACEPARENT };
+  const ran = await api(entry, "POST", `/api/v1/agents/${agent}/exec`, { command: ["true"] }, { headers });
+  expect(ran.status).toBe(200);
+  expect(requestLine(lines, "/exec").map((l) => l.traceparent)).toEqual([TRACEPARENT]);
   for (const other of [broken, alone])
     expect(await traceOf(entry, other.text("message_id"))).not.toHaveProperty("traceparent");
 }, 40_000);

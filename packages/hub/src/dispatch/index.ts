@@ -5,6 +5,7 @@ export * from "./dispatcher.ts";
 export * from "./executor.ts";
 export * from "./messageGate.ts";
 export type { KeptValues, MintAgentToken, OperationFailure } from "./operations/index.ts";
+export * from "./pause.ts";
 export * from "./reachability.ts";
 export * from "./reconciler.ts";
 export * from "./secrets.ts";

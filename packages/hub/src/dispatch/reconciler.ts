@@ -33,6 +33,7 @@ import type { AgentLocks } from "./agentLocks.ts";
 import { deliver } from "./delivery.ts";
 import type { Executor } from "./executor.ts";
 import { breatherOf } from "./load.ts";
+import { pauseAfterMs } from "./pause.ts";
 
 /**
  * Carries out what is pending for the runtime brokers whose sockets this replica holds (design section 5).
@@ -65,10 +66,6 @@ interface Sockets {
   readonly some: readonly HeldSocket[];
   readonly agents: readonly AgentAt[];
 }
-
-/** How long an agent that would not take its message is left alone: doubling from the first to the last, in ms. */
-const FIRST_PAUSE_MS = 500;
-const LAST_PAUSE_MS = 15_000;
 
 export class Reconciler implements Service {
   readonly #base: Base;
@@ -385,8 +382,7 @@ export class Reconciler implements Service {
   /** Leaves the agent alone for a while, so that a runtime broker in trouble is not asked without a pause. */
   #pause({ agentId, runtimeBrokerId, attempts }: ClaimedMessage): void {
     this.#paused.add(agentId);
-    const ms = Math.min(LAST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** Math.min(attempts - 1, 10));
-    this.#base.clock.after(ms, () => {
+    this.#base.clock.after(pauseAfterMs(attempts), () => {
       this.#paused.delete(agentId);
       this.wake([runtimeBrokerId]);
     });

@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { MintAgentToken } from "../dispatch/index.ts";
 import type { Relay } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
-import { json, type Route, route } from "./route.ts";
+import { type Call, json, type Route, route } from "./route.ts";
 import { targetOf } from "./targets.ts";
 
 /** What looks or reaches into a container: logs, exec, a new token. Served from any replica (spec/02 2.10, 2.11). */
@@ -33,6 +33,7 @@ const execAnswer = z.object({ output: z.string().nullish(), exitCode: z.number()
 
 export const agentInsideRoutes = (deps: InsideDeps): Route[] => {
   const ask = async (
+    { traceparent }: Pick<Call, "traceparent">,
     target: DispatchTarget,
     what: string,
     request: { method: string; action: string; query?: Record<string, string>; body?: object; timeoutMs?: number },
@@ -46,6 +47,7 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] => {
       path: `/api/v1/agents/${agent.slug}/${request.action}`,
       query: new URLSearchParams({ ...request.query, projectId: project.id }).toString(),
       timeoutMs: request.timeoutMs ?? ANSWER_WITHIN_MS,
+      traceparent,
       ...(request.body && { body: request.body }),
     });
     const text = response.body.toString("utf8");
@@ -66,7 +68,7 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] => {
       handler: async (call) => {
         const target = await targetOf(deps.db, call, "attach");
         const { tail } = call.query;
-        const text = await ask(target, "read logs", {
+        const text = await ask(call, target, "read logs", {
           method: "GET",
           action: "logs",
           ...(tail !== undefined && { query: { tail: String(tail) } }),
@@ -82,7 +84,7 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] => {
       handler: async (call) => {
         const target = await targetOf(deps.db, call, "attach");
         const { command, timeout } = call.body;
-        const text = await ask(target, "execute command", {
+        const text = await ask(call, target, "execute command", {
           method: "POST",
           action: "exec",
           body: { command, timeout: timeout ?? 0 },
@@ -100,7 +102,7 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] => {
       handler: async (call) => {
         const target = await targetOf(deps.db, call, "lifecycle");
         const token = await deps.mintAgentToken(target);
-        await ask(target, "reset authentication", { method: "POST", action: "reset-auth", body: { token } });
+        await ask(call, target, "reset authentication", { method: "POST", action: "reset-auth", body: { token } });
         return json(200, { message: `authentication of agent ${target.agent.slug} was reset` });
       },
     }),

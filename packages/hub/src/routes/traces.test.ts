@@ -240,6 +240,8 @@ test("what is refused over and over leaves one hop that counts", async () => {
     { event: "given_back", attempt: 1, reason: "the runtime broker answered 409", times: 5 },
   ]);
   expect(trace.waiting?.reasons).toEqual(["left alone for a while: the runtime broker answered 409"]);
+  const last = Date.parse(trace.hops.at(-1)?.lastAt ?? "");
+  expect(trace.next[0]).toMatchObject({ event: "claimed", at: new Date(last + 8_000).toISOString() });
 });
 
 test("a failure says when, where and why", async () => {

@@ -4,6 +4,7 @@ import { type Db, type Owner, ownerOf } from "@rootstock/store";
 import { z } from "zod";
 import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import { type Registry, TunnelError, type TunnelRequest, type TunnelResponse } from "../control/index.ts";
+import { acceptedTraceparent } from "../telemetry/index.ts";
 import type { Detours } from "./detours.ts";
 import type { PeerAnswer } from "./postgresLink.ts";
 import { INTERNAL_TUNNEL_PATH, type RelayedRequest, type RelayedResponse, relayedResponse } from "./relayedCall.ts";
@@ -82,11 +83,13 @@ export class Relay {
   }
 
   /** Runs a call for another replica. Throws as `call` does, and 409 when this one does not hold the socket. */
-  async serve({ runtimeBrokerId, method, path, timeoutMs, query, body }: RelayedRequest): Promise<RelayedResponse> {
+  async serve(request: RelayedRequest): Promise<RelayedResponse> {
+    const { runtimeBrokerId, method, path, timeoutMs, query, body, traceparent } = request;
     const response = await this.callHere(runtimeBrokerId, {
       method,
       path,
       timeoutMs,
+      traceparent: acceptedTraceparent(traceparent),
       ...(query && { query }),
       ...(body && { body: Buffer.from(body, "base64") }),
     });
@@ -151,6 +154,7 @@ const toRelayed = (runtimeBrokerId: Uuid, request: RelayRequest): RelayedRequest
   method: request.method,
   path: request.path,
   timeoutMs: request.timeoutMs,
+  ...(request.traceparent && { traceparent: request.traceparent }),
   ...(request.query && { query: request.query }),
   ...(request.body && { body: toBytes(request.body).toString("base64") }),
 });

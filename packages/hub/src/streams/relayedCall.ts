@@ -16,6 +16,7 @@ export const relayedRequest = z.object({
   /** Base64. */
   body: z.string().optional(),
   timeoutMs: z.number().int().positive(),
+  traceparent: z.string().optional(),
 });
 export type RelayedRequest = z.infer<typeof relayedRequest>;
 

@@ -1,5 +1,6 @@
 import type { Trace, TraceHop, TraceNext } from "@rootstock/protocol";
 import { type AgentView, type MessageRow, MOST_COUNTED, type TraceFacts } from "@rootstock/store";
+import { pauseAfterMs } from "../dispatch/index.ts";
 import {
   attemptOf,
   claimedHop,
@@ -132,7 +133,7 @@ const nextOf = (input: MessageTraceInput): TraceNext[] => {
 };
 
 /** What has to happen before the next claim. */
-const claimNext = ({ facts, agent, limits }: MessageTraceInput): TraceNext => {
+const claimNext = ({ message: m, facts, agent, limits }: MessageTraceInput): TraceNext => {
   if (unreachable(facts)) return { event: "claimed", when: "once the runtime broker connects, to whichever replica" };
   if (!agent || agent.deleted_at) return { event: "claimed", when: "once the agent is restored and runs" };
   const at = listensAt(agent, facts.now, limits);
@@ -142,5 +143,11 @@ const claimNext = ({ facts, agent, limits }: MessageTraceInput): TraceNext => {
   if (operation) return { event: "claimed", when: "once that operation has ended and the agent runs" };
   if (earlierMessages > 0)
     return { event: "claimed", when: "once what is before it has been delivered, or has failed" };
-  return { event: "claimed", when: "at the owner's next look: within seconds, a pause after a refusal included" };
+  const last = facts.hops.at(-1);
+  if (!last) return { event: "claimed", when: "at the owner's next look: within a second or two" };
+  return {
+    event: "claimed",
+    at: secondsAfter(last.last_at, pauseAfterMs(m.attempts) / 1000),
+    when: "at the latest about then: after a refusal the owner leaves the agent alone for a while",
+  };
 };
