@@ -4,7 +4,7 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { startServer } from "./cluster.ts";
 import { feed } from "./measures/feed.ts";
-import { history } from "./measures/history.ts";
+import { growth } from "./measures/growth.ts";
 import { idle } from "./measures/idle.ts";
 import { keystrokes } from "./measures/keystrokes.ts";
 import { latency } from "./measures/latency.ts";
@@ -17,7 +17,7 @@ import { describeEnvironment, type Figure, table } from "./report.ts";
  * floors measured in the same run (design section 11).
  */
 
-const BENCHES: Readonly<Record<string, Bench>> = { latency, throughput, takeover, idle, keystrokes, history, feed };
+const BENCHES: Readonly<Record<string, Bench>> = { latency, throughput, takeover, idle, keystrokes, growth, feed };
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -21,6 +21,10 @@ export interface HubConfig {
   readonly trustedProxies: readonly string[];
   readonly softDeleteSeconds: number;
   readonly undeliveredMessageSeconds: number;
+  /** How long messages are kept once they have come to their end, in seconds; 0: for ever. */
+  readonly historySeconds: number;
+  /** How far back event streams can be resumed, in seconds. */
+  readonly feedSeconds: number;
   readonly poolSize: number;
   readonly logLevel: LogLevel;
   /** Whether to run pending migrations at start. */
@@ -75,6 +79,9 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_SOFT_DELETE_RETENTION:
     "how long a deleted agent can be restored, for example 72h; 0 deletes at once (default 72h)",
   ROOTSTOCK_MESSAGE_RETENTION: "how long an undelivered message waits for its agent (default 168h)",
+  ROOTSTOCK_HISTORY_RETENTION:
+    "how long messages are kept once they were delivered, read or given up; unread ones to persons twice as long; 0: for ever (default 2160h)",
+  ROOTSTOCK_FEED_RETENTION: "how far back an event stream can be resumed (default 168h)",
   ROOTSTOCK_STALLED_AFTER: "how long an agent may show no activity before it counts as stalled (default 5m)",
   ROOTSTOCK_TERMINAL_IDLE: "how long a terminal may stay open while nothing is typed or shown (default 0: for ever)",
   ROOTSTOCK_TERMINAL_LIMIT: "how long a terminal may stay open at all (default 0: for ever)",
@@ -167,6 +174,8 @@ const schema = z.object({
   ROOTSTOCK_METRICS_TOKEN: z.string().min(16).optional(),
   ROOTSTOCK_SOFT_DELETE_RETENTION: duration("72h"),
   ROOTSTOCK_MESSAGE_RETENTION: duration("168h"),
+  ROOTSTOCK_HISTORY_RETENTION: duration("2160h"),
+  ROOTSTOCK_FEED_RETENTION: duration("168h"),
   ROOTSTOCK_STALLED_AFTER: duration("5m"),
   ROOTSTOCK_TERMINAL_IDLE: duration("0"),
   ROOTSTOCK_TERMINAL_LIMIT: duration("0"),
@@ -218,6 +227,8 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
       .filter((a) => a !== ""),
     softDeleteSeconds: c.ROOTSTOCK_SOFT_DELETE_RETENTION,
     undeliveredMessageSeconds: c.ROOTSTOCK_MESSAGE_RETENTION,
+    historySeconds: c.ROOTSTOCK_HISTORY_RETENTION,
+    feedSeconds: c.ROOTSTOCK_FEED_RETENTION,
     poolSize: c.ROOTSTOCK_POOL_SIZE,
     logLevel: c.ROOTSTOCK_LOG_LEVEL,
     migrate: c.ROOTSTOCK_MIGRATE,

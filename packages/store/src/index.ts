@@ -18,7 +18,7 @@ export * from "./queries/heartbeats.ts";
 export type { Claim, ClaimScope, HeldSocket } from "./queries/heldSockets.ts";
 export * from "./queries/idempotency.ts";
 export * from "./queries/keptValues.ts";
-export type { Page, Position } from "./queries/keyset.ts";
+export { COUNTED_EXACTLY, type Page, type Position, type Total } from "./queries/keyset.ts";
 export * from "./queries/lifecycle.ts";
 export * from "./queries/messagesRead.ts";
 export * from "./queries/nonces.ts";

@@ -16,6 +16,7 @@ export const LOCK_KEYS = {
   changeLog: 0x5c20_001a,
   oldPayloads: 0x5c20_001b,
   streamFrames: 0x5c20_001c,
+  oldMessages: 0x5c20_001d,
 } as const;
 
 export type LockName = keyof typeof LOCK_KEYS;

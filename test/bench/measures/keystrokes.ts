@@ -2,7 +2,7 @@ import { TerminalClient } from "@rootstock/testkit";
 import type { Bench } from "../bench.ts";
 import { createAgents, joinMany, startReplica } from "../cluster.ts";
 import { webSocketFloor } from "../floors/bare.ts";
-import { atMost, type Figure } from "../report.ts";
+import { atMost, type Figure, timesFigures } from "../report.ts";
 import { Samples, timed } from "../samples.ts";
 import { startWorker } from "../worker.ts";
 
@@ -66,20 +66,18 @@ export const keystrokes: Bench = async ({ server, nodeOptions, quick, say }) => 
 
 const figures = (results: ReadonlyMap<string, Samples>, names: readonly string[]): Figure[] => {
   const bench = "keystrokes";
-  const echo = results.get("echo") ?? new Samples();
+  const of = (name: string) => results.get(name) ?? new Samples();
+  const echo = of("echo");
   const against = { name: "websocket echo p50", value: echo.p50 };
   return [
-    { bench, name: "floor: websocket echo, p50", value: echo.p50, unit: "ms" },
-    { bench, name: "floor: websocket echo, p99", value: echo.p99, unit: "ms" },
-    ...names.flatMap((name): Figure[] => {
-      const { p50, p99 } = results.get(name) ?? new Samples();
-      const target = name === "peer relay" && {
-        target: atMost(p50, echo.p50 + ABOVE_ECHO_MS, `<= echo + ${ABOVE_ECHO_MS} ms`),
+    ...timesFigures(bench, "floor: websocket echo", echo),
+    ...names.flatMap((name) => {
+      const [p50, p99] = timesFigures(bench, name, of(name));
+      if (!p50 || !p99) return [];
+      const held = name === "peer relay" && {
+        target: atMost(p50.value, echo.p50 + ABOVE_ECHO_MS, `<= echo + ${ABOVE_ECHO_MS} ms`),
       };
-      return [
-        { bench, name: `${name}, p50`, value: p50, unit: "ms", against, ...target },
-        { bench, name: `${name}, p99`, value: p99, unit: "ms" },
-      ];
+      return [{ ...p50, against, ...held }, p99];
     }),
   ];
 };

@@ -4,7 +4,7 @@ import { createAgents, joinMany, messageBody, messagePath, startReplica } from "
 import { bareHubFloor, bareResponseFloor, webSocketFloor } from "../floors/bare.ts";
 import { chainFloor, commitFloor, notifyFloor } from "../floors/chain.ts";
 import { HttpLane } from "../httpLane.ts";
-import { atMost, type Figure } from "../report.ts";
+import { type Figure, timesFigures } from "../report.ts";
 import { Samples, timed } from "../samples.ts";
 import { startWorker } from "../worker.ts";
 
@@ -87,30 +87,18 @@ export const latency: Bench = async ({ server, nodeOptions, quick, say }) => {
   return figures(results);
 };
 
+const FLOORS = ["bare response", "commit", "notify hop", "websocket echo", "bare hub", "chain"];
+
 const figures = (results: ReadonlyMap<string, Samples>): Figure[] => {
   const of = (name: string) => results.get(name) ?? new Samples();
   const bench = "latency";
-  const floor = (name: string): Figure[] => [
-    { bench, name: `floor: ${name}, p50`, value: of(name).p50, unit: "ms" },
-    { bench, name: `floor: ${name}, p99`, value: of(name).p99, unit: "ms" },
-  ];
   const local = { name: "(bare hub + commit)", value: of("bare hub").p50 + of("commit").p50 };
   const chain = { name: "chain p50", value: of("chain").p50 };
-  const figure = (name: string, value: number, against: typeof local, times?: number): Figure => ({
-    bench,
-    name,
-    value,
-    unit: "ms",
-    against,
-    ...(times && { target: atMost(value, times * against.value, `<= ${times} x`) }),
-  });
+  const forwarded = { against: chain, p50Factor: 2, p99Factor: 5 };
   return [
-    ...["bare response", "commit", "notify hop", "websocket echo", "bare hub", "chain"].flatMap(floor),
-    figure("local message, p50", of("local message").p50, local, 1.5),
-    figure("local message, p99", of("local message").p99, local),
-    ...["forwarded message", "forwarded stop"].flatMap((name) => [
-      figure(`${name}, p50`, of(name).p50, chain, 2),
-      figure(`${name}, p99`, of(name).p99, chain, 5),
-    ]),
+    ...FLOORS.flatMap((name) => timesFigures(bench, `floor: ${name}`, of(name))),
+    ...timesFigures(bench, "local message", of("local message"), { against: local, p50Factor: 1.5 }),
+    ...timesFigures(bench, "forwarded message", of("forwarded message"), forwarded),
+    ...timesFigures(bench, "forwarded stop", of("forwarded stop"), forwarded),
   ];
 };

@@ -1,57 +1,18 @@
-import { TEST_TOKEN } from "@rootstock/testkit";
 import type { Bench } from "../bench.ts";
-import { type BenchAgent, cpuOf, createAgents, joinMany, messageBody, messagePath, startReplica } from "../cluster.ts";
+import { type BenchServer, cpuOf, messageBody } from "../cluster.ts";
+import { startFleet } from "../fleet.ts";
 import { bareHubFloor } from "../floors/bare.ts";
 import { HttpLane } from "../httpLane.ts";
+import { closedLoop } from "../load.ts";
+import type { JobRun } from "../processes/jobQueue.ts";
 import type { Account } from "../processes/runtimeBrokers.ts";
-import { atLeast, atMost, type Figure } from "../report.ts";
+import { cpuMs } from "../processUsage.ts";
+import { atLeast, atMost, type Figure, none, timesFigures } from "../report.ts";
 import { Samples } from "../samples.ts";
 import { startWorker } from "../worker.ts";
 
-const REPLICAS = 3;
-const RUNTIME_BROKERS = 50;
-const AGENTS_EACH = 10;
 const LANES = 256;
-
-/** What a closed loop of senders did in its window. */
-interface Load {
-  readonly seconds: number;
-  readonly accepted: number;
-  readonly acceptedLate: number;
-  readonly refused: number;
-  readonly latency: Samples;
-}
-
-/** Runs `lanes` senders one call after the other, each; counts what was answered between warm-up and end. */
-const closedLoop = async (
-  lanes: readonly ((record: boolean) => Promise<{ status: number; ms: number }>)[],
-  times: { readonly warmUpMs: number; readonly measureMs: number; readonly onMeasure?: () => Promise<void> },
-): Promise<Load> => {
-  const latency = new Samples();
-  const counts = { accepted: 0, acceptedLate: 0, refused: 0 };
-  let measuring = false;
-  let over = false;
-  const senders = lanes.map(async (lane) => {
-    while (!over) {
-      const { status, ms } = await lane(measuring);
-      if (!measuring || over) continue;
-      latency.add(ms);
-      if (status === 200) counts.accepted += 1;
-      else if (status === 202) counts.acceptedLate += 1;
-      else counts.refused += 1;
-    }
-  });
-  await new Promise((resolve) => setTimeout(resolve, times.warmUpMs));
-  await times.onMeasure?.();
-  measuring = true;
-  const started = performance.now();
-  await new Promise((resolve) => setTimeout(resolve, times.measureMs));
-  over = true;
-  const seconds = (performance.now() - started) / 1000;
-  await times.onMeasure?.();
-  await Promise.all(senders);
-  return { seconds, ...counts, latency };
-};
+const JOBS_AT_ONCE = 50;
 
 const bareHubRate = async (quick: boolean): Promise<number> => {
   const floor = await bareHubFloor();
@@ -59,7 +20,7 @@ const bareHubRate = async (quick: boolean): Promise<number> => {
   const lanes = await Promise.all(
     Array.from({ length: LANES }, async () => {
       const lane = await HttpLane.open(floor.url, "none");
-      return async () => ({ status: (await lane.request("POST", "/message", body)).status, ms: 0 });
+      return () => lane.request("POST", "/message", body);
     }),
   );
   const load = await closedLoop(lanes, { warmUpMs: 1_000, measureMs: quick ? 1_000 : 5_000 });
@@ -73,42 +34,24 @@ const bareHubRate = async (quick: boolean): Promise<number> => {
  */
 export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => {
   const before = await bareHubRate(quick);
-  const database = await server.database();
-  const replicas = await Promise.all(
-    Array.from({ length: REPLICAS }, (_, i) =>
-      startReplica({ databaseUrl: database.url, name: `replica-${i}`, ...(nodeOptions && { nodeOptions }) }),
-    ),
-  );
-  const [first] = replicas;
-  if (!first) throw new Error("no replica");
-  const peers = await startWorker("runtimeBrokers.ts");
-  const credentials = await joinMany(first, RUNTIME_BROKERS);
-  const home = (i: number) => i % REPLICAS;
-  await peers.call(
-    "dial",
-    credentials.map((c, i) => ({ ...c, urls: [replicas[home(i)]?.url] })),
-  );
-  const owners = new Map(credentials.map((c, i) => [c.brokerId, home(i)]));
-  const agents = await createAgents(database, first, [...owners.keys()], AGENTS_EACH);
-
+  const fleet = await startFleet({ server, nodeOptions, replicas: 3, runtimeBrokers: 50, agentsEach: 10 });
+  const { database, replicas, peers } = fleet;
   const sent: string[] = [];
-  const lanes = await Promise.all(
-    Array.from({ length: LANES }, async (_, i) => {
-      const entry = i % REPLICAS;
-      const url = replicas[entry]?.url ?? "";
-      const lane = await HttpLane.open(url, TEST_TOKEN);
-      const elsewhere = agents.filter((a) => owners.get(a.runtimeBrokerId) !== entry);
-      return sender(lane, i, elsewhere, sent);
-    }),
-  );
-  say(`${LANES} senders, ${agents.length} agents`);
+  const lanes = await fleet.senders(LANES, (text) => sent.push(text));
+  say(`${LANES} senders, ${fleet.agents.length} agents`);
   const marks: { delivered: number; cpuMs: number; databaseMs: number }[] = [];
+  const latency = new Samples();
+  const rates: number[] = [];
   const load = await closedLoop(lanes, {
     warmUpMs: quick ? 2_000 : 15_000,
     measureMs: quick ? 3_000 : 20_000,
+    latency,
     onMeasure: async () => {
       const [cpuMs, databaseMs] = [cpuOf(replicas, database), database.cpuMs()];
       marks.push({ delivered: (await peers.call<Account>("account")).delivered, cpuMs, databaseMs });
+    },
+    onSecond: async () => {
+      rates.push((await peers.call<Account>("account")).delivered);
     },
   });
   const [begin, end] = marks;
@@ -116,24 +59,16 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
   say("waiting for what is under way");
   const missing = await settled(() => peers.call<string[]>("missing", sent));
   const account = await peers.call<Account>("account");
-  await peers.stop();
-  for (const replica of replicas) await replica.stop();
-  await database.drop();
+  await fleet.stop();
   const after = await bareHubRate(quick);
 
   const bareHub = { name: "bare hub", value: (before + after) / 2 };
   const delivered = (end.delivered - begin.delivered) / load.seconds;
+  const perSecond = rates.slice(1).map((n, i) => n - (rates[i] ?? 0));
   const perMessage = (end.cpuMs - begin.cpuMs) / (end.delivered - begin.delivered);
   const bench = "throughput";
-  const none = (name: string, value: number): Figure => ({
-    bench,
-    name,
-    value,
-    unit: "",
-    target: atMost(value, 0, "none"),
-  });
   return [
-    { bench, name: "floor: bare hub", value: bareHub.value, unit: "/s" },
+    { bench, name: "floor: bare hub", value: bareHub.value, unit: "/s", spread: spreadOf([before, after]) },
     {
       bench,
       name: "forwarded messages accepted",
@@ -147,6 +82,7 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
       value: delivered,
       unit: "/s",
       against: bareHub,
+      spread: spreadOf(perSecond),
       target: atLeast(delivered, Math.max(2_500, 0.6 * bareHub.value), ">= 2,500/s and >= 0.6 x"),
     },
     {
@@ -162,33 +98,40 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
       value: (end.databaseMs - begin.databaseMs) / (end.delivered - begin.delivered),
       unit: "ms",
     },
-    { bench, name: "call, p50", value: load.latency.p50, unit: "ms" },
-    { bench, name: "call, p99", value: load.latency.p99, unit: "ms" },
+    ...timesFigures(bench, "call", latency),
     { bench, name: "accepted without acknowledgement in 2 s", value: load.acceptedLate, unit: "" },
-    none("refused", load.refused),
-    none("lost", missing.length),
-    none("out of order", account.outOfOrder),
-    none("duplicates", account.duplicates),
+    none(bench, "refused", load.refused),
+    none(bench, "lost", missing.length),
+    none(bench, "out of order", account.outOfOrder),
+    none(bench, "duplicates", account.duplicates),
+    ...(await jobQueue(server, quick)),
   ];
 };
 
-/** A sender that takes one agent after the other; each call's message is numbered per sender and agent. */
-const sender = (lane: HttpLane, id: number, agents: readonly BenchAgent[], sent: string[]) => {
-  const numbers = new Map<string, number>();
-  // Senders start at different agents and take steps of different length, or they would march in line.
-  let at = id * 37;
-  return async () => {
-    at += 1 + (id % 7);
-    const agent = agents[at % agents.length];
-    if (!agent) throw new Error("no agent");
-    const n = (numbers.get(agent.id) ?? 0) + 1;
-    numbers.set(agent.id, n);
-    const text = `${id}:${agent.slug}:${n}`;
-    const started = performance.now();
-    const { status } = await lane.request("POST", messagePath(agent), messageBody(text));
-    if (status === 200 || status === 202) sent.push(text);
-    return { status, ms: performance.now() - started };
-  };
+const spreadOf = (values: readonly number[]) => ({ min: Math.min(...values), max: Math.max(...values) });
+
+/** The same from graphile-worker, a job queue on PostgreSQL: from a job's commit to its end, in a process of its own. */
+const jobQueue = async (server: BenchServer, quick: boolean): Promise<Figure[]> => {
+  const database = await server.database();
+  const worker = await startWorker("jobQueue.ts");
+  await worker.call("start", { databaseUrl: database.url, concurrency: JOBS_AT_ONCE });
+  const seconds = quick ? 2 : 10;
+  const cpu = () => database.cpuMs() + cpuMs(worker.pid);
+  await worker.call("run", { senders: LANES, seconds: 1 });
+  const before = cpu();
+  const run = await worker.call<JobRun>("run", { senders: LANES, seconds });
+  const used = cpu() - before;
+  const one = await worker.call<JobRun>("run", { senders: 1, seconds });
+  await worker.stop();
+  await database.drop();
+  const bench = "throughput";
+  return [
+    { bench, name: "graphile-worker, jobs added and done", value: run.done / run.seconds, unit: "/s" },
+    { bench, name: "graphile-worker, CPU per job", value: used / run.done, unit: "ms" },
+    { bench, name: "graphile-worker, add to done under load, p50", value: run.p50, unit: "ms" },
+    { bench, name: "graphile-worker, add to done, one at a time, p50", value: one.p50, unit: "ms" },
+    { bench, name: "graphile-worker, add to done, one at a time, p99", value: one.p99, unit: "ms" },
+  ];
 };
 
 /** What is missing once no more arrives for a second. */

@@ -6,7 +6,7 @@ import { agentJson, some, time } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
-import { pageQuery, readPage } from "./pages.ts";
+import { exactly, pageLimit, pageQuery, readPage, totalJson } from "./pages.ts";
 import { agentCapabilities, agentListCapabilities, readScope } from "./rights.ts";
 import { json, type Reply, type Route, route } from "./route.ts";
 
@@ -97,7 +97,7 @@ const list = async (
   };
   const filter: AgentFilter = { ...filters, scope: readScope(principal) };
   const cursor = feedCursor();
-  const counted = await countAgents(db, filter);
+  const counted = await countAgents(db, filter, pageLimit(query, SIZES));
   const page = await readPage<AgentView>({
     list: "agents",
     filters,
@@ -109,7 +109,7 @@ const list = async (
   return json(200, {
     agents: page.rows.map((a) => agentJson(a, agentCapabilities(principal, a))),
     ...some("nextCursor", page.nextCursor),
-    totalCount: counted.total,
+    ...totalJson(page.complete ? exactly(page.rows.length) : counted),
     serverTime: time(counted.now),
     feedCursor: cursor,
     _capabilities: agentListCapabilities(principal, project),

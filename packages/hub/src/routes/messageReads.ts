@@ -15,7 +15,7 @@ import { messageJson, some } from "../wire/index.ts";
 import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid } from "./lookup.ts";
-import { pageQuery, readPage, totalOf } from "./pages.ts";
+import { exactly, pageLimit, pageQuery, readPage, totalJson } from "./pages.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
 
 const SIZES = { usual: 50, max: 200, first: 50 };
@@ -37,7 +37,8 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     query: listQuery,
     handler: (call) =>
       list(deps, call, {
-        recipientId: userId(call),
+        userId: userId(call),
+        view: "inbox",
         projectId: optionalUuid("project", call.query.project),
         agent: agentFilter(call.query.agent),
         type: call.query.type || undefined,
@@ -78,7 +79,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     query: listQuery,
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
-      return list(deps, call, { participantId: userId(call), agent: { id: agent.id } });
+      return list(deps, call, { userId: userId(call), view: "conversation", agent: { id: agent.id } });
     },
   }),
   route({
@@ -124,11 +125,13 @@ const list = async (
     rows: (p) => listMessages(db, filter, p),
     position: (id) => messagePosition(db, userId(call), id),
   });
-  const totalCount = await totalOf(page, () => countMessages(db, filter));
+  const counted = page.complete
+    ? exactly(page.rows.length)
+    : await countMessages(db, filter, pageLimit(call.query, SIZES));
   return json(200, {
     items: page.rows.map(messageJson),
     ...some("nextCursor", page.nextCursor),
-    totalCount,
+    ...totalJson(counted),
     feedCursor: cursor,
   });
 };

@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import type { Page, Position } from "@rootstock/store";
+import type { Page, Position, Total } from "@rootstock/store";
 import { z } from "zod";
 import { decodeCursor, encodeCursor, invalidCursor } from "../wire/index.ts";
 
@@ -37,12 +37,16 @@ export interface PageOf<Row> {
   readonly complete: boolean;
 }
 
+/** How many rows the page has at most. */
+export const pageLimit = (given: PageRequest<Position>["given"], sizes: PageSizes): number => {
+  const asked = given.limit === undefined ? 0 : Math.trunc(Number(given.limit));
+  return asked > 0 ? Math.min(asked, sizes.max) : given.cursor ? sizes.usual : sizes.first;
+};
+
 /** Reads one page. Throws 400 `invalid_cursor`. */
 export const readPage = async <Row extends Position>(request: PageRequest<Row>): Promise<PageOf<Row>> => {
   const { list, filters, given, sizes } = request;
-  const asked = given.limit === undefined ? 0 : Math.trunc(Number(given.limit));
-  const fallback = given.cursor ? sizes.usual : sizes.first;
-  const limit = asked > 0 ? Math.min(asked, sizes.max) : fallback;
+  const limit = pageLimit(given, sizes);
   const after = given.cursor ? await positionOf(request, given.cursor) : undefined;
   const found = await request.rows({ limit: limit + 1, after });
   const rows = found.slice(0, limit);
@@ -65,3 +69,12 @@ const positionOf = async <Row extends Position>(request: PageRequest<Row>, text:
 /** How many rows there are in all: those of the page when it holds them all, else counted. */
 export const totalOf = async <Row>(page: PageOf<Row>, count: () => Promise<number>): Promise<number> =>
   page.complete ? page.rows.length : count();
+
+/** A total that is known. */
+export const exactly = (total: number): Total => ({ total, approximate: false });
+
+/** A total as clients see it; one that is estimated says so (spec/08 1.3). */
+export const totalJson = ({ total, approximate }: Total) => ({
+  totalCount: total,
+  ...(approximate && { totalCountApproximate: true }),
+});

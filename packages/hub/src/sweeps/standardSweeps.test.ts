@@ -27,6 +27,8 @@ beforeEach(async () => {
     ...stack,
     softDeleteSeconds: 3_600,
     undeliveredMessageSeconds: 7_200,
+    historySeconds: 86_400,
+    feedSeconds: 7 * 86_400,
     stalledAfterSeconds: 300,
   });
   told = { wake: new Set(), done: new Set(), changes: 0 };
@@ -375,4 +377,31 @@ test("hops go once nothing can wait with them any longer; names of replicas long
   expect(await db.query("select 1 from trace_hops")).toHaveLength(1);
   const names = await db.query<{ name: string }>("select name from replica_names order by name");
   expect(names.map((n) => n.name)).toEqual(["gone", "there"]);
+});
+
+test("messages are deleted once they came to their end long ago, whoever they were for; what waits stays", async () => {
+  const project = await rows.project();
+  const agent = await rows.agent({ project_id: project });
+  const message = (over: Record<string, unknown>) => rows.message({ project_id: project, ...over });
+  const day = 86_400;
+  const old = { created: ago(1.5 * day) };
+  const person = { recipient_id: uuid(), state: null };
+  const gone = [
+    await message({ ...old, agent_id: agent, state: "delivered", dispatched_at: ago(1.1 * day) }),
+    await message({ ...old, agent_id: agent, state: "failed" }),
+    await message({ ...old, ...person, read: true }),
+    await message({ ...person, created: ago(2.1 * day) }),
+  ];
+  const kept = [
+    await message({ ...old, agent_id: agent, state: "delivered", dispatched_at: ago(0.9 * day) }),
+    await message({ ...old, agent_id: agent, state: "pending" }),
+    await message({ ...old, ...person }),
+    await message({ created: ago(0.5 * day), ...person, read: true }),
+  ];
+  // A tick looks through a share of the table; as many as a day has minutes look through all of it several times.
+  let deleted = 0;
+  for (let tick = 0; tick < 10; tick += 1) deleted += await run("oldMessages");
+  expect(deleted).toBe(gone.length);
+  const left = await db.query<{ id: string }>("select id from messages");
+  expect(left.map((r) => r.id).toSorted()).toEqual(kept.toSorted());
 });

@@ -6,6 +6,7 @@ import {
   deleteExpiredSecrets,
   deleteFinishedDispatches,
   deleteOldHops,
+  deleteOldMessages,
   deleteOldNonces,
   deleteOldReplicaNames,
   deleteStrayStreamFrames,
@@ -15,6 +16,7 @@ import {
   markAgentsOffline,
   markAgentsStalled,
   markSilentRuntimeBrokersOffline,
+  messagePages,
   pruneChangeLog,
   purgeDeletedAgents,
   type Signaller,
@@ -30,6 +32,10 @@ export interface StandardSweepOptions {
   readonly softDeleteSeconds: number;
   /** How long a message waits for its agent, in seconds. */
   readonly undeliveredMessageSeconds: number;
+  /** How long messages are kept once they have come to their end, in seconds; 0: for ever. */
+  readonly historySeconds: number;
+  /** How far back event streams can be resumed, in seconds. */
+  readonly feedSeconds: number;
   /** How long an agent may do nothing before it counts as stalled, in seconds. */
   readonly stalledAfterSeconds: number;
 }
@@ -56,6 +62,10 @@ const NONCE_MS = 11 * MINUTE;
 /** Messages outlive their replicas by far: a name costs little, and says more than an id. */
 const REPLICA_NAME_SECONDS = 90 * 24 * 3_600;
 const CHANGE_LOG_ROWS = 2_000_000;
+/** How often all messages are looked through while one grows old. */
+const LOOKS_AT_A_MESSAGE = 10;
+/** Pages of messages that one statement looks through: 4 MB. */
+const PAGES_AT_ONCE = 500;
 
 /** Every sweep but that of the replicas: who is gone, what waits too long, and what has been kept long enough. */
 export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] => {
@@ -172,9 +182,10 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
     },
     sweep("idempotencyKeys", 10 * MINUTE, 1_000, deleteExpiredIdempotencyKeys),
     // Often: what a busy hour leaves behind is not to be deleted in one go.
-    sweep("changeLog", MINUTE, 10_000, (db, limit) =>
-      pruneChangeLog(db, { maxAgeSeconds: WEEK_SECONDS, maxRows: CHANGE_LOG_ROWS, limit }),
+    sweep("changeLog", Math.min(MINUTE, tenthOf(options.feedSeconds)), 10_000, (db, limit) =>
+      pruneChangeLog(db, { maxAgeSeconds: options.feedSeconds, maxRows: CHANGE_LOG_ROWS, limit }),
     ),
+    ...(options.historySeconds > 0 ? [oldMessages(database, options.historySeconds)] : []),
     {
       name: "oldPayloads",
       intervalMs: HOUR,
@@ -194,4 +205,34 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
         )),
     },
   ];
+};
+
+/** A tenth of so many seconds, in milliseconds. */
+const tenthOf = (seconds: number): number => Math.max(100 * seconds, SECOND);
+
+/**
+ * Deletes old messages, a piece of the table after the other; each tick goes on where the one before ended. Where that is
+ * may be forgotten: the next pass comes by.
+ */
+const oldMessages = (database: Database, historySeconds: number): Sweep => {
+  const intervalMs = Math.min(MINUTE, tenthOf(historySeconds));
+  let place = 0;
+  return {
+    name: "oldMessages",
+    intervalMs,
+    runOnce: async (signal) => {
+      const total = await database.background(() => messagePages(database.db));
+      const share = Math.min(1, (LOOKS_AT_A_MESSAGE * intervalMs) / (historySeconds * SECOND));
+      let deleted = 0;
+      for (let left = Math.ceil(total * share); left > 0 && !signal.aborted; left -= PAGES_AT_ONCE) {
+        if (place >= total) place = 0;
+        const fromPage = place;
+        place += Math.min(left, PAGES_AT_ONCE);
+        deleted += await database.background(() =>
+          deleteOldMessages(database.db, { fromPage, pages: place - fromPage, maxAgeSeconds: historySeconds }),
+        );
+      }
+      return deleted;
+    },
+  };
 };

@@ -1,10 +1,27 @@
 import type { Uuid } from "@rootstock/protocol";
-import { sql, type Updateable } from "kysely";
+import { type RawBuilder, sql, type Updateable } from "kysely";
 import type { Db } from "../database.ts";
 import type { AgentsTable } from "../tables.ts";
-import { after, all, type Condition, type Page, type Position } from "./keyset.ts";
+import {
+  after,
+  all,
+  COUNTED_EXACTLY,
+  type Condition,
+  expectedRows,
+  type Page,
+  type Position,
+  type Total,
+  totalOf,
+} from "./keyset.ts";
 import type { AgentRow } from "./lifecycle.ts";
-import { type ReadScope, readableAgent } from "./readScope.ts";
+import {
+  type AgentPart,
+  bothParts,
+  partCondition,
+  type ReadScope,
+  readableAgent,
+  readableAgentParts,
+} from "./readScope.ts";
 
 /** An agent with the names that clients show beside its ids. */
 export interface AgentView extends AgentRow {
@@ -32,11 +49,22 @@ export interface AgentFilter {
   readonly includeDeleted?: boolean | undefined;
 }
 
-const shared = (by: Uuid): Condition =>
-  sql<boolean>`(projects.owner_id = ${by} and agents.owner_id is distinct from ${by})`;
+const sharedParts = ({ by, which }: NonNullable<AgentFilter["share"]>): readonly AgentPart[] => [
+  ...(which === "shared" ? [] : [{ where: sql<boolean>`agents.owner_id = ${by}` }]),
+  ...(which === "mine"
+    ? []
+    : [{ projectsOf: by, where: sql<boolean>`agents.owner_id is distinct from ${by}` } satisfies AgentPart]),
+];
 
-const conditions = (f: AgentFilter): Condition => {
-  const list: Condition[] = [readableAgent(f.scope)];
+/** What the filter asks for, as parts of which each is found in the order of lists. */
+const parts = (f: AgentFilter): readonly AgentPart[] => {
+  const readable = readableAgentParts(f.scope);
+  const { share } = f;
+  return share === undefined ? readable : readable.flatMap((a) => sharedParts(share).map((b) => bothParts(a, b)));
+};
+
+const narrowed = (f: AgentFilter): Condition => {
+  const list: Condition[] = [];
   if (!f.includeDeleted) list.push(sql<boolean>`agents.deleted_at is null`);
   if (f.projectId !== undefined) list.push(sql<boolean>`agents.project_id = ${f.projectId}`);
   if (f.runtimeBrokerId !== undefined) list.push(sql<boolean>`agents.runtime_broker_id = ${f.runtimeBrokerId}`);
@@ -47,11 +75,26 @@ const conditions = (f: AgentFilter): Condition => {
   if (f.ancestorId !== undefined) list.push(sql<boolean>`agents.ancestry @> array[${f.ancestorId}::uuid]`);
   if (f.ids !== undefined) list.push(sql<boolean>`agents.id = any(${[...f.ids]}::uuid[])`);
   if (f.labels !== undefined) list.push(sql<boolean>`agents.labels @> ${JSON.stringify(f.labels)}::jsonb`);
-  if (f.share?.which === "mine") list.push(sql<boolean>`agents.owner_id = ${f.share.by}`);
-  if (f.share?.which === "shared") list.push(shared(f.share.by));
-  if (f.share?.which === "any") list.push(sql<boolean>`(agents.owner_id = ${f.share.by} or ${shared(f.share.by)})`);
   return all(list);
 };
+
+/** Id and time of the first `limit` rows of a part; of an owner's projects, each gives its first. */
+const firstOf = (part: AgentPart, condition: Condition, limit: number): RawBuilder<unknown> => {
+  const ordered = sql`order by created desc, id desc limit ${limit}`;
+  const rows = (more: Condition) =>
+    sql`select agents.id, agents.created from agents where ${all([more, part.where, condition])} ${ordered}`;
+  return part.projectsOf === undefined
+    ? rows(sql`true`)
+    : sql`select own.id, own.created from projects p
+        cross join lateral (${rows(sql`agents.project_id = p.id`)}) own where p.owner_id = ${part.projectsOf} ${ordered}`;
+};
+
+/** Id and time of the first `limit` rows of a list, and perhaps of some behind them. */
+const firstRows = (f: AgentFilter, condition: Condition, limit: number): RawBuilder<unknown> =>
+  sql.join(
+    parts(f).map((part) => sql`(${firstOf(part, condition, limit)})`),
+    sql` union `,
+  );
 
 const source = (db: Db) => db.selectFrom("agents").innerJoin("projects", "projects.id", "agents.project_id");
 
@@ -70,25 +113,44 @@ const views = (db: Db) =>
     ]);
 
 /** One page of agents, newest first. */
-export const listAgents = (db: Db, filter: AgentFilter, page: Page): Promise<AgentView[]> =>
-  views(db)
-    .where(conditions(filter))
-    .where(after("agents", page.after))
-    .orderBy("agents.created", "desc")
-    .orderBy("agents.id", "desc")
-    .limit(page.limit)
-    .execute();
+export const listAgents = (db: Db, filter: AgentFilter, page: Page): Promise<AgentView[]> => {
+  const condition = all([narrowed(filter), after("agents", page.after)]);
+  const [part, ...more] = parts(filter);
+  const rows =
+    part !== undefined && part.projectsOf === undefined && more.length === 0
+      ? views(db).where(part.where).where(condition)
+      : views(db).innerJoin(
+          sql<Position>`(select * from (${firstRows(filter, condition, page.limit)}) as found
+            order by created desc, id desc limit ${page.limit})`.as("page"),
+          "page.id",
+          "agents.id",
+        );
+  return rows.orderBy("agents.created", "desc").orderBy("agents.id", "desc").limit(page.limit).execute();
+};
 
 /**
- * How many agents the filter matches, and the database's clock. Read it before the page: what is created in between is
- * then later than the clock, and a client that keeps the clock as its watermark sees it as new, never as gone.
+ * How many agents the filter matches, and the database's clock; `limit` is that of the page. Read it before the page: what
+ * is created in between is then later than the clock, and a client that keeps the clock as its watermark sees it as new,
+ * never as gone.
  */
-export const countAgents = async (db: Db, filter: AgentFilter): Promise<{ total: number; now: Date }> => {
-  const row = await source(db)
-    .where(conditions(filter))
-    .select([sql<number>`count(*)::int`.as("total"), sql<Date>`now()`.as("now")])
-    .executeTakeFirstOrThrow();
-  return row;
+export const countAgents = async (
+  db: Db,
+  filter: AgentFilter,
+  limit: number,
+): Promise<Total & { readonly now: Date }> => {
+  const condition = narrowed(filter);
+  const most = COUNTED_EXACTLY + limit;
+  const either = sql<boolean>`(${sql.join(parts(filter).map(partCondition), sql` or `)})`;
+  // As a value like the limit of a page: told in the text, it may seem worth gathering a whole project to sort it.
+  const counting = sql<{ counted: number; now: Date }>`
+    select count(*)::int as counted, now() as now from (${firstRows(filter, condition, most + 1)}) as found`.execute(
+    db,
+  );
+  const expecting = expectedRows(db, sql`select from agents where ${all([either, condition])}`);
+  const [{ rows }, expected] = await Promise.all([counting, expecting]);
+  const [row] = rows;
+  if (!row) throw new Error("a count returned no row");
+  return { ...totalOf(row.counted, most, expected), now: row.now };
 };
 
 /** Where the agent with this id stands in the order of lists, if the caller may read it. */

@@ -2,14 +2,23 @@ import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { MessageRow } from "./deliveries.ts";
-import { after, all, type Condition, type Page, type Position } from "./keyset.ts";
+import {
+  after,
+  all,
+  COUNTED_EXACTLY,
+  type Condition,
+  expectedRows,
+  type Page,
+  type Position,
+  type Total,
+  totalOf,
+} from "./keyset.ts";
 
 /** What a list of messages is narrowed to; all given fields must hold (spec/02 4.3). */
 export interface MessageFilter {
-  /** A person: messages to agents are not found by it. */
-  readonly recipientId?: Uuid | undefined;
-  /** Sender or recipient. */
-  readonly participantId?: Uuid | undefined;
+  readonly userId: Uuid;
+  /** What the person got, or both sides of what is said between them and agents. */
+  readonly view: "inbox" | "conversation";
   readonly projectId?: Uuid | undefined;
   /** The agent involved: its id, or its name in any project. */
   readonly agent?: { readonly id: Uuid } | { readonly name: string } | undefined;
@@ -17,45 +26,64 @@ export interface MessageFilter {
   readonly onlyUnread?: boolean | undefined;
 }
 
-const conditions = (f: MessageFilter): Condition => {
+const narrowed = (f: MessageFilter): Condition => {
   const list: Condition[] = [];
-  if (f.recipientId !== undefined)
-    list.push(sql<boolean>`(messages.recipient_id = ${f.recipientId} and messages.state is null)`);
-  if (f.participantId !== undefined)
-    list.push(sql<boolean>`(messages.sender_id = ${f.participantId} or messages.recipient_id = ${f.participantId})`);
   if (f.projectId !== undefined) list.push(sql<boolean>`messages.project_id = ${f.projectId}`);
-  if (f.agent !== undefined)
-    list.push(
-      "id" in f.agent
-        ? sql<boolean>`messages.agent_id = ${f.agent.id}`
-        : sql<boolean>`messages.agent_id in (select a.id from agents a
-            where a.slug = ${f.agent.name} or lower(a.name) = lower(${f.agent.name}))`,
-    );
+  if (f.agent !== undefined && "id" in f.agent) list.push(sql<boolean>`messages.agent_id = ${f.agent.id}`);
   if (f.type !== undefined) list.push(sql<boolean>`messages.type = ${f.type}`);
   if (f.onlyUnread) list.push(sql<boolean>`not messages.read`);
   return all(list);
 };
 
-/** One page of messages, newest first. */
-export const listMessages = (db: Db, filter: MessageFilter, page: Page): Promise<MessageRow[]> =>
-  db
-    .selectFrom("messages")
-    .selectAll()
-    .where(conditions(filter))
-    .where(after("messages", page.after))
-    .orderBy("created", "desc")
-    .orderBy("id", "desc")
-    .limit(page.limit)
-    .execute();
+/** What a person got: messages to persons have no state. */
+const gotBy = (userId: Uuid): Condition => sql<boolean>`(messages.recipient_id = ${userId} and messages.state is null)`;
 
-/** How many messages the filter matches. */
-export const countMessages = async (db: Db, filter: MessageFilter): Promise<number> => {
-  const row = await db
-    .selectFrom("messages")
-    .where(conditions(filter))
-    .select(sql<number>`count(*)::int`.as("total"))
-    .executeTakeFirstOrThrow();
-  return row.total;
+/** What a person said to agents. */
+const saidBy = (userId: Uuid): Condition =>
+  sql<boolean>`(messages.sender_id = ${userId} and messages.state is not null)`;
+
+/** What the filter asks for, as parts of which each is found in the order of lists; no message is in two of them. */
+const parts = (f: MessageFilter): readonly Condition[] =>
+  f.view === "inbox" ? [gotBy(f.userId)] : [gotBy(f.userId), saidBy(f.userId)];
+
+/** The first `limit` rows of every part; of agents with one name, each gives its first. */
+const firstRows = (f: MessageFilter, what: string, condition: Condition, limit: number) => {
+  const ordered = sql`order by created desc, id desc limit ${limit}`;
+  const rows = (part: Condition, more: Condition) =>
+    sql`select ${sql.raw(what)} from messages where ${all([part, condition, more])} ${ordered}`;
+  const name = f.agent !== undefined && "name" in f.agent ? f.agent.name : undefined;
+  return sql.join(
+    parts(f).map((part) =>
+      name === undefined
+        ? sql`(${rows(part, sql`true`)})`
+        : sql`(select found.* from (select id from agents where slug = ${name}
+              union select id from agents where lower(name) = lower(${name})) named
+            cross join lateral (${rows(part, sql`messages.agent_id = named.id`)}) as found ${ordered})`,
+    ),
+    sql` union all `,
+  );
+};
+
+/** One page of messages, newest first. */
+export const listMessages = async (db: Db, filter: MessageFilter, page: Page): Promise<MessageRow[]> => {
+  const condition = all([narrowed(filter), after("messages", page.after)]);
+  const { limit } = page;
+  const { rows } = await sql<MessageRow>`
+    select * from (${firstRows(filter, "*", condition, limit)}) as found
+     order by created desc, id desc limit ${limit}`.execute(db);
+  return rows;
+};
+
+/** How many messages the filter matches; `limit` is that of the page. */
+export const countMessages = async (db: Db, filter: MessageFilter, limit: number): Promise<Total> => {
+  const condition = narrowed(filter);
+  const most = COUNTED_EXACTLY + limit;
+  const either = sql<boolean>`(${sql.join(parts(filter), sql` or `)})`;
+  const counting = sql<{ counted: number }>`select count(*)::int as counted
+    from (${firstRows(filter, "id, created", condition, most + 1)}) as found`.execute(db);
+  const expecting = expectedRows(db, sql`select from messages where ${all([either, condition])}`);
+  const [{ rows }, expected] = await Promise.all([counting, expecting]);
+  return totalOf(rows[0]?.counted ?? 0, most, expected);
 };
 
 /** Where the message with this id stands in the order of lists, if it is of the caller's. */
@@ -76,7 +104,7 @@ export const markMessageRead = async (db: Db, id: Uuid): Promise<void> => {
   await db.updateTable("messages").set({ read: true }).where("id", "=", id).where("read", "=", false).execute();
 };
 
-/** Marks every message to this person read. */
+/** Marks every message to this recipient read. */
 export const markAllMessagesRead = async (db: Db, recipientId: Uuid): Promise<void> => {
   await db
     .updateTable("messages")

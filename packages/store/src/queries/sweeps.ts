@@ -173,7 +173,7 @@ export const purgeDeletedAgents = (
       select a.id from agents a
        where a.deleted_at < now() - make_interval(secs => ${p.retentionSeconds}::float8)
          and not exists (select from broker_dispatch d where d.agent_id = a.id and d.state in ('pending', 'in_progress'))
-       order by a.id limit ${p.limit} for update skip locked`.execute(tx);
+       order by a.deleted_at limit ${p.limit} for update skip locked`.execute(tx);
     if (rows.length === 0) return 0;
     // What waited for them fails with them: a trigger sees to it.
     return affected(sql`delete from agents where id = any(${rows.map((r) => r.id)}::uuid[])`, tx);
@@ -255,6 +255,33 @@ export const trimDeliveredEnvelopes = (
        limit ${p.limit} for update skip locked)`,
     db,
   );
+
+/** How many pages the table of messages has now. */
+export const messagePages = async (db: Db): Promise<number> => {
+  const { rows } = await sql<{ pages: number }>`
+    select (pg_relation_size('messages') / current_setting('block_size')::int)::int as pages`.execute(db);
+  return rows[0]?.pages ?? 0;
+};
+
+/**
+ * Deletes messages that came to their end longer than `maxAgeSeconds` ago, as far as they lie on these pages of the table;
+ * unread ones to persons are kept twice as long. By place, not by an index of times: that would cost every message of the
+ * hot path more than walking past it a few times does.
+ */
+export const deleteOldMessages = (
+  db: Db,
+  p: { readonly fromPage: number; readonly pages: number; readonly maxAgeSeconds: number },
+): Promise<number> => {
+  const place = (page: number) => sql`${`(${page},0)`}::tid`;
+  const age = sql`make_interval(secs => ${p.maxAgeSeconds}::float8)`;
+  return affected(
+    sql`delete from messages where ctid = any(array(
+      select ctid from messages where ctid >= ${place(p.fromPage)} and ctid < ${place(p.fromPage + p.pages)}
+         and coalesce(dispatched_at, created) < now() - ${age}
+         and (state in ('delivered', 'failed') or (state is null and (read or created < now() - 2 * ${age})))))`,
+    db,
+  );
+};
 
 const affected = async (statement: ReturnType<typeof sql>, db: Db): Promise<number> => {
   const { numAffectedRows } = await statement.execute(db);

@@ -1,0 +1,229 @@
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
+import type { Uuid } from "@rootstock/protocol";
+import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import * as store from "@rootstock/store";
+import { api, type InProcessReplica, openEventStream, Scene, seed, writePast } from "@rootstock/testkit";
+import { type CapturedPlan, nodesOf, PlanCapture, pagesRead, rowsSeen } from "./plans/capturedPlans.ts";
+
+/**
+ * What months leave behind costs today's calls nothing (design section 11): the plan of every statement that a hub
+ * sends over a well-filled database, as the server ran it.
+ */
+
+const PAST = { agents: 20_000, messages: 50_000, changes: 50_000, others: 5_000 };
+const GROWING = [
+  "agents",
+  "messages",
+  "change_log",
+  "broker_dispatch",
+  "idempotency_keys",
+  "seen_nonces",
+  "runtime_broker_heartbeats",
+];
+/** A statement is planned anew for its first runs, and once for all later ones. */
+const TIMES = 7;
+const PAGE = 50;
+
+/** Far below every share of the past: the person's agents are a tenth of all, 2,000. */
+const ROWS = 300;
+const PAGES = 600;
+/** A count of a list ends here, in each of its parts; it may skip some rows. */
+const COUNTED = { rows: 1.5 * (store.COUNTED_EXACTLY + PAGE), pages: Number.POSITIVE_INFINITY };
+
+let scene: Scene;
+let entry: InProcessReplica;
+let capture: PlanCapture;
+let database: store.Database;
+let project: string;
+let agent: string;
+let userId: string;
+
+beforeAll(async () => {
+  scene = await Scene.create();
+  const first = await scene.replica();
+  project = await scene.project(first);
+  let home = first.url;
+  const machine = await scene.runtimeBroker(first, { hubUrl: () => home });
+  agent = await scene.agent(first, project, "present");
+  userId = (await api(first, "GET", "/api/v1/auth/me")).text("id");
+  await writePast(scene.database.url, PAST, { agentId: agent, userId });
+
+  capture = await PlanCapture.begin(scene.database);
+  const owner = await scene.replica();
+  entry = await scene.replica();
+  home = owner.url;
+  const moved = machine.onSession.next();
+  await first.stop();
+  await moved;
+  database = new store.Database({
+    url: scene.database.url,
+    pooled: false,
+    poolSize: 1,
+    applicationName: "plans",
+    clock: systemClock,
+    log: silentLog(),
+  });
+}, 120_000);
+afterAll(async () => {
+  capture?.end();
+  await database?.stop();
+  await scene?.end();
+});
+
+const excesses = (plans: readonly CapturedPlan[]): string[] => {
+  const found = plans.flatMap((captured) => {
+    const limit = captured.text.startsWith("select count(*)") ? COUNTED : { rows: ROWS, pages: PAGES };
+    const faults = nodesOf(captured.plan).flatMap((node) => {
+      const reads = node["Index Name"] ?? node["Relation Name"];
+      const where = `${node["Node Type"]} on ${reads}`;
+      const whole = node["Node Type"] === "Seq Scan" && GROWING.includes(node["Relation Name"] ?? "");
+      const many = reads !== undefined && rowsSeen(node) > limit.rows;
+      return [...(whole ? [where] : []), ...(many ? [`${where}: ${rowsSeen(node)} rows`] : [])];
+    });
+    const pages = pagesRead(captured);
+    if (pages > limit.pages) faults.push(`${pages} pages`);
+    return faults.map((fault) => `${fault}\n    ${captured.text.slice(0, 400)}`);
+  });
+  return [...new Set(found)];
+};
+
+/** Runs `work` often enough, and gives the plans of all statements meanwhile. */
+const plansOf = async (work: () => Promise<unknown>): Promise<readonly CapturedPlan[]> => {
+  const from = capture.plans.length;
+  for (let i = 0; i < TIMES; i += 1) await work();
+  return capture.plans.slice(from);
+};
+
+const texts = (plans: readonly CapturedPlan[]): string => plans.map((p) => p.text).join("\n");
+
+test("a message through another replica: stored, claimed, settled, looked up, told", async () => {
+  const stream = await openEventStream(entry, { patterns: [`agent.${agent}.>`] });
+  const plans = await plansOf(async () => {
+    const sent = await api(entry, "POST", `/api/v1/agents/${agent}/message`, { message: "a line of text" });
+    expect(sent.status).toBe(200);
+  });
+  await stream.close();
+  expect(texts(plans)).toMatch(/insert into messages/);
+  expect(texts(plans)).toMatch(/from messages/);
+  expect(texts(plans)).toMatch(/update messages/);
+  expect(texts(plans)).toMatch(/from change_log/);
+  expect(texts(plans)).toMatch(/insert into change_log/);
+  expect(excesses(plans)).toEqual([]);
+});
+
+test("a stop through another replica", async () => {
+  const plans = await plansOf(async () => {
+    await scene.database.query("update agents set phase = 'running' where id = $1", [agent]);
+    expect((await api(entry, "POST", `/api/v1/agents/${agent}/stop`)).status).toBe(200);
+  });
+  await scene.database.query("update agents set phase = 'running', ready_at = now() where id = $1", [agent]);
+  expect(texts(plans)).toMatch(/broker_dispatch/);
+  expect(excesses(plans)).toEqual([]);
+});
+
+describe("a page of a list", () => {
+  test.each([
+    ["agents", "/api/v1/agents?"],
+    ["agents, deleted ones too", "/api/v1/agents?includeDeleted=true&"],
+    ["agents of a project", "/api/v1/projects/:project/agents?"],
+    ["running agents", "/api/v1/agents?phase=running&"],
+    ["running agents of a project", "/api/v1/projects/:project/agents?phase=running&"],
+    ["own agents", "/api/v1/agents?scope=mine&"],
+    ["others' agents in own projects", "/api/v1/agents?scope=shared&"],
+    ["own agents and others' in own projects", "/api/v1/agents?mine=true&"],
+    ["agents of an owner", "/api/v1/agents?ownerId=:user&"],
+    ["the inbox", "/api/v1/messages?"],
+    ["unread messages", "/api/v1/messages?unread=true&"],
+    ["messages from an agent", "/api/v1/messages?agent=:agent&"],
+    ["messages from an agent by its name", "/api/v1/messages?agent=past-8&"],
+    ["the conversation with an agent", "/api/v1/agents/:agent/messages?"],
+  ])("%s", async (_, template) => {
+    const path = template.replace(":project", project).replace(":agent", agent).replace(":user", userId);
+    const plans = await plansOf(async () => {
+      const page = await api(entry, "GET", `${path}limit=${PAGE}`);
+      expect(page.status).toBe(200);
+      const cursor = page.get("nextCursor");
+      if (typeof cursor !== "string") return;
+      const next = await api(entry, "GET", `${path}limit=${PAGE}&cursor=${cursor}`);
+      expect(next.status).toBe(200);
+    });
+    expect(texts(plans)).toMatch(/order by/);
+    expect(excesses(plans)).toEqual([]);
+  });
+
+  test("agents, to a person who is no administrator", async () => {
+    const filter: store.AgentFilter = { scope: { kind: "user", userId: userId as Uuid } };
+    const plans = await plansOf(async () => {
+      const page = await store.listAgents(database.db, filter, { limit: PAGE });
+      const last = page.at(-1);
+      expect(page).toHaveLength(PAGE);
+      await store.listAgents(database.db, filter, { limit: PAGE, after: last });
+      await store.countAgents(database.db, filter, PAGE);
+    });
+    expect(excesses(plans)).toEqual([]);
+  });
+});
+
+test("an agent by its name in any project", async () => {
+  const plans = await plansOf(() => api(entry, "POST", "/api/v1/agents/past-7/message", { message: "hello" }));
+  expect(texts(plans)).toMatch(/slug/);
+  expect(excesses(plans)).toEqual([]);
+});
+
+test("a runtime broker that comes, and what a replica asks for what it holds", async () => {
+  const [machine] = await scene.database.query<{ id: Uuid; hub: Uuid; session: Uuid }>(
+    "select id, connected_hub_id as hub, connected_session_id as session from runtime_brokers where connected_hub_id is not null",
+  );
+  if (!machine) throw new Error("no runtime broker is connected");
+  const held = { runtimeBrokerId: machine.id, sessionId: machine.session };
+  const plans = await plansOf(async () => {
+    await store.claimRuntimeBroker(database.db, machine.hub, held);
+    await store.voidOlderClaims(database.db, held);
+    await store.findMismatches(database.db, machine.hub, [held]);
+    await store.runtimeBrokersWithWork(database.db, machine.hub);
+    await store.writeHeartbeats(database.db, [machine.id]);
+    await store.recordNonce(database.db, machine.id, systemRandom.uuid());
+  });
+  expect(excesses(plans)).toEqual([]);
+});
+
+test("the burial of a dead replica", async () => {
+  const rows = seed(scene.database);
+  const plans = await plansOf(async () => {
+    const dead = await rows.replica();
+    await store.findSuspectReplicas(database.db, { leaseSeconds: 10, unseenSeconds: 3 });
+    await store.buryReplica(database.db, dead as Uuid);
+  });
+  expect(texts(plans)).toMatch(/messages/);
+  expect(excesses(plans)).toEqual([]);
+});
+
+test("sweeps that find nothing to do, or little", async () => {
+  const { db } = database;
+  const limit = 200;
+  const rows = seed(scene.database);
+  const plans = await plansOf(async () => {
+    await rows.agent({ project_id: project, deleted_at: new Date(0), phase: "stopped" });
+    await store.expireDispatches(db, limit);
+    await store.failOverdueDispatches(db, { overdueSeconds: 60, limit });
+    await store.takeBackStaleClaims(db, { staleSeconds: 5, limit });
+    await store.failUndeliveredMessages(db, { maxAgeSeconds: 604_800, limit });
+    await store.markAgentsOffline(db, { silentSeconds: 3_600, limit });
+    await store.markAgentsStalled(db, { stalledSeconds: 3_600, silentSeconds: 3_600, limit });
+    await store.markSilentRuntimeBrokersOffline(db, { redialGraceMs: 5_000, heartbeatGraceMs: 90_000, limit });
+    await store.purgeDeletedAgents(db, { retentionSeconds: 30 * 86_400, limit });
+    await store.deleteStrayStreamFrames(db, { olderThanSeconds: 60, limit });
+    await store.deleteOldNonces(db, 660_000, limit);
+    await store.deleteExpiredJoinTokens(db);
+    await store.deleteExpiredIdempotencyKeys(db, limit);
+    await store.pruneChangeLog(db, { maxAgeSeconds: 604_800, maxRows: 2_000_000, limit });
+    await store.deleteFinishedDispatches(db, { maxAgeSeconds: 604_800, limit });
+    await store.trimDeliveredEnvelopes(db, { maxAgeSeconds: 604_800, limit });
+  });
+  expect(excesses(plans)).toEqual([]);
+});
+
+test("nothing else that ran meanwhile read more: polls, leases, heartbeats, sweeps of the replicas themselves", () => {
+  expect(capture.plans.length).toBeGreaterThan(1_000);
+  expect(excesses(capture.plans)).toEqual([]);
+});
