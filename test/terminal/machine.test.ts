@@ -1,7 +1,10 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import {
+  ApiReply,
   type AttachOptions,
+  api,
   eventually,
+  LogClient,
   type Replica,
   Scene,
   startReplicaProcess,
@@ -49,6 +52,45 @@ test(
     other.resize(112, 34);
     await watching.shows("34 112");
     expect(watching.output().includes("10 20")).toBe(false);
+  },
+  LIMIT_MS,
+);
+
+test(
+  "log, followed log, screen and commands from every replica; a followed log goes on when its agent starts again",
+  async () => {
+    const owner = await scene.replica();
+    const entry = await scene.replica();
+    const detour = await scene.replica({ ROOTSTOCK_STREAM_RELAY: "postgres" });
+    await startMachine(scene, owner);
+    const agent = await startAgent(entry, await scene.project(entry), "shell");
+    const path = `/api/v1/agents/${agent}`;
+    const followers: LogClient[] = [];
+    for (const replica of [owner, entry, detour]) {
+      await eventually(async () =>
+        (await api(replica, "GET", `${path}/logs`)).text("logs").includes("received: begin"),
+      );
+      const screen = await api(replica, "POST", `${path}/exec`, {
+        command: ["tmux", "capture-pane", "-pe", "-t", "scion"],
+        timeout: 10,
+      });
+      expect(screen.text("output")).toContain("received: begin");
+      const done = await api(replica, "POST", `${path}/exec`, { command: ["sh", "-c", "echo done; exit 3"] });
+      expect([done.status, done.get("output"), done.get("exitCode")]).toEqual([200, "done\n", 3]);
+      const follower = await LogClient.follow(replica, agent, { query: "tail=1000" });
+      if (follower instanceof ApiReply) throw new Error(follower.body);
+      scene.onEnd(async () => follower.cut());
+      followers.push(follower);
+      await follower.shows("received: begin");
+    }
+    const typing = await attach(entry, agent);
+    typing.type("for the log\r");
+    await Promise.all(followers.map((follower) => follower.shows("received: for the log")));
+    expect((await api(entry, "POST", `${path}/restart`)).status).toBeLessThan(300);
+    const again = await eventually(() => attach(entry, agent));
+    await again.shows("shell>");
+    again.type("after the restart\r");
+    await Promise.all(followers.map((follower) => follower.shows("received: after the restart")));
   },
   LIMIT_MS,
 );

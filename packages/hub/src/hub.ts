@@ -111,6 +111,7 @@ export class Hub implements Service {
     return hubRoutes({
       ...this.#base,
       ...this.#streams,
+      streamLimitMs: this.#config.terminalLimitSeconds * 1000,
       db,
       actions,
       changed: actions.changed,
@@ -165,7 +166,7 @@ export class Hub implements Service {
     const terminals = new TerminalUpgrades(this.#base, {
       ...upgrades,
       db: database.db,
-      terminals: this.#streams.terminals,
+      streams: this.#streams.streams,
       serving,
       idleMs: config.terminalIdleSeconds * 1000,
       limitMs: config.terminalLimitSeconds * 1000,

@@ -29,6 +29,8 @@ export const extensionSchema = z.object({
   remembersMessages: z.boolean(),
   /** How much of a stream's input it takes before it has to give credit; it heeds credits for output too. */
   streamWindowBytes,
+  /** The types of streams that it opens; nothing said: terminals. */
+  streamTypes: z.array(z.string()).max(16).nullish(),
 });
 export type RuntimeBrokerExtension = z.infer<typeof extensionSchema>;
 
@@ -91,6 +93,8 @@ export const streamOpenFrame = z.object({
   rows: z.number().int().nullish(),
   /** The viewer only looks: its size is not the terminal's. Unmodified runtime brokers do not know it. */
   readonly: z.boolean().nullish(),
+  /** With how many of the lines that are there a stream of type `logs` begins. */
+  tail: z.number().int().min(0).nullish(),
 });
 export type StreamOpenFrame = z.infer<typeof streamOpenFrame>;
 

@@ -18,7 +18,8 @@ import { ContainerRuntime } from "./runtimes/container/containerRuntime.ts";
 import { ProcessRuntime } from "./runtimes/process/processRuntime.ts";
 import type { Runtime } from "./runtimes/runtime.ts";
 import { StateLock } from "./stateLock.ts";
-import { TerminalStreams } from "./streams/terminalStreams.ts";
+import { AgentStreams } from "./streams/agentStreams.ts";
+import { STREAM_TYPES } from "./streams/openStream.ts";
 import { Dispatcher } from "./tunnel/dispatcher.ts";
 import { Router } from "./tunnel/router.ts";
 
@@ -47,7 +48,7 @@ export class RuntimeBroker implements Service {
   readonly agents: Agents;
   readonly #base: Base;
   readonly #credentials: CredentialsSource;
-  readonly #streams: TerminalStreams;
+  readonly #streams: AgentStreams;
   readonly #stages: readonly (readonly Service[])[];
 
   constructor(base: Base, config: RuntimeBrokerConfig) {
@@ -67,7 +68,7 @@ export class RuntimeBroker implements Service {
     const pending = new PendingCreates(base, config.stateDirectory);
     const creates = new CreateRequests(base, config.stateDirectory);
     this.agents = new Agents(base, { config, store, runtime, reporters, credentials });
-    this.#streams = new TerminalStreams(base, this.agents);
+    this.#streams = new AgentStreams(base, this.agents);
     const startedAt = base.clock.elapsed();
     this.dispatcher = new Dispatcher(base, {
       router: new Router(OPERATIONS),
@@ -81,6 +82,7 @@ export class RuntimeBroker implements Service {
         pending,
         creates,
         credentials,
+        openStreams: () => this.#streams.size,
         uptimeMs: () => base.clock.elapsed() - startedAt,
       },
     });
@@ -97,6 +99,7 @@ export class RuntimeBroker implements Service {
       credentials: () => this.#credentials.refresh(),
       concurrentRequests: config.concurrency,
       maxFrameBytes: MAX_FRAME_BYTES,
+      streamTypes: STREAM_TYPES,
       listener: {
         onFrame: (channel, frame) => this.#onFrame(channel, frame),
         onClosed: (channel) => this.#streams.closeAll(channel),

@@ -28,7 +28,12 @@ export const observe = (metrics: Metrics, f: Foundation, { registry }: Control, 
     ["reader_lag_seconds", "How old the oldest change of the last read was.", () => eventBus.stats().lagMs / 1000],
     ["reader_xmin_age", "Transactions between the oldest open one and the newest.", () => eventBus.stats().xminAge],
     ["runtime_broker_sockets", "Sockets of runtime brokers held here.", () => registry.size],
-    ["streams", "Terminals open here, those for other replicas included.", () => tending.size],
+    ["streams", "Terminals and followed logs open here, those for other replicas included.", () => tending.size],
+    [
+      "runtime_broker_streams",
+      "Streams open at the runtime brokers whose sockets are held here.",
+      () => [...registry.all()].reduce((sum, connection) => sum + connection.streams, 0),
+    ],
   ];
   for (const [name, help, read] of gauges) metrics.gauge(`rootstock_${name}`, help, read);
 };

@@ -1,7 +1,7 @@
 import type { HubError } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import type { HubConfig } from "../config.ts";
-import { answering, Detours, Mailbox, PeerLink, PostgresLink, Relay, Tending, Terminals } from "../streams/index.ts";
+import { AgentStreams, answering, Detours, Mailbox, PeerLink, PostgresLink, Relay, Tending } from "../streams/index.ts";
 import type { Control } from "./control.ts";
 import type { Foundation } from "./foundation.ts";
 
@@ -9,7 +9,7 @@ import type { Foundation } from "./foundation.ts";
 export interface Streams {
   readonly tending: Tending;
   readonly relay: Relay;
-  readonly terminals: Terminals;
+  readonly streams: AgentStreams;
   readonly stages: readonly (readonly Service[])[];
 }
 
@@ -38,6 +38,6 @@ export const buildStreams = (
   const direct = config.streamRelay !== "postgres";
   const relay: Relay = new Relay(base, { ...ways, db, registry, tokens, direct });
   const peers = direct ? new PeerLink(base, { tokens, tending }) : undefined;
-  const terminals = new Terminals(base, { ...ways, db, registry, direct: peers });
-  return { tending, relay, terminals, stages: [[mailbox], [throughDatabase], [tending]] };
+  const streams = new AgentStreams(base, { ...ways, db, registry, direct: peers });
+  return { tending, relay, streams, stages: [[mailbox], [throughDatabase], [tending]] };
 };

@@ -113,6 +113,11 @@ export class Connection implements FrameSink {
     return this.#tunnel.queued();
   }
 
+  /** Open streams. */
+  get streams(): number {
+    return this.#streams?.size ?? 0;
+  }
+
   /** Opens a stream at the runtime broker. Throws `TunnelError` when the socket does not take it. */
   openStream(request: StreamRequest, handler: StreamHandler): StreamHandle {
     if (!this.isOpen) throw new TunnelError("not_sent", "the runtime broker is not connected here");

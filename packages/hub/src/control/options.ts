@@ -51,6 +51,8 @@ export interface PeerLimits {
   readonly remembersMessages: boolean;
   /** It executes requests on its read loop: while one runs it reads nothing and answers no ping. */
   readonly serial: boolean;
+  /** It opens streams of logs; of others the whole log has to be asked for. */
+  readonly logStreams: boolean;
   /** It gives credit for the input of streams, and heeds the hub's for their output. */
   readonly streamCredits: boolean;
 }
@@ -61,6 +63,7 @@ export const UNMODIFIED_LIMITS: PeerLimits = {
   remembersMessages: false,
   serial: true,
   streamCredits: false,
+  logStreams: false,
 };
 
 /** The limits of a runtime broker by what it said of itself; those of the unmodified one when it said nothing. */
@@ -72,5 +75,6 @@ export const limitsOf = (extension: RuntimeBrokerExtension | null | undefined): 
         remembersMessages: extension.remembersMessages,
         serial: false,
         streamCredits: typeof extension.streamWindowBytes === "number",
+        logStreams: extension.streamTypes?.includes("logs") ?? false,
       }
     : UNMODIFIED_LIMITS;

@@ -17,15 +17,20 @@ export interface StreamEnd {
 }
 
 /** What is opened at the runtime broker (spec/01 3.7). */
-export interface StreamRequest {
-  readonly streamType: "pty";
-  readonly slug: string;
-  readonly projectId: string;
-  readonly cols: number;
-  readonly rows: number;
-  /** The viewer only looks: our own runtime broker keeps the terminal's size as it is. */
-  readonly readonly?: boolean;
-}
+export type StreamRequest = { readonly slug: string; readonly projectId: string } & (
+  | {
+      readonly streamType: "pty";
+      readonly cols: number;
+      readonly rows: number;
+      /** The viewer only looks: our own runtime broker keeps the terminal's size as it is. */
+      readonly readonly?: boolean;
+    }
+  | {
+      /** For runtime brokers with `logStreams` only: others ignore it without a word. */
+      readonly streamType: "logs";
+      readonly tail: number;
+    }
+);
 
 /** This end of one stream. After its end every call is a no-op. */
 export interface StreamHandle {
@@ -98,6 +103,10 @@ export class Streams {
         if (isOpen()) this.#close(streamId, stream, { reason, code });
       },
     };
+  }
+
+  get size(): number {
+    return this.#open.size;
   }
 
   /** Bytes for a stream. One that is not open here is nobody's: it was closed while they were under way. */

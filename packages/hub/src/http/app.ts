@@ -123,15 +123,16 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   ): Promise<Response> => {
     if (!options.serving()) throw new HubError("unavailable", "this replica is starting", { retryAfter: 1 });
     const url = new URL(c.req.url);
-    if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
-    else
-      known.principal = await options.authenticate({
+    const authenticate = async () =>
+      options.authenticate({
         method: c.req.method,
         path: decodePath(url.pathname),
         query: url.search.slice(1),
         headers: c.req.raw.headers,
         body: readOnce,
       });
+    if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
+    else known.principal = await authenticate();
     const principal = known.principal;
     if (principal.kind === "nobody" && route?.access.name !== "anyone")
       throw new HubError("unauthorized", "missing authorization header");
@@ -154,6 +155,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       origin: originOf(c, url, options),
       requestId,
       traceparent: span.traceparent,
+      reauthenticate: authenticate,
       log,
       // Asked for by streams alone, and dear: the whole request is made into a web one for it.
       get signal() {

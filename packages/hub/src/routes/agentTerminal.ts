@@ -6,15 +6,14 @@ import type { Db } from "@rootstock/store";
 import { z } from "zod";
 import type { Credentials, Principal } from "../auth/index.ts";
 import {
-  NO_LONGER_ALLOWED,
+  type AgentStreams,
   type Prepared,
+  refusalOf,
   type Tending,
   type TerminalRequest,
-  type Terminals,
   terminalSize,
   Upgrades,
   Viewer,
-  type ViewerClose,
 } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { type Call, json, type Route, route } from "./route.ts";
@@ -45,6 +44,7 @@ const requestOf = async (
   if (agent.deleted_at) throw notFound("Agent");
   if (!runtimeBroker) throw new HubError("no_runtime_broker", `agent ${agent.slug} has no runtime broker`);
   return {
+    streamType: "pty",
     runtimeBrokerId: runtimeBroker.id,
     slug: agent.slug,
     projectId: project.id,
@@ -54,7 +54,7 @@ const requestOf = async (
 };
 
 /** What clients ask before they open the WebSocket: the same answers as the upgrade would get. */
-export const agentTerminalRoutes = (deps: { readonly db: Db; readonly terminals: Terminals }): Route[] =>
+export const agentTerminalRoutes = (deps: { readonly db: Db; readonly streams: AgentStreams }): Route[] =>
   PLACES.map((place) =>
     route({
       method: "GET",
@@ -63,7 +63,7 @@ export const agentTerminalRoutes = (deps: { readonly db: Db; readonly terminals:
       query: ptyQuery,
       handler: async (call) => {
         const { runtimeBrokerId } = await requestOf(deps.db, call, call.query);
-        await deps.terminals.check(runtimeBrokerId);
+        await deps.streams.check(runtimeBrokerId);
         return json(200, { path: "broker" });
       },
     }),
@@ -71,7 +71,7 @@ export const agentTerminalRoutes = (deps: { readonly db: Db; readonly terminals:
 
 export interface TerminalUpgradesDeps {
   readonly db: Db;
-  readonly terminals: Terminals;
+  readonly streams: AgentStreams;
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
@@ -103,7 +103,7 @@ export class TerminalUpgrades {
   }
 
   async #prepare(credentials: Credentials): Promise<Prepared> {
-    const { db, terminals, tending, authenticate, serving, idleMs, limitMs } = this.#deps;
+    const { db, streams, tending, authenticate, serving, idleMs, limitMs } = this.#deps;
     if (!serving() || !tending.open)
       throw new HubError("unavailable", "this replica is not serving; try another", { retryAfter: 1 });
     const query = ptyQuery.parse(Object.fromEntries(new URLSearchParams(credentials.query)));
@@ -123,7 +123,7 @@ export class TerminalUpgrades {
       recheck: () => refusalOf(allowed()),
       onLeft: () => tending.remove(viewer),
     });
-    const terminal = await terminals.open(request, viewer);
+    const terminal = await streams.open(request, viewer);
     return {
       begin: (ws) => {
         viewer.begin(ws, terminal);
@@ -133,18 +133,6 @@ export class TerminalUpgrades {
     };
   }
 }
-
-/** How a viewer is sent away who would be refused now. Rejects for reasons that are not theirs. */
-const refusalOf = async (asking: Promise<unknown>): Promise<ViewerClose | undefined> => {
-  try {
-    await asking;
-    return undefined;
-  } catch (err) {
-    const close = err instanceof HubError ? NO_LONGER_ALLOWED[err.status] : undefined;
-    if (!close) throw err;
-    return close;
-  }
-};
 
 const paramsOf = (path: string): Record<string, string> => {
   const [, projectId, agentId] = UPGRADE_PATH.exec(path) ?? [];

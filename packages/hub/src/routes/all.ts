@@ -4,10 +4,11 @@ import { type ActionDeps, acceptInbound } from "../actions/index.ts";
 import type { AgentTokens, RuntimeBrokerSecrets } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { SseHub } from "../sse/index.ts";
-import type { Terminals } from "../streams/index.ts";
+import type { AgentStreams } from "../streams/index.ts";
 import type { TraceLimits } from "../trace/index.ts";
 import { agentInsideRoutes, type InsideDeps } from "./agentInside.ts";
 import { agentLifecycleRoutes } from "./agentLifecycle.ts";
+import { agentLogRoutes, type LogDeps } from "./agentLogs.ts";
 import { agentMessageRoutes } from "./agentMessages.ts";
 import { agentTerminalRoutes } from "./agentTerminal.ts";
 import { brokerOnboardingRoutes } from "./brokerOnboarding.ts";
@@ -23,13 +24,13 @@ import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 
 /** What the routes of a replica work with. */
-export interface HubRouteDeps extends Base, InsideDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
+export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
   readonly actions: ActionDeps;
   readonly agentTokens: AgentTokens;
   readonly secrets: RuntimeBrokerSecrets;
   readonly metrics: Metrics;
   readonly sse: SseHub;
-  readonly terminals: Terminals;
+  readonly streams: AgentStreams;
   readonly traceLimits: TraceLimits;
   /** Something waits for this runtime broker. */
   readonly wake: (runtimeBrokerId: Uuid) => void;
@@ -49,6 +50,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...agentLifecycleRoutes(deps.actions),
   ...agentMessageRoutes(deps.actions),
   ...agentInsideRoutes(deps),
+  ...agentLogRoutes(deps),
   ...agentTerminalRoutes(deps),
   ...resourceRoutes({
     ...deps,

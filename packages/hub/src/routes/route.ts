@@ -19,6 +19,8 @@ export interface Call<Query = unknown, Body = unknown> {
   /** Where the client believes it is, for links: the configured public URL or the request's own origin. */
   readonly origin: string;
   readonly requestId: string;
+  /** Who the caller is by the same credentials now: for answers that last. Throws as at the beginning. */
+  readonly reauthenticate: () => Promise<Principal>;
   /** The trace that this request belongs to, for what it sets in motion (W3C Trace Context). */
   readonly traceparent: string | undefined;
   readonly log: Log;

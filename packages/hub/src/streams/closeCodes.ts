@@ -1,3 +1,4 @@
+import { HubError } from "@rootstock/protocol";
 import type { StreamEnd } from "../control/index.ts";
 
 /** How the socket of a viewer is closed (spec/08 1.6). */
@@ -32,6 +33,18 @@ export const NO_LONGER_ALLOWED: Readonly<Record<number, ViewerClose>> = {
   403: { code: 4403, reason: "forbidden" },
   404: { code: NOT_FOUND, reason: "agent_not_found" },
 };
+/** How somebody is sent away who would be refused now. Rejects for reasons that are not theirs. */
+export const refusalOf = async (asking: Promise<unknown>): Promise<ViewerClose | undefined> => {
+  try {
+    await asking;
+    return undefined;
+  } catch (err) {
+    const close = err instanceof HubError ? NO_LONGER_ALLOWED[err.status] : undefined;
+    if (!close) throw err;
+    return close;
+  }
+};
+
 /** Nothing was typed and nothing shown for the configured time. */
 export const IDLE: ViewerClose = { code: 4408, reason: "idle_timeout" };
 /** The session has lasted as long as the configuration allows. */
@@ -48,6 +61,9 @@ export const closeOf = ({ code, reason }: StreamEnd): ViewerClose => {
 /** Codes after which a client neither ends quietly nor may come back: those are explained in words. */
 export const isFinal = (code: number): boolean =>
   (code >= 4000 && code < 4500) || code === 4501 || [1002, 1003, 1007, 1008, 1009, 1010].includes(code);
+
+/** Codes after which a client should try again by itself (spec/08 1.6). */
+export const mayComeBack = (code: number): boolean => [RECONNECT, 4504, INTERNAL].includes(code);
 
 /** The word of the attach protocol for a final close code (spec/06 1.7). */
 export const errorCodeOf = (code: number): string => {

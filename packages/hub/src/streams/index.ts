@@ -1,6 +1,10 @@
 /** Calls and streams that reach a runtime broker from any replica (design section 8). */
-export { NO_LONGER_ALLOWED, type ViewerClose } from "./closeCodes.ts";
+
+export * from "./agentStream.ts";
+export * from "./agentStreams.ts";
+export { NO_LONGER_ALLOWED, refusalOf, type ViewerClose } from "./closeCodes.ts";
 export * from "./detours.ts";
+export * from "./logFollower.ts";
 export * from "./mailbox.ts";
 export * from "./peerLink.ts";
 export * from "./peerStreams.ts";
@@ -9,7 +13,5 @@ export * from "./postgresLink.ts";
 export * from "./relay.ts";
 export * from "./relayedCall.ts";
 export * from "./tending.ts";
-export * from "./terminal.ts";
-export * from "./terminals.ts";
 export * from "./upgrades.ts";
 export * from "./viewer.ts";

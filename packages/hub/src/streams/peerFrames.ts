@@ -1,7 +1,7 @@
 import { z } from "zod";
-import type { TerminalRequest } from "./terminal.ts";
+import type { AgentStreamRequest, LogRequest } from "./agentStream.ts";
 
-/** Where replicas dial each other: one socket per terminal. Output and input are binary messages, the rest is JSON. */
+/** Where replicas dial each other: one socket per stream. Output and input are binary messages, the rest is JSON. */
 export const INTERNAL_STREAMS_PATH = "/internal/v1/streams";
 
 const bytes = z.number().int().min(1);
@@ -21,21 +21,29 @@ export const fromOwner = z.discriminatedUnion("type", [
 export type FromOwner = z.infer<typeof fromOwner>;
 
 const side = z.coerce.number().int().min(1).max(1_000);
+const agent = { runtimeBrokerId: z.uuid(), slug: z.string().min(1), projectId: z.uuid() };
 const terminalQuery = z.object({
-  runtimeBrokerId: z.uuid(),
-  slug: z.string().min(1),
-  projectId: z.uuid(),
+  ...agent,
+  // Replicas of older versions know no other kind, and do not name it.
+  streamType: z.literal("pty").default("pty"),
   cols: side,
   rows: side,
   readonly: z.enum(["true", "false"]).transform((v) => v === "true"),
 });
+/** Lacks what older versions ask for: they refuse it, instead of taking it for a terminal. */
+const logQuery = z.object({
+  ...agent,
+  streamType: z.literal("logs"),
+  tail: z.coerce.number().int().min(0),
+}) satisfies z.ZodType<LogRequest>;
+const streamQuery = z.union([logQuery, terminalQuery]);
 
 /** The request as a URL's query. */
-export const toQuery = (request: TerminalRequest): string =>
+export const toQuery = (request: AgentStreamRequest): string =>
   new URLSearchParams(
     Object.fromEntries(Object.entries(request).map(([name, value]) => [name, String(value)])),
   ).toString();
 
 /** What `toQuery` made; undefined for anything else. */
-export const fromQuery = (query: string): TerminalRequest | undefined =>
-  terminalQuery.safeParse(Object.fromEntries(new URLSearchParams(query))).data;
+export const fromQuery = (query: string): AgentStreamRequest | undefined =>
+  streamQuery.safeParse(Object.fromEntries(new URLSearchParams(query))).data;

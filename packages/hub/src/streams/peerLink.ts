@@ -3,11 +3,11 @@ import type { Owner } from "@rootstock/store";
 import { type RawData, WebSocket } from "ws";
 import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
+import type { AgentStream, AgentStreamRequest, OwnerLink, Tended } from "./agentStream.ts";
 import { LOST } from "./closeCodes.ts";
 import { bytesOf, jsonOf, Keepalive, type KeepaliveTimes } from "./keepalive.ts";
 import { type FromEntry, fromOwner, INTERNAL_STREAMS_PATH, toQuery } from "./peerFrames.ts";
 import type { Tending } from "./tending.ts";
-import type { OwnerLink, Tended, Terminal, TerminalRequest } from "./terminal.ts";
 
 const DIAL_TIMEOUT_MS = 3_000;
 export const PEER_KEEPALIVE: KeepaliveTimes = { pingMs: 5_000, silenceMs: 15_000 };
@@ -23,7 +23,7 @@ export interface PeerLinkDeps {
   readonly tending: Tending;
 }
 
-/** Terminals through a WebSocket to the owner's internal URL (design section 8). */
+/** Streams through a WebSocket to the owner's internal URL (design section 8). */
 export class PeerLink implements OwnerLink {
   readonly #base: Base;
   readonly #deps: PeerLinkDeps;
@@ -39,9 +39,9 @@ export class PeerLink implements OwnerLink {
 
   async open(
     owner: Owner,
-    request: TerminalRequest,
+    request: AgentStreamRequest,
     handler: StreamHandler,
-  ): Promise<Terminal | "not_owner" | "unreachable"> {
+  ): Promise<AgentStream | "not_owner" | "unreachable"> {
     if (!owner.internalUrl) return "unreachable";
     const url = new URL(`${INTERNAL_STREAMS_PATH}?${toQuery(request)}`, owner.internalUrl);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -70,7 +70,7 @@ export class PeerLink implements OwnerLink {
         ws.terminate();
       });
       ws.once("open", () => {
-        const terminal = new PeerTerminal(this.#base, ws, handler, () => this.#deps.tending.remove(terminal));
+        const terminal = new PeerStream(this.#base, ws, handler, () => this.#deps.tending.remove(terminal));
         this.#deps.tending.add(terminal);
         resolve(terminal);
       });
@@ -79,7 +79,7 @@ export class PeerLink implements OwnerLink {
 }
 
 /** The entry replica's end of a terminal whose runtime broker hangs on another replica. */
-class PeerTerminal implements Terminal, Tended {
+class PeerStream implements AgentStream, Tended {
   readonly #base: Base;
   readonly #ws: WebSocket;
   readonly #handler: StreamHandler;

@@ -5,13 +5,13 @@ import type { Base } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import type { Credentials, Principal } from "../auth/index.ts";
 import type { Registry, StreamEnd, StreamHandler } from "../control/index.ts";
+import type { AgentStream, Tended } from "./agentStream.ts";
 import { bytesOf, jsonOf, Keepalive } from "./keepalive.ts";
-import { openHere } from "./localTerminal.ts";
+import { openHere } from "./openHere.ts";
 import { Pacer } from "./pacer.ts";
 import { type FromOwner, fromEntry, fromQuery, INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 import { PEER_KEEPALIVE, PEER_MAX_PAYLOAD_BYTES } from "./peerLink.ts";
 import type { Tending } from "./tending.ts";
-import type { Tended, Terminal } from "./terminal.ts";
 import { type Prepared, Upgrades } from "./upgrades.ts";
 
 export interface PeerStreamsDeps {
@@ -46,9 +46,9 @@ export class PeerStreams {
     if (kind === "nobody") throw new HubError("unauthorized", "missing replica token");
     if (kind !== "replica") throw new HubError("forbidden", "only replicas may do this");
     const request = fromQuery(credentials.query);
-    if (!request) throw new HubError("invalid_request", "the query names no terminal");
+    if (!request) throw new HubError("invalid_request", "the query names no stream");
     const viewer = new PeerViewer();
-    const terminal = this.#deps.tending.open ? openHere(this.#deps.registry, request, viewer) : undefined;
+    const terminal = this.#deps.tending.open ? openHere(this.#base, this.#deps.registry, request, viewer) : undefined;
     if (!terminal) throw new HubError("conflict", "this replica does not hold the runtime broker's socket");
     return {
       begin: (ws) => {
@@ -70,7 +70,7 @@ class PeerViewer implements StreamHandler, Tended {
   /** What came before the socket was there. */
   #early: (() => void)[] = [];
 
-  begin(base: Base, ws: WebSocket, terminal: Terminal, onGone: () => void): void {
+  begin(base: Base, ws: WebSocket, terminal: AgentStream, onGone: () => void): void {
     this.#ws = ws;
     this.#keepalive = new Keepalive(ws, base.clock, PEER_KEEPALIVE);
     ws.on("message", (data, isBinary) => receive(terminal, data, isBinary));
@@ -119,7 +119,7 @@ class PeerViewer implements StreamHandler, Tended {
   }
 }
 
-const receive = (terminal: Terminal, data: RawData, isBinary: boolean): void => {
+const receive = (terminal: AgentStream, data: RawData, isBinary: boolean): void => {
   if (isBinary) {
     terminal.write(bytesOf(data));
     return;

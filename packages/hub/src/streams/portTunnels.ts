@@ -4,9 +4,9 @@ import { HubError, parseUuid, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { WebSocket } from "ws";
 import type { Credentials, Principal } from "../auth/index.ts";
+import type { Tended } from "./agentStream.ts";
 import { Keepalive } from "./keepalive.ts";
 import type { Tending } from "./tending.ts";
-import type { Tended } from "./terminal.ts";
 import { type Prepared, Upgrades } from "./upgrades.ts";
 
 export interface PortTunnelsDeps {

@@ -1,9 +1,9 @@
 import type { StreamFrameRow } from "@rootstock/store";
 import { z } from "zod";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
+import type { AgentStream, Tended } from "./agentStream.ts";
 import { LOST } from "./closeCodes.ts";
 import type { Conversation } from "./conversation.ts";
-import type { Tended, Terminal } from "./terminal.ts";
 
 /** The two ends of a terminal whose frames go through the database. */
 
@@ -28,7 +28,7 @@ export interface StreamEndpoint extends Tended {
 }
 
 /** The entry replica's end. */
-export class EntryEnd implements StreamEndpoint, Terminal {
+export class EntryEnd implements StreamEndpoint, AgentStream {
   readonly #conversation: Conversation;
   readonly #handler: StreamHandler;
   readonly #onGone: () => void;
@@ -110,7 +110,7 @@ export class EntryEnd implements StreamEndpoint, Terminal {
 export class OwnerEnd implements StreamEndpoint, StreamHandler {
   readonly #conversation: Conversation;
   readonly #onGone: () => void;
-  #terminal: Terminal | undefined;
+  #terminal: AgentStream | undefined;
   #over = false;
 
   constructor(conversation: Conversation, onGone: () => void) {
@@ -118,7 +118,7 @@ export class OwnerEnd implements StreamEndpoint, StreamHandler {
     this.#onGone = onGone;
   }
 
-  begin(terminal: Terminal): void {
+  begin(terminal: AgentStream): void {
     this.#terminal = terminal;
   }
 

@@ -3,14 +3,14 @@ import type { Base, Service } from "@rootstock/service";
 import type { Owner, StreamFrameRow } from "@rootstock/store";
 import { z } from "zod";
 import type { Registry, StreamHandler } from "../control/index.ts";
+import type { AgentStream, AgentStreamRequest, OwnerLink } from "./agentStream.ts";
 import { Conversation } from "./conversation.ts";
-import { openHere } from "./localTerminal.ts";
 import type { Mailbox } from "./mailbox.ts";
+import { openHere } from "./openHere.ts";
 import { fromQuery, toQuery } from "./peerFrames.ts";
 import { EntryEnd, OwnerEnd, type StreamEndpoint } from "./postgresEnds.ts";
 import { type RelayedRequest, type RelayedResponse, relayedRequest } from "./relayedCall.ts";
 import type { Tending } from "./tending.ts";
-import type { OwnerLink, Terminal, TerminalRequest } from "./terminal.ts";
 
 /** What a peer answered to a call, as it would have over HTTP. */
 export interface PeerAnswer {
@@ -51,7 +51,7 @@ interface WaitingCall {
 }
 
 /**
- * Terminals and calls through the database, between replicas that cannot reach each other (design section 8). Slower than
+ * Streams and calls through the database, between replicas that cannot reach each other (design section 8). Slower than
  * a socket by a commit and a signal; the windows of streams bound what lies in the table.
  */
 export class PostgresLink implements OwnerLink, Service {
@@ -81,9 +81,9 @@ export class PostgresLink implements OwnerLink, Service {
 
   async open(
     owner: Owner,
-    request: TerminalRequest,
+    request: AgentStreamRequest,
     handler: StreamHandler,
-  ): Promise<Terminal | "not_owner" | "unreachable"> {
+  ): Promise<AgentStream | "not_owner" | "unreachable"> {
     const conversation = this.#converse(owner.instanceId, this.#base.random.uuid());
     const { streamId } = conversation.thread;
     const end: EntryEnd = new EntryEnd(conversation, handler, () => this.#remove(streamId, end));
@@ -145,7 +145,7 @@ export class PostgresLink implements OwnerLink, Service {
     conversation.hear(frame);
     const request = fromQuery(frame.body.toString());
     const end: OwnerEnd = new OwnerEnd(conversation, () => this.#remove(streamId, end));
-    const terminal = request && this.#deps.tending.open && openHere(this.#deps.registry, request, end);
+    const terminal = request && this.#deps.tending.open && openHere(this.#base, this.#deps.registry, request, end);
     if (!terminal) {
       conversation.say("refused");
       return;

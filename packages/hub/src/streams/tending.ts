@@ -1,20 +1,22 @@
 import { type Base, Loop, type Service } from "@rootstock/service";
-import type { Tended } from "./terminal.ts";
+import type { Tended } from "./agentStream.ts";
 
 const TICK_MS = 1_000;
 
 /** Looks after the open streams of a replica: keep-alive and time limits of all of them hang on one timer. */
 export class Tending implements Service {
+  readonly #base: Base;
   readonly #streams = new Set<Tended>();
   readonly #loop: Loop;
   #stopped = false;
 
   constructor(base: Base) {
+    this.#base = base;
     this.#loop = new Loop(base.log, "streams", async (signal) => {
       while (!signal.aborted) {
         await base.clock.sleep(TICK_MS, signal);
         const now = base.clock.elapsed();
-        for (const stream of [...this.#streams]) stream.tick(now);
+        this.#each((stream) => stream.tick(now));
       }
     });
   }
@@ -47,6 +49,17 @@ export class Tending implements Service {
   async stop(): Promise<void> {
     this.#stopped = true;
     await this.#loop.stop();
-    for (const stream of [...this.#streams]) stream.shutDown();
+    this.#each((stream) => stream.shutDown());
+  }
+
+  /** One that fails must not keep the others from their turn. */
+  #each(work: (stream: Tended) => void): void {
+    for (const stream of [...this.#streams]) {
+      try {
+        work(stream);
+      } catch (err) {
+        this.#base.log.error({ err }, "looking after a stream failed");
+      }
+    }
   }
 }

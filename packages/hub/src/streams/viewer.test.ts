@@ -4,8 +4,8 @@ import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { eventually } from "@rootstock/testkit";
 import { WebSocket, WebSocketServer } from "ws";
+import type { AgentStream } from "./agentStream.ts";
 import { NO_LONGER_ALLOWED } from "./closeCodes.ts";
-import type { Terminal } from "./terminal.ts";
 import { Viewer, type ViewerOptions } from "./viewer.ts";
 
 let server: WebSocketServer;
@@ -43,7 +43,7 @@ const watching = async (options: Partial<ViewerOptions> = {}): Promise<Watching>
   const sizes: number[] = [];
   let skew = 0;
   const clock = { ...systemClock, elapsed: () => systemClock.elapsed() + skew };
-  const terminal: Terminal = {
+  const terminal: AgentStream = {
     write: () => {},
     resize: (cols) => sizes.push(cols),
     consumed: () => {},

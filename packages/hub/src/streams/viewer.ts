@@ -2,30 +2,15 @@ import type { Base, Timer } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import { z } from "zod";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
-import {
-  closeOf,
-  errorCodeOf,
-  IDLE,
-  INPUT_OVERFLOW,
-  INVALID_FRAME,
-  isFinal,
-  LOST,
-  TIME_LIMIT,
-  type ViewerClose,
-} from "./closeCodes.ts";
+import { type AgentStream, type Tended, terminalSize } from "./agentStream.ts";
+import { closeOf, errorCodeOf, INPUT_OVERFLOW, INVALID_FRAME, isFinal, LOST, type ViewerClose } from "./closeCodes.ts";
 import { jsonOf, Keepalive, type KeepaliveTimes } from "./keepalive.ts";
 import { Pacer } from "./pacer.ts";
-import { type Tended, type Terminal, terminalSize } from "./terminal.ts";
+import { SessionLimits, type SessionLimitsOptions } from "./sessionLimits.ts";
 
-export interface ViewerOptions {
+export interface ViewerOptions extends SessionLimitsOptions {
   /** What is typed is dropped. */
   readonly readonly: boolean;
-  /** 0: no limit. Milliseconds without a byte in either direction. */
-  readonly idleMs: number;
-  /** 0: no limit. */
-  readonly limitMs: number;
-  /** Asked every minute: why this viewer must go, if so. A rejection changes nothing. */
-  readonly recheck: () => Promise<ViewerClose | undefined>;
   readonly onLeft: (viewer: Viewer) => void;
 }
 
@@ -40,7 +25,6 @@ const INPUT_WINDOW_BYTES = 262_144;
 /** What a socket may still deliver after it was asked to pause lies far below this. */
 const MAX_INPUT_BYTES = 4_194_304;
 const CLOSE_TIMEOUT_MS = 5_000;
-const RECHECK_MS = 60_000;
 /** A window that is dragged changes size a hundred times a second; the program need not follow each. */
 const RESIZE_EVERY_MS = 50;
 
@@ -55,8 +39,9 @@ export class Viewer implements StreamHandler, Tended {
   readonly #base: Base;
   readonly #options: ViewerOptions;
   #ws: WebSocket | undefined;
-  #terminal: Terminal | undefined;
+  #terminal: AgentStream | undefined;
   #keepalive: Keepalive | undefined;
+  #limits: SessionLimits | undefined;
   /** Output that came before the socket was there. */
   #early: Buffer[] = [];
   #ended: StreamEnd | undefined;
@@ -64,9 +49,6 @@ export class Viewer implements StreamHandler, Tended {
   readonly #output: Pacer;
   #size: { readonly cols: number; readonly rows: number } | undefined;
   #resizing: Timer | undefined;
-  #openedAt = 0;
-  #activeAt = 0;
-  #checkedAt = 0;
   #closing = false;
 
   constructor(base: Base, options: ViewerOptions) {
@@ -77,13 +59,11 @@ export class Viewer implements StreamHandler, Tended {
   }
 
   /** The upgrade is done: what came meanwhile is shown. */
-  begin(ws: WebSocket, terminal: Terminal): void {
+  begin(ws: WebSocket, terminal: AgentStream): void {
     this.#ws = ws;
     this.#terminal = terminal;
     this.#keepalive = new Keepalive(ws, this.#base.clock, KEEPALIVE);
-    this.#openedAt = this.#base.clock.elapsed();
-    this.#activeAt = this.#openedAt;
-    this.#checkedAt = this.#openedAt;
+    this.#limits = new SessionLimits(this.#base, this.#options, (close) => this.#close(close));
     ws.on("message", (data) => this.#receive(data));
     ws.on("error", (err) => this.#base.log.debug({ err }, "socket of a terminal's viewer failed"));
     ws.on("close", () => {
@@ -111,14 +91,8 @@ export class Viewer implements StreamHandler, Tended {
   }
 
   tick(now: number): void {
-    const { idleMs, limitMs } = this.#options;
     this.#keepalive?.tick(now);
-    if (limitMs > 0 && now - this.#openedAt >= limitMs) this.#close(TIME_LIMIT);
-    else if (idleMs > 0 && now - this.#activeAt >= idleMs) this.#close(IDLE);
-    else if (now - this.#checkedAt >= RECHECK_MS) {
-      this.#checkedAt = now;
-      this.#recheck().catch((err: unknown) => this.#base.log.warn({ err }, "access to a terminal not looked at again"));
-    }
+    this.#limits?.tick(now);
   }
 
   shutDown(): void {
@@ -127,7 +101,7 @@ export class Viewer implements StreamHandler, Tended {
 
   #show(data: Buffer): void {
     if (this.#closing) return;
-    this.#activeAt = this.#base.clock.elapsed();
+    this.#limits?.active();
     this.#output.push(data);
   }
 
@@ -155,11 +129,6 @@ export class Viewer implements StreamHandler, Tended {
     } else this.#type(Buffer.from(frame.data.data, "base64"));
   }
 
-  async #recheck(): Promise<void> {
-    const refusal = await this.#options.recheck();
-    if (refusal) this.#close(refusal);
-  }
-
   /** Tells the newest size, and the one after it not before a while. */
   #resize(): void {
     const size = this.#size;
@@ -169,7 +138,7 @@ export class Viewer implements StreamHandler, Tended {
   }
 
   #type(input: Buffer): void {
-    this.#activeAt = this.#base.clock.elapsed();
+    this.#limits?.active();
     this.#input.push(input);
     if (this.#input.heldBytes > MAX_INPUT_BYTES) this.#close(INPUT_OVERFLOW);
     else if (this.#input.heldBytes > INPUT_WINDOW_BYTES) this.#ws?.pause();

@@ -14,6 +14,8 @@ export interface LinkOptions {
   readonly credentials: () => Promise<Credentials>;
   readonly concurrentRequests: number;
   readonly maxFrameBytes: number;
+  /** The types of streams that `listener` opens. */
+  readonly streamTypes: readonly string[];
   readonly listener: ChannelListener;
 }
 
@@ -88,6 +90,7 @@ export class Link implements Service {
           maxFrameBytes: this.#options.maxFrameBytes,
           remembersMessages: true,
           streamWindowBytes: STREAM_WINDOW_BYTES,
+          streamTypes: [...this.#options.streamTypes],
         },
         listener: this.#options.listener,
         onConnected: ({ sessionId }) => {

@@ -22,6 +22,8 @@ export interface OperationContext {
   readonly credentials: () => Promise<Credentials>;
   /** Milliseconds since this runtime broker started. */
   readonly uptimeMs: () => number;
+  /** Terminals and logs that people look at. */
+  readonly openStreams: () => number;
 }
 
 export interface OperationCall {

@@ -34,7 +34,7 @@ export const health: Operation = {
 export const info: Operation = {
   method: "GET",
   path: "/api/v1/info",
-  async run(_call, { agents, config, credentials }) {
+  async run(_call, { agents, config, credentials, openStreams }) {
     const available = (await agents.runtime.problem()) === undefined;
     return {
       status: 200,
@@ -43,6 +43,7 @@ export const info: Operation = {
         name: config.name,
         version: VERSION,
         capabilities: { webPty: false, sync: false, attach: true, exec: true },
+        openStreams: openStreams(),
         profiles: [{ name: PROFILE, type: agents.runtime.name, available }],
       },
     };

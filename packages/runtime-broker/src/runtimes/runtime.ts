@@ -73,18 +73,29 @@ export interface AttachRequest {
   readonly onData: (data: Buffer) => void;
 }
 
-/** One viewer of an agent's terminal. */
-export interface Attachment {
-  /** Resolves with the reason once the terminal has gone, or the viewer was too slow. */
+/** How somebody follows an agent's log. */
+export interface FollowRequest {
+  /** With how many of the lines that are there it begins. */
+  readonly tail: number;
+  readonly onData: (data: Buffer) => void;
+}
+
+/** One reader of an agent's output as it comes. */
+export interface Following {
+  /** Resolves with the reason once there is nothing more to come, or the reader was too slow. */
   readonly ended: Promise<AttachmentEnd>;
-  /** Types; `taken` is called once the program's terminal has the bytes, as far as that can be known. */
-  write(data: Buffer, taken?: () => void): void;
-  resize(size: TerminalSize): void;
   /** Stops and resumes output: what a slow reader uses instead of letting it pile up here. */
   pause(): void;
   resume(): void;
   /** Leaves; the agent goes on. */
   close(): void;
+}
+
+/** One viewer of an agent's terminal. */
+export interface Attachment extends Following {
+  /** Types; `taken` is called once the program's terminal has the bytes, as far as that can be known. */
+  write(data: Buffer, taken?: () => void): void;
+  resize(size: TerminalSize): void;
 }
 
 export interface AttachmentEnd {
@@ -135,6 +146,8 @@ export interface Runtime extends Service {
   write(place: AgentPlace, input: TypedInput): Promise<void>;
   /** At most the last `maxBytes` of the agent's log, of this and former sessions. Empty when there is none. */
   logs(place: AgentPlace, maxBytes: number): Promise<string>;
+  /** The log as text, from its end on as it grows. Needs no session: an agent that starts again goes on in its log. */
+  follow(place: AgentPlace, request: FollowRequest): Promise<Following>;
   /** @throws RuntimeFailure when the command takes longer than `timeoutMs` */
   exec(place: AgentPlace, command: readonly string[], timeoutMs: number): Promise<ExecResult>;
   /** Output begins with what is needed to paint the screen. */

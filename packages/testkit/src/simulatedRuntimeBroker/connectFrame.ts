@@ -13,6 +13,7 @@ export const connectFrameOf = (options: SimulatedRuntimeBrokerOptions): object =
       concurrentRequests: options.concurrentRequests ?? 8,
       maxFrameBytes: MAX_FRAME_BYTES,
       remembersMessages: true,
+      streamTypes: ["pty", "logs"],
       streamWindowBytes: options.streamWindowBytes === undefined ? STREAM_WINDOW_BYTES : options.streamWindowBytes,
     },
   }),

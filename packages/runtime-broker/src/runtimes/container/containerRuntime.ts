@@ -1,9 +1,11 @@
-import { chmod, mkdir } from "node:fs/promises";
+import { chmod, mkdir, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { type IPty, spawn } from "@lydell/node-pty";
 import { type Base, type Clock, Probe } from "@rootstock/service";
 import { isLoopback } from "../../agents/launchEnv.ts";
-import { readOutputLog } from "../process/outputLog.ts";
+import { FollowedCommand } from "../logs/followedCommand.ts";
+import { FollowedFile } from "../logs/followedFile.ts";
+import { readOutputLog } from "../logs/outputLog.ts";
 import { PtyInput } from "../ptyInput.ts";
 import {
   type AgentPlace,
@@ -11,6 +13,8 @@ import {
   type AttachmentEnd,
   type AttachRequest,
   type ExecResult,
+  type Following,
+  type FollowRequest,
   type LaunchSpec,
   type Runtime,
   RuntimeFailure,
@@ -181,6 +185,18 @@ export class ContainerRuntime implements Runtime {
     if (kept !== "") return kept;
     const container = await this.#find(place);
     return container ? (await this.#cli.try(["logs", "--tail", LOG_LINES, container.id])).output : "";
+  }
+
+  async follow(place: AgentPlace, request: FollowRequest): Promise<Following> {
+    const kept = join(place.home, "agent.log");
+    const size = await stat(kept).then(
+      (s) => s.size,
+      () => 0,
+    );
+    const container = size > 0 ? undefined : await this.#find(place);
+    if (!container) return FollowedFile.open(this.#base, kept, request);
+    const args = ["logs", "--follow", "--tail", String(request.tail), container.id];
+    return FollowedCommand.start([this.#options.command, ...args], this.#options.hostEnv, request.onData);
   }
 
   async exec(place: AgentPlace, command: readonly string[], timeoutMs: number): Promise<ExecResult> {

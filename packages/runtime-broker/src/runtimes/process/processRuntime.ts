@@ -6,6 +6,8 @@ import type { Readable, Writable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { type Base, Probe } from "@rootstock/service";
 import { readJson, writeTokenFile } from "../../files.ts";
+import { FollowedFile } from "../logs/followedFile.ts";
+import { readOutputLog } from "../logs/outputLog.ts";
 import {
   type AgentPlace,
   type Attachment,
@@ -13,6 +15,8 @@ import {
   type AttachRequest,
   type ExecResult,
   exitedText,
+  type Following,
+  type FollowRequest,
   type LaunchSpec,
   type Runtime,
   RuntimeFailure,
@@ -27,7 +31,6 @@ import { DetachKeys } from "./detachKeys.ts";
 import { HostClient } from "./hostClient.ts";
 import { exitFile, type HostSpec, hostReady, MAX_PENDING_BYTES, sessionFile } from "./hostProtocol.ts";
 import { LineReader, parseLine } from "./lines.ts";
-import { readOutputLog } from "./outputLog.ts";
 import { socketPathFor } from "./socketPath.ts";
 import { Unacknowledged } from "./unacknowledged.ts";
 
@@ -127,6 +130,10 @@ export class ProcessRuntime implements Runtime {
 
   logs(place: AgentPlace, maxBytes: number): Promise<string> {
     return readOutputLog(join(place.directory, "agent.log"), maxBytes);
+  }
+
+  async follow(place: AgentPlace, request: FollowRequest): Promise<Following> {
+    return FollowedFile.open(this.#base, join(place.directory, "agent.log"), request);
   }
 
   async exec(place: AgentPlace, command: readonly string[], timeoutMs: number): Promise<ExecResult> {

@@ -2,10 +2,10 @@ import { join } from "node:path";
 import { type IPty, spawn } from "@lydell/node-pty";
 import { type Clock, Probe } from "@rootstock/service";
 import { IdLog } from "../../messages/idLog.ts";
+import { OutputLog } from "../logs/outputLog.ts";
 import { PtyInput } from "../ptyInput.ts";
 import { InputNotTaken, type TerminalSize, type TypedInput } from "../runtime.ts";
 import type { HostSpec } from "./hostProtocol.ts";
-import { OutputLog } from "./outputLog.ts";
 import { Screen } from "./terminal.ts";
 
 /** Between pasted text and Enter where the program did not ask for bracketed paste: it may take both for one paste. */

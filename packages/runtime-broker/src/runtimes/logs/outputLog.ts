@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
 import { open } from "node:fs/promises";
-import { stripVTControlCharacters } from "node:util";
+import { plainText } from "./plainText.ts";
 
 /**
  * Where a session's output is kept: a file and the one before it, together at most `maxBytes`. Written synchronously:
@@ -55,7 +55,7 @@ export const readOutputLog = async (path: string, maxBytes: number): Promise<str
   const before =
     current.byteLength < maxBytes ? await tailOf(previousLog(path), maxBytes - current.byteLength) : Buffer.alloc(0);
   const bytes = Buffer.concat([before, current]);
-  const text = stripVTControlCharacters(bytes.toString("utf8")).replaceAll("\r\n", "\n").replaceAll("\r", "");
+  const text = plainText(bytes.toString("utf8"));
   // The first line may be a part of one.
   return bytes.byteLength >= maxBytes ? text.slice(text.indexOf("\n") + 1) : text;
 };

@@ -2,23 +2,36 @@ import type { Uuid } from "@rootstock/protocol";
 import type { Owner } from "@rootstock/store";
 import type { StreamHandler } from "../control/index.ts";
 
-/** Which terminal somebody wants to look at, and how large theirs is. */
-export interface TerminalRequest {
+interface AgentOnRuntimeBroker {
   readonly runtimeBrokerId: Uuid;
   readonly slug: string;
   readonly projectId: Uuid;
+}
+
+/** Which terminal somebody wants to look at, and how large theirs is. */
+export interface TerminalRequest extends AgentOnRuntimeBroker {
+  readonly streamType: "pty";
   readonly cols: number;
   readonly rows: number;
   /** They only look. */
   readonly readonly: boolean;
 }
 
+/** Whose log somebody wants to follow. */
+export interface LogRequest extends AgentOnRuntimeBroker {
+  readonly streamType: "logs";
+  /** With how many of the lines that are there it begins. */
+  readonly tail: number;
+}
+
+export type AgentStreamRequest = TerminalRequest | LogRequest;
+
 /**
- * An open terminal, wherever its runtime broker hangs. Flow control is from end to end: who gets output says `consumed`
+ * An open stream of an agent, wherever its runtime broker hangs. Flow control is from end to end: who gets output says `consumed`
  * once it is out of memory, and who sends input waits for `onTaken` of its handler before sending more than a window.
- * After its end every call is a no-op.
+ * After its end every call is a no-op, and so are `write` and `resize` of a log.
  */
-export interface Terminal {
+export interface AgentStream {
   write(data: Uint8Array): void;
   resize(cols: number, rows: number): void;
   /** So many bytes of output are out of this process. */
@@ -32,9 +45,13 @@ export interface OwnerLink {
   reaches(owner: Owner): boolean;
   /**
    * `not_owner`: that replica says that it is not, or not any more; `unreachable`: it says nothing. The handler is told
-   * nothing unless a terminal was opened.
+   * nothing unless a stream was opened.
    */
-  open(owner: Owner, request: TerminalRequest, handler: StreamHandler): Promise<Terminal | "not_owner" | "unreachable">;
+  open(
+    owner: Owner,
+    request: AgentStreamRequest,
+    handler: StreamHandler,
+  ): Promise<AgentStream | "not_owner" | "unreachable">;
 }
 
 /** A stream that needs looking after: one timer does it for all. */

@@ -2,11 +2,11 @@ import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type Db, ownerOf } from "@rootstock/store";
 import type { Registry, StreamHandler } from "../control/index.ts";
+import type { AgentStream, AgentStreamRequest, OwnerLink } from "./agentStream.ts";
 import type { Detours } from "./detours.ts";
-import { openHere } from "./localTerminal.ts";
-import type { OwnerLink, Terminal, TerminalRequest } from "./terminal.ts";
+import { openHere } from "./openHere.ts";
 
-export interface TerminalsDeps {
+export interface AgentStreamsDeps {
   readonly db: Db;
   readonly registry: Registry;
   /** The usual way to other replicas; undefined: there is none. */
@@ -21,12 +21,12 @@ const FIRST_WAIT_MS = 50;
 /** The owner that cannot be reached is asked by the detour from this attempt on: it may have died just now. */
 const DETOUR_FROM = 3;
 
-/** Opens terminals of runtime brokers wherever they hang (design section 8). */
-export class Terminals {
+/** Opens terminals and logs of agents wherever their runtime brokers hang (design section 8). */
+export class AgentStreams {
   readonly #base: Base;
-  readonly #deps: TerminalsDeps;
+  readonly #deps: AgentStreamsDeps;
 
-  constructor(base: Base, deps: TerminalsDeps) {
+  constructor(base: Base, deps: AgentStreamsDeps) {
     this.#base = base;
     this.#deps = deps;
   }
@@ -38,12 +38,12 @@ export class Terminals {
   }
 
   /** Throws 503 as `check` does, also when the owner cannot be reached; nothing is open then. */
-  async open(request: TerminalRequest, handler: StreamHandler): Promise<Terminal> {
+  async open(request: AgentStreamRequest, handler: StreamHandler): Promise<AgentStream> {
     const { runtimeBrokerId } = request;
     const unreached = new Set<Uuid>();
     for (let attempt = 0; attempt < MAX_RESOLUTIONS; attempt += 1) {
       const terminal =
-        openHere(this.#deps.registry, request, handler) ??
+        openHere(this.#base, this.#deps.registry, request, handler) ??
         (await this.#openThere(request, handler, unreached, attempt));
       if (terminal) return terminal;
       // Affinity and sockets move together within milliseconds: a runtime broker whose owner died is back somewhere at once.
@@ -53,11 +53,11 @@ export class Terminals {
   }
 
   async #openThere(
-    request: TerminalRequest,
+    request: AgentStreamRequest,
     handler: StreamHandler,
     unreached: Set<Uuid>,
     attempt: number,
-  ): Promise<Terminal | undefined> {
+  ): Promise<AgentStream | undefined> {
     const owner = await ownerOf(this.#deps.db, request.runtimeBrokerId);
     if (!owner) throw notConnected(request.runtimeBrokerId);
     const { direct, detour, detours } = this.#deps;

@@ -8,17 +8,22 @@ import type {
 import type { Base } from "@rootstock/service";
 import type { Agents } from "../agents/agents.ts";
 import type { Channel } from "../link/channel.ts";
-import type { Attachment, TerminalSize } from "../runtimes/runtime.ts";
+import type { AgentPlace, Attachment, Following, TerminalSize } from "../runtimes/runtime.ts";
+import { LogStream } from "./logStream.ts";
+import { type OpenStream, STREAM_TYPES } from "./openStream.ts";
 import { TerminalStream } from "./terminalStream.ts";
 
-/** So many terminals of one channel at once. */
+/** So many streams of one channel at once. */
 const MAX_STREAMS = 256;
 
-/** The terminals that people look at through one hub (spec/01 3.7). They end with the channel they came over. */
-export class TerminalStreams {
+/** With how many of the lines that are there a followed log begins at most. */
+const MAX_TAIL_LINES = 100_000;
+
+/** The terminals and logs that people look at through one hub (spec/01 3.7). They end with the channel they came over. */
+export class AgentStreams {
   readonly #base: Base;
   readonly #agents: Agents;
-  readonly #streams = new Map<Channel, Map<string, TerminalStream>>();
+  readonly #streams = new Map<Channel, Map<string, OpenStream>>();
 
   constructor(base: Base, agents: Agents) {
     this.#base = base;
@@ -27,22 +32,29 @@ export class TerminalStreams {
 
   open(channel: Channel, frame: StreamOpenFrame): void {
     const { streamId } = frame;
-    const streams = this.#streams.get(channel) ?? new Map<string, TerminalStream>();
+    const streams = this.#streams.get(channel) ?? new Map<string, OpenStream>();
     this.#streams.set(channel, streams);
     const refusal = this.#refusal(frame, streams);
     if (refusal) {
       channel.send({ type: "stream_close", streamId, code: refusal[0], reason: refusal[1] });
       return;
     }
-    const stream = new TerminalStream(this.#base, {
-      channel,
-      streamId,
-      size: terminalSize(frame.cols, frame.rows),
-      attach: (size, onData) => this.#attach(frame, size, onData),
-      onEnd: () => streams.delete(streamId),
-    });
+    const usual = { channel, streamId, onEnd: () => streams.delete(streamId) };
+    const stream =
+      frame.streamType === "logs"
+        ? new LogStream(this.#base, { ...usual, follow: (onData) => this.#follow(frame, onData) })
+        : new TerminalStream(this.#base, {
+            ...usual,
+            size: terminalSize(frame.cols, frame.rows),
+            attach: (size, onData) => this.#attach(frame, size, onData),
+          });
     streams.set(streamId, stream);
     stream.open();
+  }
+
+  /** How many are open, over all channels. */
+  get size(): number {
+    return [...this.#streams.values()].reduce((sum, streams) => sum + streams.size, 0);
   }
 
   input(channel: Channel, frame: StreamFrame): void {
@@ -69,8 +81,9 @@ export class TerminalStreams {
   }
 
   /** Close code and reason for a stream that is not opened. */
-  #refusal(frame: StreamOpenFrame, open: ReadonlyMap<string, TerminalStream>): readonly [number, string] | undefined {
-    if (frame.streamType !== "pty") return [400, `stream type ${frame.streamType} is not offered`];
+  #refusal(frame: StreamOpenFrame, open: ReadonlyMap<string, OpenStream>): readonly [number, string] | undefined {
+    if (!STREAM_TYPES.some((type) => type === frame.streamType))
+      return [400, `stream type ${frame.streamType} is not offered`];
     if (open.has(frame.streamId)) return [409, "the stream is open already"];
     return open.size >= MAX_STREAMS ? [1013, "too many streams"] : undefined;
   }
@@ -80,10 +93,18 @@ export class TerminalStreams {
     size: TerminalSize,
     onData: (data: Buffer) => void,
   ): Promise<Attachment | undefined> {
+    const place = this.#place(frame);
+    return place && this.#agents.runtime.attach(place, { size, readonly: frame.readonly === true, onData });
+  }
+
+  async #follow(frame: StreamOpenFrame, onData: (data: Buffer) => void): Promise<Following | undefined> {
+    const place = this.#place(frame);
+    return place && this.#agents.runtime.follow(place, { tail: Math.min(frame.tail ?? 0, MAX_TAIL_LINES), onData });
+  }
+
+  #place(frame: StreamOpenFrame): AgentPlace | undefined {
     const record = this.#agents.store.find(frame.slug, frame.projectId || frame.groveId || "");
-    if (!record) return undefined;
-    const place = this.#agents.place(record);
-    return this.#agents.runtime.attach(place, { size, readonly: frame.readonly === true, onData });
+    return record && this.#agents.place(record);
   }
 }
 

@@ -1,0 +1,89 @@
+import { HubError } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import type { Db } from "@rootstock/store";
+import { z } from "zod";
+import { type AgentStreams, LogFollower, type Relay, refusalOf, type Tending } from "../streams/index.ts";
+import { usersAndAgents } from "./access.ts";
+import { askInside, runtimeBrokerOf } from "./insideCall.ts";
+import { type Call, json, type Reply, type Route, route } from "./route.ts";
+import { targetOf } from "./targets.ts";
+
+/** What an agent has printed, and what it prints (spec/02 2.10), from any replica. */
+
+const PLACES = ["/api/v1/agents", "/api/v1/projects/:projectId/agents"] as const;
+
+/** With how many of the lines that are there a followed log begins, unless said otherwise. */
+const USUAL_TAIL = 100;
+
+export interface LogDeps extends Base {
+  readonly db: Db;
+  readonly relay: Relay;
+  readonly streams: AgentStreams;
+  readonly tending: Tending;
+  /** How long a log may be followed, in milliseconds; 0: for ever. */
+  readonly streamLimitMs: number;
+}
+
+const logsQuery = z.object({
+  tail: z.coerce.number().int().min(0).max(1_000_000).optional().catch(undefined),
+  since: z.string().optional(),
+  /** No client of the original sends it: there `logs` answers once (spec/08 1.4). */
+  follow: z.enum(["true", "false", "1", "0"]).optional(),
+});
+type LogsCall = Call<z.output<typeof logsQuery>>;
+
+export const agentLogRoutes = (deps: LogDeps): Route[] =>
+  PLACES.map((place) =>
+    route({
+      method: "GET",
+      path: `${place}/:agentId/logs`,
+      access: usersAndAgents,
+      query: logsQuery,
+      handler: (call) =>
+        call.query.follow === "true" || call.query.follow === "1" ? follow(deps, call) : read(deps, call),
+    }),
+  );
+
+const read = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
+  const target = await targetOf(deps.db, call, "attach");
+  const { tail } = call.query;
+  const text = await askInside(deps.relay, target, {
+    what: "read logs",
+    method: "GET",
+    action: "logs",
+    traceparent: call.traceparent,
+    ...(tail !== undefined && { query: { tail: String(tail) } }),
+  });
+  return json(200, { logs: text });
+};
+
+const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
+  const { db, streams, tending, streamLimitMs } = deps;
+  if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
+  const target = await targetOf(db, call, "attach");
+  const follower = new LogFollower(deps, {
+    limitMs: streamLimitMs,
+    recheck: () => refusalOf(allowed(deps, call)),
+    onLeft: (left) => tending.remove(left),
+  });
+  const stream = await streams.open(
+    {
+      streamType: "logs",
+      runtimeBrokerId: runtimeBrokerOf(target),
+      slug: target.agent.slug,
+      projectId: target.project.id,
+      tail: call.query.tail ?? USUAL_TAIL,
+    },
+    follower,
+  );
+  tending.add(follower);
+  return follower.respond(stream);
+};
+
+/** Throws what the same call would be refused with now. */
+const allowed = async ({ db }: LogDeps, call: LogsCall): Promise<void> => {
+  const principal = await call.reauthenticate();
+  if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
+  const { agent } = await targetOf(db, { principal, params: call.params }, "attach");
+  if (agent.deleted_at) throw new HubError("not_found", "Agent not found");
+};

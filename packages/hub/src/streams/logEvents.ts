@@ -1,0 +1,48 @@
+import { StringDecoder } from "node:string_decoder";
+import type { Clock } from "@rootstock/service";
+
+/** A line that is longer is cut. */
+const MAX_LINE_CHARACTERS = 65_536;
+
+/** Makes the lines of a log into events whose data is an entry as clients of log streams know it (spec/02 section 8). */
+export class LogEvents {
+  readonly #clock: Clock;
+  /** A character may be cut in two between pieces. */
+  readonly #decoder = new StringDecoder("utf8");
+  #rest = "";
+  #number = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** The events of the lines that `data` completes. */
+  push(data: Buffer): string {
+    const lines = (this.#rest + this.#decoder.write(data)).split("\n");
+    this.#rest = lines.pop() ?? "";
+    while (this.#rest.length > MAX_LINE_CHARACTERS) {
+      lines.push(this.#rest.slice(0, MAX_LINE_CHARACTERS));
+      this.#rest = this.#rest.slice(MAX_LINE_CHARACTERS);
+    }
+    return lines.map((line) => this.#event(line)).join("");
+  }
+
+  /** The event of a last line that nothing ended; empty when there is none. */
+  rest(): string {
+    const line = this.#rest + this.#decoder.end();
+    this.#rest = "";
+    return line === "" ? "" : this.#event(line);
+  }
+
+  #event(line: string): string {
+    this.#number += 1;
+    // A log of lines knows neither when they were written nor how grave they are.
+    const entry = {
+      timestamp: new Date(this.#clock.now()).toISOString(),
+      severity: "DEFAULT",
+      message: line.replace(/\r$/, ""),
+      insertId: String(this.#number),
+    };
+    return `event: log\ndata: ${JSON.stringify(entry)}\n\n`;
+  }
+}

@@ -1,0 +1,53 @@
+import type { Base } from "@rootstock/service";
+import { IDLE, TIME_LIMIT, type ViewerClose } from "./closeCodes.ts";
+
+export interface SessionLimitsOptions {
+  /** Milliseconds without a byte in either direction; 0: no limit. */
+  readonly idleMs: number;
+  /** Milliseconds in all; 0: no limit. */
+  readonly limitMs: number;
+  /** Asked every minute: why this session must end, if so. A rejection changes nothing. */
+  readonly recheck: () => Promise<ViewerClose | undefined>;
+}
+
+const RECHECK_MS = 60_000;
+
+/** How long somebody may look at something: configured times, and whether they would be let in now. */
+export class SessionLimits {
+  readonly #base: Base;
+  readonly #options: SessionLimitsOptions;
+  readonly #end: (close: ViewerClose) => void;
+  readonly #openedAt: number;
+  #activeAt: number;
+  #checkedAt: number;
+
+  constructor(base: Base, options: SessionLimitsOptions, end: (close: ViewerClose) => void) {
+    this.#base = base;
+    this.#options = options;
+    this.#end = end;
+    this.#openedAt = base.clock.elapsed();
+    this.#activeAt = this.#openedAt;
+    this.#checkedAt = this.#openedAt;
+  }
+
+  /** Something was typed or shown. */
+  active(): void {
+    this.#activeAt = this.#base.clock.elapsed();
+  }
+
+  /** `now`: the clock's `elapsed`. */
+  tick(now: number): void {
+    const { idleMs, limitMs } = this.#options;
+    if (limitMs > 0 && now - this.#openedAt >= limitMs) this.#end(TIME_LIMIT);
+    else if (idleMs > 0 && now - this.#activeAt >= idleMs) this.#end(IDLE);
+    else if (now - this.#checkedAt >= RECHECK_MS) {
+      this.#checkedAt = now;
+      this.#recheck().catch((err: unknown) => this.#base.log.warn({ err }, "access to a stream not looked at again"));
+    }
+  }
+
+  async #recheck(): Promise<void> {
+    const refusal = await this.#options.recheck();
+    if (refusal) this.#end(refusal);
+  }
+}
