@@ -8,6 +8,7 @@ import { growth } from "./measures/growth.ts";
 import { idle } from "./measures/idle.ts";
 import { keystrokes } from "./measures/keystrokes.ts";
 import { latency } from "./measures/latency.ts";
+import { storm } from "./measures/storm.ts";
 import { takeover } from "./measures/takeover.ts";
 import { throughput } from "./measures/throughput.ts";
 import { describeEnvironment, type Figure, table } from "./report.ts";
@@ -17,7 +18,16 @@ import { describeEnvironment, type Figure, table } from "./report.ts";
  * floors measured in the same run (design section 11).
  */
 
-const BENCHES: Readonly<Record<string, Bench>> = { latency, throughput, takeover, idle, keystrokes, growth, feed };
+const BENCHES: Readonly<Record<string, Bench>> = {
+  latency,
+  throughput,
+  takeover,
+  idle,
+  keystrokes,
+  growth,
+  feed,
+  storm,
+};
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -43,6 +43,14 @@ export class Samples {
     return this.#values;
   }
 
+  all(): readonly number[] {
+    return this.#values;
+  }
+
+  get max(): number {
+    return this.#values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  }
+
   get count(): number {
     return this.#values.length;
   }

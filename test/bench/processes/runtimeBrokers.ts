@@ -98,6 +98,7 @@ const dial = (peer: Dialled, attempt = 0): void => {
   ws.on("close", () => {
     if (welcome) {
       online -= 1;
+      onOnline();
       dial(peer, attempt);
     } else setTimeout(() => dial(peer, attempt + 1), REDIAL_MS);
   });
@@ -115,6 +116,17 @@ serveWorker({
         resolve(performance.now() - started);
       };
       for (const peer of peers) dial(peer);
+    }),
+  /** Resolves once some have gone and `wanted` are online again, with the time by the machine's monotonic clock. */
+  returned: (wanted: number) =>
+    new Promise<bigint>((resolve) => {
+      let gone = false;
+      onOnline = () => {
+        gone ||= online < wanted;
+        if (!gone || online < wanted) return;
+        onOnline = () => {};
+        resolve(process.hrtime.bigint());
+      };
     }),
   account: (): Account => ({ ...account }),
   /** Of these texts, those that never arrived. */
