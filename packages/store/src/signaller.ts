@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Log, type Service, SingleFlight } from "@rootstock/service";
+import { type Breather, type Log, type Service, SingleFlight } from "@rootstock/service";
 import type { Database } from "./database.ts";
 import { type Notification, notify } from "./queries/signals.ts";
 import { COMMANDS_CHANNEL, EVENTS_CHANNEL, encodeCommands } from "./signals.ts";
@@ -8,6 +8,8 @@ import { type ReadonlyWakes, Wakes, wakesOf } from "./wakes.ts";
 export interface SignallerOptions {
   readonly database: Database;
   readonly log: Log;
+  /** Between one NOTIFY and what was signalled meanwhile. */
+  readonly breather?: Breather;
 }
 
 /**
@@ -33,6 +35,7 @@ export class Signaller implements Service {
         this.#lost += 1;
         options.log.debug({ err }, "signal lost");
       },
+      options.breather,
     );
   }
 

@@ -19,7 +19,10 @@ export const addReplicaCommand = (program: Command, terminal: Terminal): void =>
     const { createLog } = await import("@rootstock/service");
     const merged = settingsEnv(command, REPLICA_SETTINGS, terminal.env, KNOWN_VARIABLES);
     const config = loadSettings(merged, (env) => loadHubConfig(env));
-    const base = { ...terminal.base, log: createLog({ level: config.logLevel, fields: { part: "replica" } }) };
+    const base = {
+      ...terminal.base,
+      log: createLog({ level: config.logLevel, fields: { part: "replica" }, buffered: true }),
+    };
     const hub = new Hub(config, base);
     await serve(
       hub,

@@ -68,7 +68,10 @@ export const addRuntimeBrokerCommand = (program: Command, terminal: Terminal): v
     // Checked before the hub is asked for anything, then read again with the token that it gave.
     loadSettings(merged, (env) => loadRuntimeBrokerConfig(env));
     const config = loadRuntimeBrokerConfig(await register(merged.env, terminal));
-    const base = { ...terminal.base, log: createLog({ level: config.logLevel, fields: { part: "runtime-broker" } }) };
+    const base = {
+      ...terminal.base,
+      log: createLog({ level: config.logLevel, fields: { part: "runtime-broker" }, buffered: true }),
+    };
     await serve(new RuntimeBroker(base, config), { ...terminal, base });
   });
 };

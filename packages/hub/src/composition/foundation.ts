@@ -1,4 +1,4 @@
-import type { Base, Service } from "@rootstock/service";
+import { type Base, Breather, type Service } from "@rootstock/service";
 import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
 import {
   AgentTokens,
@@ -14,6 +14,9 @@ import type { HubConfig } from "../config.ts";
 import { Membership } from "../replicas/index.ts";
 import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
 import { VERSION } from "../version.ts";
+
+/** So long, in milliseconds, does a signal wait at most for others to go with. */
+const MAX_SIGNAL_PAUSE_MS = 5;
 
 /** What everything else of a replica stands on: the database, its signals, who lives, and who is who. */
 export interface Foundation {
@@ -46,7 +49,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     clock: base.clock,
     log: base.log,
   });
-  const signaller = new Signaller({ database, log: base.log });
+  const signaller = new Signaller({ database, log: base.log, breather: new Breather(base.clock, MAX_SIGNAL_PAUSE_MS) });
   const listener = new Listener(base, { directUrl, database, applicationName });
   const coordination = new Coordination(base, { directUrl, applicationName });
   const membership = new Membership(base, {

@@ -1,6 +1,6 @@
 import type { HttpBindings } from "@hono/node-server";
 import { HubError } from "@rootstock/protocol";
-import type { Base, Log } from "@rootstock/service";
+import { type Base, type Log, plainLog } from "@rootstock/service";
 import { type Context, Hono } from "hono";
 import { type Credentials, NOBODY, type Principal, principalName } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
@@ -38,6 +38,7 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 export const createApp = (base: Base, options: AppOptions): Hono => {
   const app = new Hono();
   const paths = new Set<string>();
+  const requestLog = plainLog(base.log);
 
   for (const route of options.routes) {
     const serve = (c: Context) => answer(c, route);
@@ -64,7 +65,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const given = c.req.header("x-request-id");
     const requestId = given && REQUEST_ID.test(given) ? given : base.random.uuid();
     const span = begin(c, route, requestId);
-    const log = base.log.child(span.traceparent ? { requestId, traceparent: span.traceparent } : { requestId });
+    const context = span.traceparent ? { requestId, traceparent: span.traceparent } : { requestId };
+    const log = base.log.child(context);
     const known: { principal: Principal } = { principal: NOBODY };
     let body: Promise<Buffer> | undefined;
     const readOnce = () => {
@@ -86,8 +88,9 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     options.metrics.requests.observe({ route: name, method: c.req.method, status: response.status }, seconds);
     const principal = principalName(known.principal);
     endSpan(span, response.status, principal);
-    log[route?.quiet ? "debug" : "info"](
+    requestLog[route?.quiet ? "debug" : "info"](
       {
+        ...context,
         method: c.req.method,
         route: name,
         status: response.status,
