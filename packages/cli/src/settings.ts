@@ -124,6 +124,19 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
     defaultText: "168h",
   },
   {
+    flag: "--history-retention <duration>",
+    env: "ROOTSTOCK_HISTORY_RETENTION",
+    description:
+      "how long messages are kept once they were delivered, read or given up; unread ones to persons twice as long; 0: for ever",
+    defaultText: "2160h",
+  },
+  {
+    flag: "--feed-retention <duration>",
+    env: "ROOTSTOCK_FEED_RETENTION",
+    description: "how far back an event stream can be resumed",
+    defaultText: "168h",
+  },
+  {
     flag: "--stalled-after <duration>",
     env: "ROOTSTOCK_STALLED_AFTER",
     description: "how long an agent may show no activity before it counts as stalled",
