@@ -19,13 +19,15 @@ export class HttpLane {
   readonly #socket: Socket;
   readonly #host: string;
   readonly #headers: string;
+  readonly #token: string;
   #received: Buffer = Buffer.alloc(0);
   #waiting: Waiting | undefined;
 
   private constructor(socket: Socket, host: string, token: string) {
     this.#socket = socket;
     this.#host = host;
-    this.#headers = `host: ${host}\r\nauthorization: Bearer ${token}\r\ncontent-type: application/json\r\n`;
+    this.#headers = `host: ${host}\r\ncontent-type: application/json\r\n`;
+    this.#token = `authorization: Bearer ${token}\r\n`;
     socket.setNoDelay(true);
     socket.on("data", (chunk) => this.#receive(chunk));
     socket.on("error", (err) => this.#fail(err));
@@ -39,8 +41,11 @@ export class HttpLane {
     return new HttpLane(socket, host, token);
   }
 
-  /** Sends a request and waits for its answer. Rejects when the connection ends first. */
-  request(method: string, path: string, body = ""): Promise<LaneReply> {
+  /**
+   * Sends a request and waits for its answer. Rejects when the connection ends first. `credentials`: header lines, with
+   * their ends, that go in the place of the token.
+   */
+  request(method: string, path: string, body = "", credentials?: string): Promise<LaneReply> {
     if (this.#waiting) throw new Error("a lane takes one request at a time");
     return new Promise((resolve, reject) => {
       if (this.#socket.destroyed) {
@@ -49,7 +54,7 @@ export class HttpLane {
       }
       this.#waiting = { resolve, reject };
       this.#socket.write(
-        `${method} ${path} HTTP/1.1\r\n${this.#headers}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+        `${method} ${path} HTTP/1.1\r\n${this.#headers}${credentials ?? this.#token}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
       );
     });
   }
