@@ -22,17 +22,19 @@ const agentTokens = new AgentTokens(secret, base);
 let test_: TestDatabase;
 let database: Database;
 let authenticator: Authenticator;
+let signatures: RuntimeBrokerSignatures;
 let key: Buffer;
 
 beforeAll(async () => {
   test_ = await createTestDatabase();
   database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", ...base });
   const secrets = new RuntimeBrokerSecrets(new SecretBox(secret, systemRandom), base);
+  signatures = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
   authenticator = new Authenticator({
     db: database.db,
     agentTokens,
     replicaTokens: new ReplicaTokens(secret, instanceId, base),
-    signatures: new RuntimeBrokerSignatures(database.db, secrets, systemClock),
+    signatures,
     developmentToken,
     scrapeToken: "collector",
   });
@@ -182,4 +184,28 @@ test("a good token of a deleted, unknown, moved or renewed agent proves nothing"
   const renewed = await agentToken("a5");
   await test_.query("update agents set token_version = 2 where id = $1", [renewed.agentId]);
   expect(await reason(renewed.token)).toBe("401 unauthorized: invalid agent token: token revoked");
+});
+
+test("a signed request passes once: of many copies at one moment, at one replica and at another, and ever after", async () => {
+  const secrets = new RuntimeBrokerSecrets(new SecretBox(secret, systemRandom), base);
+  const elsewhere = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
+  const copies = Array.from({ length: 5 }, signed).map(request);
+  const passed = async (replicas: readonly RuntimeBrokerSignatures[]): Promise<number[]> => {
+    const outcomes = await Promise.all(
+      copies.map((copy) => Promise.allSettled(replicas.map((replica) => replica.verify(copy)))),
+    );
+    return outcomes.map((o) => o.filter((one) => one.status === "fulfilled").length);
+  };
+  expect(await passed([signatures, elsewhere, signatures, elsewhere])).toEqual([1, 1, 1, 1, 1]);
+  expect(await passed([elsewhere, signatures])).toEqual([0, 0, 0, 0, 0]);
+});
+
+test("a sealed secret that is put in another's place does not open, however often the right one did", async () => {
+  const opened = () => refusal(signed());
+  expect(await opened()).toBe("accepted as runtimeBroker");
+  const [before] = await test_.query<{ secret: Buffer }>("select secret from broker_secrets");
+  await test_.query("update broker_secrets set secret = set_byte(secret, 40, (get_byte(secret, 40) + 1) % 256)");
+  expect(await opened()).toBe("401 broker_auth_failed: unknown runtime broker");
+  await test_.query("update broker_secrets set secret = $1", [before?.secret]);
+  expect(await opened()).toBe("accepted as runtimeBroker");
 });

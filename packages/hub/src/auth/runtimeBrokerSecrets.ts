@@ -32,16 +32,20 @@ export class RuntimeBrokerSecrets {
 
   /** The secrets that prove the runtime broker, and those that still sign towards it; newest first. */
   async of(db: Db, runtimeBrokerId: Uuid): Promise<readonly RuntimeBrokerSecret[]> {
-    const rows = await listSecrets(db, runtimeBrokerId);
-    return rows.flatMap((row) => {
-      try {
-        return [{ id: row.id, key: this.#open(row.id, row.secret), proves: row.proves }];
-      } catch (err) {
-        if (!(err instanceof SecretBoxError)) throw err;
-        this.#log.error({ err, runtimeBrokerId, secretId: row.id }, "secret of a runtime broker cannot be opened");
-        return [];
-      }
-    });
+    return (await this.ofMany(db, [runtimeBrokerId])).get(runtimeBrokerId) ?? [];
+  }
+
+  /** The same of many, by runtime broker; those without any are missing. */
+  async ofMany(db: Db, runtimeBrokerIds: readonly Uuid[]): Promise<ReadonlyMap<Uuid, readonly RuntimeBrokerSecret[]>> {
+    const found = new Map<Uuid, RuntimeBrokerSecret[]>();
+    for (const { id, runtimeBrokerId, secret, proves } of await listSecrets(db, runtimeBrokerIds)) {
+      const key = this.#openOrLog(id, runtimeBrokerId, secret);
+      if (!key) continue;
+      const secrets = found.get(runtimeBrokerId);
+      if (secrets) secrets.push({ id, key, proves });
+      else found.set(runtimeBrokerId, [{ id, key, proves }]);
+    }
+    return found;
   }
 
   /**
@@ -58,6 +62,16 @@ export class RuntimeBrokerSecrets {
     const secret = this.#box.seal("runtime-broker-secret", id, key);
     const rotatedAt = await replaceSecret(db, { id, runtimeBrokerId, secret, graceMs });
     return { key, rotatedAt };
+  }
+
+  #openOrLog(id: Uuid, runtimeBrokerId: Uuid, sealed: Buffer): KeyObject | undefined {
+    try {
+      return this.#open(id, sealed);
+    } catch (err) {
+      if (!(err instanceof SecretBoxError)) throw err;
+      this.#log.error({ err, runtimeBrokerId, secretId: id }, "secret of a runtime broker cannot be opened");
+      return undefined;
+    }
   }
 
   #open(id: Uuid, sealed: Buffer): KeyObject {

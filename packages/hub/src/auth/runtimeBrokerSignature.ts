@@ -9,9 +9,10 @@ import {
   verifySignature,
 } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
-import { type Db, recordNonce } from "@rootstock/store";
+import { type Db, recordNonces, type UsedNonce } from "@rootstock/store";
+import { Batcher } from "../control/index.ts";
 import type { Credentials } from "./credentials.ts";
-import type { RuntimeBrokerSecrets } from "./runtimeBrokerSecrets.ts";
+import type { RuntimeBrokerSecret, RuntimeBrokerSecrets } from "./runtimeBrokerSecrets.ts";
 
 /** A caller that proved to be a runtime broker, and the key that it holds. */
 export interface ProvenRuntimeBroker {
@@ -23,18 +24,27 @@ export interface ProvenRuntimeBroker {
 const MAX_NONCE_CHARACTERS = 128;
 const MAX_SIGNED_HEADERS = 32;
 
+/**
+ * Look-ups of secrets, and nonces: one at a time, so that ten thousand runtime brokers that dial at once take two
+ * connections of the pool and not all. One call alone waits for nothing.
+ */
+const BATCH = { windowMs: 0, gapMs: 15, eagerItems: 16, maxItems: 200, concurrency: 1 };
+
 const refuse = (reason: string): HubError => new HubError("broker_auth_failed", reason);
 
 /** Verifies the signatures of runtime brokers (spec/01 2.3). */
 export class RuntimeBrokerSignatures {
-  readonly #db: Db;
-  readonly #secrets: RuntimeBrokerSecrets;
   readonly #clock: Clock;
+  readonly #secrets: Batcher<Uuid, readonly RuntimeBrokerSecret[]>;
+  readonly #nonces: Batcher<UsedNonce, boolean>;
 
   constructor(db: Db, secrets: RuntimeBrokerSecrets, clock: Clock) {
-    this.#db = db;
-    this.#secrets = secrets;
     this.#clock = clock;
+    this.#secrets = new Batcher(clock, BATCH, async (ids) => {
+      const found = await secrets.ofMany(db, [...new Set(ids)]);
+      return ids.map((id) => found.get(id) ?? []);
+    });
+    this.#nonces = new Batcher(clock, BATCH, (used) => recordNonces(db, used));
   }
 
   /**
@@ -65,12 +75,12 @@ export class RuntimeBrokerSignatures {
       headers: signedHeaders(request),
       body: await request.body(),
     };
-    const secrets = await this.#secrets.of(this.#db, runtimeBrokerId);
+    const secrets = await this.#secrets.add(runtimeBrokerId);
     const proving = secrets.filter((s) => s.proves);
     if (proving.length === 0) throw refuse("unknown runtime broker");
     const match = proving.find((s) => verifySignature(s.key, signed, signature));
     if (!match) throw refuse("invalid signature");
-    if (!(await recordNonce(this.#db, runtimeBrokerId, nonce))) throw refuse("nonce already used");
+    if (!(await this.#nonces.add({ runtimeBrokerId, nonce }))) throw refuse("nonce already used");
     return { runtimeBrokerId, key: match.key };
   }
 }

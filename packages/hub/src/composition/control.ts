@@ -14,11 +14,11 @@ export interface Control {
 /** Builds what holds sockets, and has it follow the replica's place in the database. */
 export const buildControl = (base: Base, f: Foundation): Control => {
   const { database, membership, signaller, coordination, commandBus, secrets, signatures, tracing } = f;
-  const ownership = new Ownership(database, membership, signaller, base.log);
+  const ownership = new Ownership(database, membership, signaller, base);
   const options = CONTROL_DEFAULTS;
   const signingKeys = async (id: Uuid) => (await secrets.of(database.db, id)).map((s) => s.key);
   const registry = new Registry(base, ownership, { options, signingKeys, tracing });
-  const controlChannel = new ControlChannel(base, { registry, ownership, database, signatures, options });
+  const controlChannel = new ControlChannel(base, { registry, ownership, signatures, options });
   const heartbeats = new HeartbeatIntake(base, database, signaller);
 
   commandBus.onLookAtEverything(() => void registry.poll());

@@ -3,6 +3,13 @@ import type { Breather, Clock, Timer } from "@rootstock/service";
 export interface BatcherOptions {
   /** How long the first of a batch waits for others, in milliseconds; 0: only while others are under way. */
   readonly windowMs: number;
+  /**
+   * How long after a batch has begun the next one waits for others, in milliseconds; none by default. The first after a
+   * pause goes at once, and a steady trickle goes in few batches.
+   */
+  readonly gapMs?: number;
+  /** So many end the waiting; `maxItems` by default. */
+  readonly eagerItems?: number;
   readonly maxItems: number;
   /** Batches under way at once. */
   readonly concurrency: number;
@@ -23,6 +30,9 @@ export class Batcher<T, R> {
   readonly #work: (items: readonly T[]) => Promise<readonly R[]>;
   #waiting: Waiting<T, R>[] = [];
   #timer: Timer | undefined;
+  /** When the first that waits has waited for long enough, by the clock's `elapsed`. */
+  #due = 0;
+  #begun = Number.NEGATIVE_INFINITY;
   #running = 0;
   #resting: Timer | undefined;
   #idle: (() => void)[] = [];
@@ -37,10 +47,11 @@ export class Batcher<T, R> {
   /** Resolves when the batch with this item is done; rejects with what the batch failed with. */
   add(item: T): Promise<R> {
     return new Promise((resolve, reject) => {
+      const { windowMs, gapMs = 0 } = this.#options;
+      if (this.#waiting.length === 0)
+        this.#due = Math.max(this.#clock.elapsed() + windowMs, gapMs === 0 ? 0 : this.#begun + gapMs);
       this.#waiting.push({ item, resolve, reject });
-      const { maxItems, windowMs } = this.#options;
-      if (windowMs === 0 || this.#waiting.length >= maxItems) this.#pump();
-      else this.#timer ??= this.#clock.after(windowMs, () => this.#pump());
+      this.#schedule();
     });
   }
 
@@ -48,6 +59,14 @@ export class Batcher<T, R> {
   idle(): Promise<void> {
     if (this.#running === 0 && this.#waiting.length === 0) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  #schedule(): void {
+    const { maxItems, eagerItems = maxItems } = this.#options;
+    if (this.#waiting.length === 0) return;
+    const wait = this.#waiting.length >= eagerItems ? 0 : this.#due - this.#clock.elapsed();
+    if (wait <= 0) this.#pump();
+    else this.#timer ??= this.#clock.after(wait, () => this.#pump());
   }
 
   #pump(): void {
@@ -63,6 +82,7 @@ export class Batcher<T, R> {
     const { breather } = this.#options;
     const beganAt = breather?.now() ?? 0;
     this.#running += 1;
+    this.#begun = this.#clock.elapsed();
     try {
       const results = await this.#work(batch.map((w) => w.item));
       for (const [index, waiting] of batch.entries()) {
@@ -75,7 +95,8 @@ export class Batcher<T, R> {
     } finally {
       this.#running -= 1;
       if (breather && this.#waiting.length > 0) this.#rest(breather.pauseAfter(beganAt));
-      this.#pump();
+      if (this.#options.gapMs) this.#schedule();
+      else this.#pump();
       if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
     }
   }

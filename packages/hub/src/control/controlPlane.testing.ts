@@ -64,7 +64,7 @@ export const startControlPlane = async (
         announced.done.push(...ids);
       },
     },
-    base.log,
+    base,
   );
   const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, base.random), base);
   const registry = new Registry(base, ownership, {
@@ -73,7 +73,7 @@ export const startControlPlane = async (
     tracing: NO_TRACING,
   });
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
-  const channel = new ControlChannel(base, { registry, ownership, database, signatures, options: settings });
+  const channel = new ControlChannel(base, { registry, ownership, signatures, options: settings });
   const server = createServer((_, response) => response.writeHead(404).end());
   server.on("upgrade", (request, socket, head) => {
     if (channel.handles(request.url)) channel.handleUpgrade(request, socket, head);

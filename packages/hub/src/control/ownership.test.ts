@@ -15,9 +15,10 @@ import {
   SimulatedRuntimeBroker,
   type SimulatedRuntimeBrokerOptions,
   type TestDatabase,
+  testBase,
 } from "@rootstock/testkit";
 import { type ControlPlane, seedRuntimeBroker, startControlPlane } from "./controlPlane.testing.ts";
-import type { Connection, ControlOptions } from "./index.ts";
+import { type Connection, type ControlOptions, Ownership } from "./index.ts";
 
 let database: TestDatabase;
 let planes: ControlPlane[];
@@ -300,7 +301,7 @@ test("a new session voids what older ones had claimed, and only that", async () 
   const held = { runtimeBrokerId: brokerId, sessionId: newer };
   const voided = await transaction(a.database.db, async (tx) => {
     await claimRuntimeBroker(tx, a.instanceId, held);
-    return voidOlderClaims(tx, held);
+    return voidOlderClaims(tx, [held]);
   });
   expect(voided).toEqual({ returned: [again], failed: [spent], messages: 1 });
   const states = await database.query<{ id: string; state: string }>(
@@ -314,6 +315,43 @@ test("a new session voids what older ones had claimed, and only that", async () 
     [returned]: "pending",
     [kept]: "delivering",
   });
+});
+
+test("sockets that dial at one moment are claimed each for itself; of two of one runtime broker the later one wins", async () => {
+  const a = await plane();
+  const [one = "", two = ""] = await Promise.all(
+    ["one", "two"].map(async (n) => (await seedRuntimeBroker(a, n)).brokerId),
+  );
+  const replica = { instanceId: a.instanceId, mayClaim: () => true };
+  const ownership = new Ownership(a.database, replica, { changed: () => {}, done: () => {} }, testBase());
+  const sockets = [one, two, one, systemRandom.uuid(), one].map((runtimeBrokerId) => ({
+    runtimeBrokerId,
+    sessionId: systemRandom.uuid(),
+  }));
+  // The first two go alone; the others wait for them and go together.
+  const [first] = await Promise.all([
+    ownership.claim({ runtimeBrokerId: two, sessionId: systemRandom.uuid() }),
+    ownership.claim({ runtimeBrokerId: systemRandom.uuid(), sessionId: systemRandom.uuid() }),
+  ]);
+  expect(first).toEqual({ displaced: false });
+  const held = [
+    ownership.claim({ runtimeBrokerId: one, sessionId: systemRandom.uuid() }),
+    ownership.claim({ runtimeBrokerId: systemRandom.uuid(), sessionId: systemRandom.uuid() }),
+    ...sockets.map((socket) => ownership.claim(socket)),
+  ];
+  expect((await Promise.all(held)).slice(2)).toEqual([
+    { displaced: true },
+    { displaced: true },
+    { displaced: true },
+    undefined,
+    { displaced: true },
+  ]);
+  expect(await database.query("select id, connected_session_id as session from runtime_brokers order by name")).toEqual(
+    [
+      { id: one, session: sockets[4]?.sessionId },
+      { id: two, session: sockets[1]?.sessionId },
+    ],
+  );
 });
 
 test("held sockets are compared with the database in one question", async () => {

@@ -1,9 +1,10 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Log, SingleFlight } from "@rootstock/service";
+import { type Base, type Log, SingleFlight } from "@rootstock/service";
 import {
   type AffinityMismatch,
-  claimRuntimeBroker,
+  type ClaimedRuntimeBroker,
   claimRuntimeBrokerIfFree,
+  claimRuntimeBrokers,
   type Database,
   findMismatches,
   releaseRuntimeBrokers,
@@ -12,6 +13,7 @@ import {
   type VoidedClaims,
   voidOlderClaims,
 } from "@rootstock/store";
+import { Batcher } from "./batcher.ts";
 
 /** This replica, as the database knows it. `Membership` is one. */
 export interface ThisReplica {
@@ -28,23 +30,28 @@ export interface Announcements {
 
 export type PoolOfConnections = Pick<Database, "db" | "background">;
 
+/** Dials that come while others are being claimed go together: ten thousand at once take a hundred commits. */
+const CLAIMS = { windowMs: 0, maxItems: 200, concurrency: 2 };
+
 /** What this replica writes about the sockets that it holds (design section 4). All of it is work nobody waits for. */
 export class Ownership {
   readonly #database: PoolOfConnections;
   readonly #replica: ThisReplica;
   readonly #announce: Announcements;
   readonly #log: Log;
+  readonly #claims: Batcher<SocketOwnership, { readonly before: ClaimedRuntimeBroker | undefined }>;
   #toRelease: SocketOwnership[] = [];
   readonly #releasing: SingleFlight;
 
-  constructor(database: PoolOfConnections, replica: ThisReplica, announce: Announcements, log: Log) {
+  constructor(database: PoolOfConnections, replica: ThisReplica, announce: Announcements, base: Base) {
     this.#database = database;
     this.#replica = replica;
     this.#announce = announce;
-    this.#log = log;
+    this.#log = base.log;
+    this.#claims = new Batcher(base.clock, CLAIMS, (sockets) => this.#claimAll(sockets));
     this.#releasing = new SingleFlight(
       () => this.#release(),
-      (err) => log.warn({ err }, "releasing runtime brokers failed"),
+      (err) => base.log.warn({ err }, "releasing runtime brokers failed"),
     );
   }
 
@@ -54,15 +61,8 @@ export class Ownership {
 
   /** Makes the socket the owner: the newest wins. `displaced`: the one before had not been given up. */
   async claim(socket: SocketOwnership): Promise<{ readonly displaced: boolean } | undefined> {
-    const claimed = await this.#database.background(() =>
-      transaction(this.#database.db, async (tx) => {
-        const before = await claimRuntimeBroker(tx, this.#replica.instanceId, socket);
-        return before && { before, voided: await voidOlderClaims(tx, socket) };
-      }),
-    );
-    if (!claimed) return undefined;
-    this.#tell(socket, claimed.voided);
-    return { displaced: claimed.before.displaced !== undefined };
+    const { before } = await this.#claims.add(socket);
+    return before && { displaced: before.displaced !== undefined };
   }
 
   /** Claims for a socket held all along, only while nobody else does. */
@@ -70,11 +70,11 @@ export class Ownership {
     const voided = await this.#database.background(() =>
       transaction(this.#database.db, async (tx) =>
         (await claimRuntimeBrokerIfFree(tx, this.#replica.instanceId, socket))
-          ? voidOlderClaims(tx, socket)
+          ? voidOlderClaims(tx, [socket])
           : undefined,
       ),
     );
-    if (voided) this.#tell(socket, voided);
+    if (voided) this.#tell([socket], voided);
     return voided !== undefined;
   }
 
@@ -97,6 +97,29 @@ export class Ownership {
     return this.#database.background(() => findMismatches(this.#database.db, this.#replica.instanceId, held));
   }
 
+  async #claimAll(
+    sockets: readonly SocketOwnership[],
+  ): Promise<readonly { readonly before: ClaimedRuntimeBroker | undefined }[]> {
+    // Of two sockets of one runtime broker the later one wins, and takes the earlier one's place.
+    const newest = new Map(sockets.map((s) => [s.runtimeBrokerId, s]));
+    const hubId = this.#replica.instanceId;
+    const { before, voided, claimed } = await this.#database.background(() =>
+      transaction(this.#database.db, async (tx) => {
+        const before = await claimRuntimeBrokers(tx, hubId, [...newest.values()]);
+        const claimed = [...newest.values()].filter((s) => before.has(s.runtimeBrokerId));
+        return { before, claimed, voided: claimed.length > 0 ? await voidOlderClaims(tx, claimed) : undefined };
+      }),
+    );
+    if (voided) this.#tell(claimed, voided);
+    const sessions = new Map<Uuid, Uuid>();
+    return sockets.map(({ runtimeBrokerId, sessionId }) => {
+      const earlier = sessions.get(runtimeBrokerId);
+      sessions.set(runtimeBrokerId, sessionId);
+      const found = before.get(runtimeBrokerId);
+      return { before: found && earlier ? { displaced: { hubId, sessionId: earlier } } : found };
+    });
+  }
+
   async #release(): Promise<void> {
     const sockets = this.#toRelease;
     this.#toRelease = [];
@@ -111,13 +134,13 @@ export class Ownership {
     }
   }
 
-  #tell(socket: SocketOwnership, voided: VoidedClaims): void {
+  #tell(sockets: readonly SocketOwnership[], voided: VoidedClaims): void {
     this.#announce.changed();
     if (voided.failed.length > 0) this.#announce.done(voided.failed);
     if (voided.returned.length + voided.failed.length + voided.messages > 0)
       this.#log.info(
         {
-          ...socket,
+          ...(sockets.length === 1 ? sockets[0] : { runtimeBrokers: sockets.length }),
           dispatches: voided.returned.length,
           failedDispatches: voided.failed.length,
           messages: voided.messages,

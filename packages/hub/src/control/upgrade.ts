@@ -7,7 +7,7 @@ import { isDatabaseUnavailable, isInDoubt, isStatementTimeout } from "@rootstock
 import { WebSocketServer } from "ws";
 import { FlapGuard } from "./flapGuard.ts";
 import type { ControlOptions } from "./options.ts";
-import type { Ownership, PoolOfConnections } from "./ownership.ts";
+import type { Ownership } from "./ownership.ts";
 import { refuseSocket } from "./refuseSocket.ts";
 import type { Registry } from "./registry.ts";
 
@@ -28,7 +28,6 @@ export interface DialVerifier {
 export interface ControlChannelDeps {
   readonly registry: Registry;
   readonly ownership: Ownership;
-  readonly database: PoolOfConnections;
   readonly signatures: DialVerifier;
   readonly options: ControlOptions;
 }
@@ -77,10 +76,10 @@ export class ControlChannel {
   }
 
   async #accept(request: IncomingMessage, socket: Duplex, head: Buffer, onError: () => void): Promise<void> {
-    const { registry, ownership, database, signatures } = this.#deps;
+    const { registry, ownership, signatures } = this.#deps;
     checkUpgrade(request);
     this.#refuseWhenShut();
-    const { runtimeBrokerId, key } = await database.background(() => signatures.verify(credentialsOf(request)));
+    const { runtimeBrokerId, key } = await signatures.verify(credentialsOf(request));
     await this.#delay(runtimeBrokerId);
     if (socket.destroyed) return;
     this.#refuseWhenShut();

@@ -216,7 +216,7 @@ test("a newer socket voids the claim, and says so", async () => {
   const id = await message(a);
   await claimMessages(hub.database.db, scope(a, first));
   const second = await connect(a);
-  await voidOlderClaims(hub.database.db, { runtimeBrokerId: runtimeBroker, sessionId: second });
+  await voidOlderClaims(hub.database.db, [{ runtimeBrokerId: runtimeBroker, sessionId: second }]);
   expect((await traced(id)).hops.at(-1)).toMatchObject({
     event: "given_back",
     session: first,

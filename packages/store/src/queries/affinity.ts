@@ -1,6 +1,8 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
+import { byRuntimeBroker } from "./heldSockets.ts";
+import { uuidArray } from "./uuidArray.ts";
 
 /** Which replica and which socket hold a runtime broker (design section 4). Every change of affinity is here. */
 
@@ -16,54 +18,81 @@ export interface ClaimedRuntimeBroker {
 }
 
 interface Before {
+  readonly id: Uuid;
   readonly connected_hub_id: Uuid | null;
   readonly connected_session_id: Uuid | null;
 }
 
-const claim = async (
-  db: Db,
-  hubId: Uuid,
-  held: SocketOwnership,
-  condition: RawBuilder<unknown>,
-): Promise<Before | undefined> => {
-  const { rows } = await sql<Before>`
-    with before as (
-      select id, connected_hub_id, connected_session_id from runtime_brokers
-      where id = ${held.runtimeBrokerId} and ${condition} for no key update),
-    claimed as (
-      update runtime_brokers r set connected_hub_id = ${hubId}, connected_session_id = ${held.sessionId},
-        connected_at = now(), disconnected_at = null, status = 'online', updated = now()
-      from before where r.id = before.id),
-    beat as (
-      insert into runtime_broker_heartbeats (runtime_broker_id, last_heartbeat) select id, now() from before
-      on conflict (runtime_broker_id) do update set last_heartbeat = excluded.last_heartbeat)
-    select connected_hub_id, connected_session_id from before`.execute(db);
-  return rows[0];
+/** The sockets as a table `t (id, session)`, in the order in which rows are locked. */
+const sockets = (held: readonly SocketOwnership[]) => {
+  const ordered = [...held].sort(byRuntimeBroker);
+  return sql`unnest(${uuidArray(ordered.map((h) => h.runtimeBrokerId))}::uuid[],
+    ${uuidArray(ordered.map((h) => h.sessionId))}::uuid[]) as t(id, session)`;
 };
 
 /**
- * Makes `hubId` and the session the owner, whoever was before: the newest socket wins. Affinity, status and heartbeat in
- * one write. Undefined when there is no such runtime broker. To be followed by `voidOlderClaims` in the same transaction.
+ * Their rows `r`, locked in that order. A look-up per socket ("offset 0"): as a join it may be planned the other way
+ * round, and ten thousand sockets then take seconds.
  */
+const lockedRows = (held: readonly SocketOwnership[]) => sql`${sockets(held)}
+  cross join lateral (select id, connected_hub_id, connected_session_id from runtime_brokers
+    where id = t.id offset 0 for no key update) r`;
+
+const claim = async (
+  db: Db,
+  hubId: Uuid,
+  held: readonly SocketOwnership[],
+  condition: RawBuilder<unknown>,
+): Promise<readonly Before[]> => {
+  const { rows } = await sql<Before>`
+    with before as (
+      select r.id, r.connected_hub_id, r.connected_session_id, t.session from ${lockedRows(held)} where ${condition}),
+    claimed as (
+      update runtime_brokers r set connected_hub_id = ${hubId}, connected_session_id = before.session,
+        connected_at = now(), disconnected_at = null, status = 'online', updated = now()
+      from before where r.id = before.id),
+    beat as (
+      insert into runtime_broker_heartbeats (runtime_broker_id, last_heartbeat) select id, now() from before order by id
+      on conflict (runtime_broker_id) do update set last_heartbeat = excluded.last_heartbeat)
+    select id, connected_hub_id, connected_session_id from before`.execute(db);
+  return rows;
+};
+
+/**
+ * Makes `hubId` and these sessions the owners, whoever was before: the newest socket wins. Affinity, status and heartbeat
+ * in one write; each runtime broker is named once. Those that do not exist are missing from the answer. To be followed by
+ * `voidOlderClaims` in the same transaction.
+ */
+export const claimRuntimeBrokers = async (
+  db: Db,
+  hubId: Uuid,
+  held: readonly SocketOwnership[],
+): Promise<ReadonlyMap<Uuid, ClaimedRuntimeBroker>> => {
+  const before = await claim(db, hubId, held, sql`true`);
+  return new Map(
+    before.map(({ id, connected_hub_id, connected_session_id }) => [
+      id,
+      {
+        displaced:
+          connected_hub_id && connected_session_id
+            ? { hubId: connected_hub_id, sessionId: connected_session_id }
+            : undefined,
+      },
+    ]),
+  );
+};
+
+/** As `claimRuntimeBrokers`, of one. Undefined when there is no such runtime broker. */
 export const claimRuntimeBroker = async (
   db: Db,
   hubId: Uuid,
   held: SocketOwnership,
-): Promise<ClaimedRuntimeBroker | undefined> => {
-  const before = await claim(db, hubId, held, sql`true`);
-  if (!before) return undefined;
-  const { connected_hub_id, connected_session_id } = before;
-  return {
-    displaced:
-      connected_hub_id && connected_session_id
-        ? { hubId: connected_hub_id, sessionId: connected_session_id }
-        : undefined,
-  };
-};
+): Promise<ClaimedRuntimeBroker | undefined> =>
+  (await claimRuntimeBrokers(db, hubId, [held])).get(held.runtimeBrokerId);
 
-/** As `claimRuntimeBroker`, only while nobody holds it: false when somebody does, or when it is gone. */
+/** As `claimRuntimeBrokers`, only while nobody holds it: false when somebody does, or when it is gone. */
 export const claimRuntimeBrokerIfFree = async (db: Db, hubId: Uuid, held: SocketOwnership): Promise<boolean> =>
-  (await claim(db, hubId, held, sql`connected_hub_id is null`)) !== undefined;
+  (await claim(db, hubId, [held], sql`r.connected_hub_id is null`)).length > 0;
 
 export interface VoidedClaims {
   /** Intents that are pending again. */
@@ -77,18 +106,23 @@ export interface VoidedClaims {
 const DISPLACED = "its runtime broker connected anew before it had answered";
 
 /**
- * Voids what older sessions of this runtime broker had claimed: pending again, or failed when it has no attempts left.
+ * Voids what older sessions of these runtime brokers had claimed: pending again, or failed when it has no attempts left.
  * A statement of its own after the claim: only now does it see what an old owner claimed before it lost the row
- * (design section 5). Rows are locked in id order, after the runtime broker's.
+ * (design section 5). Rows are locked in id order, after the runtime brokers'.
  */
-export const voidOlderClaims = async (db: Db, held: SocketOwnership): Promise<VoidedClaims> => {
+export const voidOlderClaims = async (db: Db, held: readonly SocketOwnership[]): Promise<VoidedClaims> => {
   const { rows } = await sql<{ readonly id: Uuid | null; readonly state: string; readonly n: number }>`
-    with d as (
-      select id from broker_dispatch where runtime_broker_id = ${held.runtimeBrokerId} and state = 'in_progress'
-        and claim_session <> ${held.sessionId} order by id for update),
+    with t as materialized (select id, session from ${sockets(held)}),
+    d as (
+      select id from broker_dispatch where state = 'in_progress' and id = any(array(
+          select b.id from t cross join lateral (select id from broker_dispatch
+            where runtime_broker_id = t.id and state = 'in_progress' and claim_session <> t.session offset 0) b))
+        order by id for update),
     m as (
-      select id from messages where runtime_broker_id = ${held.runtimeBrokerId} and state = 'delivering'
-        and claim_session <> ${held.sessionId} order by id for update),
+      select id from messages where coalesce(state, '') = 'delivering' and id = any(array(
+          select g.id from t cross join lateral (select id from messages
+            where runtime_broker_id = t.id and state = 'delivering' and claim_session <> t.session offset 0) g))
+        order by id for update),
     dispatches as (
       update broker_dispatch b set updated_at = now(), claimed_by = null, claim_session = null, hold_reason = ${DISPLACED},
         state = case when b.attempts >= b.max_attempts then 'failed' else 'pending' end,
@@ -108,9 +142,6 @@ export const voidOlderClaims = async (db: Db, held: SocketOwnership): Promise<Vo
   };
 };
 
-const columns = (held: readonly SocketOwnership[]) =>
-  sql`unnest(${held.map((h) => h.runtimeBrokerId)}::uuid[], ${held.map((h) => h.sessionId)}::uuid[]) as t(id, session)`;
-
 /**
  * Gives up sockets that have ended, each only where replica and session are still the ones named. Status is left alone:
  * a runtime broker redials within milliseconds. Returns those that were given up.
@@ -122,9 +153,7 @@ export const releaseRuntimeBrokers = async (
 ): Promise<readonly Uuid[]> => {
   const { rows } = await sql<{ readonly id: Uuid }>`
     with mine as (
-      select r.id from runtime_brokers r join ${columns(held)} on r.id = t.id
-      where r.connected_hub_id = ${hubId} and r.connected_session_id = t.session
-      order by r.id for no key update of r)
+      select r.id from ${lockedRows(held)} where r.connected_hub_id = ${hubId} and r.connected_session_id = t.session)
     update runtime_brokers r set connected_hub_id = null, connected_session_id = null, connected_at = null,
       disconnected_at = now(), updated = now()
     from mine where r.id = mine.id returning r.id`.execute(db);
@@ -145,7 +174,8 @@ export const findMismatches = async (
   const { rows } = await sql<AffinityMismatch>`
     select t.id as "runtimeBrokerId", t.session as "sessionId",
       case when r.id is null then 'gone' when r.connected_hub_id is null then 'nobody' else 'another' end as found
-    from ${columns(held)} left join runtime_brokers r on r.id = t.id
+    from ${sockets(held)} left join lateral (
+      select id, connected_hub_id, connected_session_id from runtime_brokers where id = t.id offset 0) r on true
     where r.id is null or r.connected_hub_id is distinct from ${hubId}
       or r.connected_session_id is distinct from t.session`.execute(db);
   return rows;

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
+import { uuidArray } from "./uuidArray.ts";
 
 /** How runtime brokers prove who they are: sealed secrets, and join tokens as hashes. */
 
@@ -17,12 +18,17 @@ export interface BrokerSecretRow {
   readonly proves: boolean;
 }
 
-/** The secrets of a runtime broker that prove it, and those that still sign towards it; newest first. */
-export const listSecrets = async (db: Db, runtimeBrokerId: Uuid): Promise<readonly BrokerSecretRow[]> => {
-  const { rows } = await sql<BrokerSecretRow>`
-    select id, secret, status = 'active' or (status = 'deprecated' and expires_at > now()) as proves
+/** The secrets of these runtime brokers that prove them, and those that still sign towards them; newest first. */
+export const listSecrets = async (
+  db: Db,
+  runtimeBrokerIds: readonly Uuid[],
+): Promise<readonly (BrokerSecretRow & { readonly runtimeBrokerId: Uuid })[]> => {
+  const { rows } = await sql<BrokerSecretRow & { readonly runtimeBrokerId: Uuid }>`
+    select id, runtime_broker_id as "runtimeBrokerId", secret,
+        status = 'active' or (status = 'deprecated' and expires_at > now()) as proves
     from broker_secrets
-    where runtime_broker_id = ${runtimeBrokerId} and (status = 'active' or expires_at > now() - ${keptToSign})
+    where runtime_broker_id = any(${uuidArray(runtimeBrokerIds)}::uuid[])
+      and (status = 'active' or expires_at > now() - ${keptToSign})
     order by created desc, id`.execute(db);
   return rows;
 };

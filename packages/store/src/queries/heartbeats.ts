@@ -2,23 +2,38 @@ import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { RuntimeBrokerStatus } from "../tables.ts";
-
-/** Stamps the heartbeats of many runtime brokers in id order. Returns those that exist. */
-export const writeHeartbeats = async (db: Db, runtimeBrokerIds: readonly Uuid[]): Promise<ReadonlySet<Uuid>> => {
-  const { rows } = await sql<{ readonly runtime_broker_id: Uuid }>`
-    insert into runtime_broker_heartbeats (runtime_broker_id, last_heartbeat)
-    select r.id, now() from runtime_brokers r where r.id = any(${[...runtimeBrokerIds]}::uuid[]) order by r.id
-    on conflict (runtime_broker_id) do update set last_heartbeat = excluded.last_heartbeat
-    returning runtime_broker_id`.execute(db);
-  return new Set(rows.map((r) => r.runtime_broker_id));
-};
+import { uuidArray } from "./uuidArray.ts";
 
 /** What a heartbeat says of the runtime broker itself. */
 export interface SelfReport {
   readonly runtimeBrokerId: Uuid;
   readonly status: RuntimeBrokerStatus;
-  readonly capabilities: Readonly<Record<string, unknown>> | undefined;
+  /** Undefined or null: it says nothing of them. */
+  readonly capabilities: Readonly<Record<string, unknown>> | null | undefined;
 }
+
+/**
+ * Stamps the heartbeats of many runtime brokers, each named once, in id order. Of those that exist: whether what it says
+ * of itself differs from what is stored.
+ */
+export const writeHeartbeats = async (
+  db: Db,
+  reports: readonly SelfReport[],
+): Promise<ReadonlyMap<Uuid, { readonly differs: boolean }>> => {
+  const { rows } = await sql<{ readonly id: Uuid; readonly differs: boolean }>`
+    with known as materialized (
+      select r.id, v.status <> r.status or v.capabilities::jsonb is distinct from coalesce(r.capabilities, 'null')
+          and v.capabilities is not null as differs
+      from unnest(${uuidArray(reports.map((r) => r.runtimeBrokerId))}::uuid[], ${reports.map((r) => r.status)}::text[],
+        ${reports.map((r) => (r.capabilities ? JSON.stringify(r.capabilities) : null))}::text[])
+        as v(id, status, capabilities)
+      join runtime_brokers r on r.id = v.id),
+    beat as (
+      insert into runtime_broker_heartbeats (runtime_broker_id, last_heartbeat) select id, now() from known order by id
+      on conflict (runtime_broker_id) do update set last_heartbeat = excluded.last_heartbeat)
+    select id, differs from known`.execute(db);
+  return new Map(rows.map((r) => [r.id, r]));
+};
 
 /**
  * Applies what runtime brokers say of themselves, to the rows that differ. Without a socket, a heartbeat makes nobody
