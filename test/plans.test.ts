@@ -178,11 +178,11 @@ test("a runtime broker that comes, and what a replica asks for what it holds", a
   const held = { runtimeBrokerId: machine.id, sessionId: machine.session };
   const plans = await plansOf(async () => {
     await store.claimRuntimeBroker(database.db, machine.hub, held);
-    await store.voidOlderClaims(database.db, held);
+    await store.voidOlderClaims(database.db, [held]);
     await store.findMismatches(database.db, machine.hub, [held]);
     await store.runtimeBrokersWithWork(database.db, machine.hub);
-    await store.writeHeartbeats(database.db, [machine.id]);
-    await store.recordNonce(database.db, machine.id, systemRandom.uuid());
+    await store.writeHeartbeats(database.db, [{ ...held, status: "online", capabilities: undefined }]);
+    await store.recordNonces(database.db, [{ ...held, nonce: systemRandom.uuid() }]);
   });
   expect(excesses(plans)).toEqual([]);
 });
