@@ -340,7 +340,7 @@ test("the same seed draws the same schedule, another one another", () => {
   expect(drawSchedule(7, world)).toEqual(drawSchedule(7, world));
   expect(drawSchedule(8, world)).not.toEqual(drawSchedule(7, world));
   const kinds = new Set(drawSchedule(7, { ...world, seconds: 2_000 }).map((p) => p.fault.kind));
-  expect(kinds.size).toBe(17);
+  expect(kinds.size).toBe(18);
   const throws = Array.from({ length: 1_000 }, (_, i) => new Dice(i).fraction());
   expect(Math.abs(throws.reduce((a, b) => a + b) / throws.length - 0.5)).toBeLessThan(0.05);
 });

@@ -109,9 +109,9 @@ export const MUTATIONS: readonly Mutation[] = [
       },
       {
         file: DELIVERIES,
-        from: `connected_hub_id = \${p.claim.instanceId}
-        and connected_session_id = \${p.claim.sessionId} for share`,
-        to: "true for share",
+        from: `where rb.connected_hub_id = \${p.claim.instanceId} and rb.connected_session_id = \${p.claim.sessionId}
+         for share`,
+        to: "for share",
       },
     ],
     breaks: "an old connection spoke",
@@ -135,8 +135,8 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: RECONCILER,
-        from: "const result = await locks.message(agentId, () => deliver(message, connection));",
-        to: 'void locks.message(agentId, () => deliver(message, connection)); const result = { kind: "acknowledged" };',
+        from: "const result = await locks.message(agentId, () =>",
+        to: 'const result = { kind: "acknowledged", reason: "" }; void locks.message(agentId, () =>',
       },
     ],
     breaks: "acknowledged before delivery",
@@ -222,13 +222,13 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "packages/store/src/queries/idempotency.ts",
-        from: "return numAffectedRows === 1n;",
-        to: "return numAffectedRows >= 0n;",
+        from: "where k.expires_at < now()`.execute(db);\n  return numAffectedRows === 1n;",
+        to: "where k.expires_at < now()`.execute(db);\n  return numAffectedRows >= 0n;",
       },
       {
         file: "packages/hub/src/actions/idempotency.ts",
-        from: "if (!row || row.expires_at.getTime() <= this.#base.clock.now()) return undefined;",
-        to: "if (!row || row) return undefined;",
+        from: "const known = await getIdempotencyKey(db, key);",
+        to: "const known = undefined;",
       },
     ],
     breaks: "idempotent call executed twice",

@@ -100,10 +100,11 @@ const strike = async (targets: NemesisTargets, fault: Fault, database: { busy: b
       await systemClock.sleep(fault.forMs);
       await fleet.skewClock(fault.replica, 0);
       return true;
-    case "restart database": {
+    case "restart database":
+    case "crash database": {
       if (database.busy) return false;
       database.busy = true;
-      await postgres.takeDown();
+      await (fault.kind === "crash database" ? postgres.crash() : postgres.takeDown());
       await systemClock.sleep(fault.downMs);
       await postgres.bringUp();
       database.busy = false;

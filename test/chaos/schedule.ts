@@ -20,7 +20,7 @@ export type Fault =
   | { readonly kind: "hang database"; readonly forMs: number }
   /** Each COMMIT of the replica reaches the database so much later. */
   | { readonly kind: "slow commits"; readonly replica: number; readonly forMs: number; readonly byMs: number }
-  | { readonly kind: "restart database"; readonly downMs: number }
+  | { readonly kind: "restart database" | "crash database"; readonly downMs: number }
   /** The replica's wall clock jumps, and back. */
   | { readonly kind: "skew clock"; readonly replica: number; readonly forMs: number; readonly byMs: number }
   | { readonly kind: "flap"; readonly runtimeBroker: number; readonly times: number }
@@ -139,6 +139,7 @@ const KINDS: readonly { readonly weight: number; readonly draw: Draw }[] = [
     }),
   },
   { weight: 1, draw: (dice) => ({ kind: "restart database", downMs: dice.between(0, 1_500) }) },
+  { weight: 1, draw: (dice) => ({ kind: "crash database", downMs: dice.between(0, 1_500) }) },
   {
     weight: 3,
     draw: (dice, world) => ({

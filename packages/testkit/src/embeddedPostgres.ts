@@ -19,6 +19,8 @@ export interface OwnedPostgres {
   readonly url: string;
   /** Ends the server and every connection at once; data stay. */
   takeDown(): Promise<void>;
+  /** As `takeDown`, without a last word to the disk: what the server has not yet written is lost, as in a crash. */
+  crash(): Promise<void>;
   bringUp(): Promise<void>;
   /** One after the other. */
   restart(): Promise<void>;
@@ -66,12 +68,12 @@ export const startEmbeddedPostgres = async (
   const args = serverArguments(dir, port, { fsync: "off", max_connections: "400", ...settings });
 
   let server: ChildProcess | undefined;
-  const end = async (): Promise<void> => {
+  const end = async (signal: "SIGINT" | "SIGQUIT" = "SIGINT"): Promise<void> => {
     const ending = server;
     server = undefined;
     if (!ending || ending.exitCode !== null || ending.signalCode !== null) return;
     const gone = once(ending, "exit");
-    ending.kill("SIGINT");
+    ending.kill(signal);
     await gone;
   };
   const begin = async (): Promise<void> => {
@@ -101,7 +103,8 @@ export const startEmbeddedPostgres = async (
   await begin();
   return {
     url: `postgres://${USER}:${USER}@127.0.0.1:${port}/postgres`,
-    takeDown: end,
+    takeDown: () => end(),
+    crash: () => end("SIGQUIT"),
     bringUp: begin,
     restart: async () => {
       await end();
