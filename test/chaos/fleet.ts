@@ -49,6 +49,7 @@ export class Fleet {
   /** Starts the replicas, the versions of the code in turn. */
   static async start(options: FleetOptions): Promise<Fleet> {
     const fleet = new Fleet(options, await mkdtemp(join(tmpdir(), "rootstock-chaos-")));
+    process.once("exit", fleet.#kill);
     for (let i = 0; i < options.replicas; i += 1)
       fleet.#slots.push({
         name: `r${i}`,
@@ -135,15 +136,21 @@ export class Fleet {
   }
 
   async stop(): Promise<void> {
+    process.off("exit", this.#kill);
+    this.#kill();
     await Promise.all(
       this.#slots.map(async (slot) => {
-        slot.replica?.signal("SIGKILL");
         await slot.replica?.exited;
         await slot.proxy.stop();
       }),
     );
     await rm(this.#folder, { recursive: true, force: true });
   }
+
+  /** Also when the harness itself ends in the middle: a replica that nobody knows of would run for ever. */
+  readonly #kill = (): void => {
+    for (const { replica } of this.#slots) replica?.signal("SIGKILL");
+  };
 
   async #launch(slot: Slot): Promise<void> {
     slot.replica = await startReplicaProcess({

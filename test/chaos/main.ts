@@ -53,6 +53,8 @@ const keep = (folder: string, seed: number, { round, logs }: RoundResult): void 
 const say = (text: string) => void process.stdout.write(`${text}\n`);
 const first = values.seed === undefined ? Date.now() % 1_000_000 : whole("seed", values.seed);
 const rounds = whole("rounds", values.rounds);
+// So that what was started ends, too: the exit is where it is taken care of.
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => process.exit(1));
 const versions = new Versions(values.commit);
 const postgres = await startEmbeddedPostgres();
 let broken = 0;
