@@ -6,6 +6,7 @@ export * from "./hook.ts";
 export * from "./lifecycle.ts";
 export * from "./log.ts";
 export * from "./loop.ts";
+export * from "./pacer.ts";
 export * from "./probe.ts";
 export * from "./random.ts";
 export * from "./semaphore.ts";

@@ -1,14 +1,13 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { HubError } from "@rootstock/protocol";
-import type { Base } from "@rootstock/service";
+import { type Base, Pacer } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import type { Credentials, Principal } from "../auth/index.ts";
 import type { Registry, StreamEnd, StreamHandler } from "../control/index.ts";
 import type { AgentStream, Tended } from "./agentStream.ts";
 import { bytesOf, jsonOf, Keepalive } from "./keepalive.ts";
 import { openHere } from "./openHere.ts";
-import { Pacer } from "./pacer.ts";
 import { type FromOwner, fromEntry, fromQuery, INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 import { PEER_KEEPALIVE, PEER_MAX_PAYLOAD_BYTES } from "./peerLink.ts";
 import type { Tending } from "./tending.ts";

@@ -1,7 +1,6 @@
-import type { Base } from "@rootstock/service";
+import { type Base, Pacer } from "@rootstock/service";
 import { type Connection, type StreamEnd, type StreamHandler, TunnelError } from "../control/index.ts";
 import type { AgentStream, LogRequest } from "./agentStream.ts";
-import { Pacer } from "./pacer.ts";
 
 const PIECES = { pieceBytes: 32_768, aheadBytes: 262_144 };
 const POLL_MS = 3_000;

@@ -46,7 +46,7 @@ export class LogStream implements OpenStream {
   leave(): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#output.end();
+    this.#output.drop();
     this.#following?.close();
     this.#options.onEnd();
   }
@@ -63,6 +63,7 @@ export class LogStream implements OpenStream {
 
   #end(code: number, reason: string): void {
     if (this.#ended) return;
+    this.#output.finish();
     this.#options.channel.send({ type: "stream_close", streamId: this.#options.streamId, code, reason });
     this.leave();
   }

@@ -1,9 +1,13 @@
+import { LEGACY_MAX_FRAME_BYTES } from "@rootstock/protocol";
+import { Pacer } from "@rootstock/service";
 import type { Channel } from "../link/channel.ts";
 import type { Following } from "../runtimes/runtime.ts";
 
-/** Output goes out in pieces that the original's hub can read with their base64. */
-const MAX_CHUNK_BYTES = 32_768;
-/** So much of one stream's output may be on its way to the hub; above it the source has to wait. */
+/** Output goes out in pieces that the hub can read with their base64; the original reads small ones only. */
+const PIECE_BYTES = { original: 32_768, ours: 65_536 };
+/** So much may be on its way in small pieces, as keys are shown; what comes beyond it is put together. */
+const AHEAD_BYTES = 32_768;
+/** So much of one stream's output may wait for the socket; above it the source has to wait. */
 const MAX_UNSENT_BYTES = 1_048_576;
 
 /**
@@ -14,7 +18,7 @@ export class OutputFlow {
   readonly #channel: Channel;
   readonly #streamId: string;
   #source: Pick<Following, "pause" | "resume"> | undefined;
-  #unsentBytes = 0;
+  readonly #pacer: Pacer;
   /** What the hub still takes; below zero when the source had more under way when it was asked to wait. */
   #creditBytes: number;
   #paused = false;
@@ -24,6 +28,11 @@ export class OutputFlow {
     this.#channel = channel;
     this.#streamId = streamId;
     this.#creditBytes = channel.streamWindowBytes ?? Number.POSITIVE_INFINITY;
+    this.#pacer = new Pacer({
+      pieceBytes: channel.maxFrameBytes > LEGACY_MAX_FRAME_BYTES * 2 ? PIECE_BYTES.ours : PIECE_BYTES.original,
+      aheadBytes: AHEAD_BYTES,
+      transmit: (piece) => this.#transmit(piece),
+    });
   }
 
   /** Where the output comes from. Some may have come before. */
@@ -34,17 +43,9 @@ export class OutputFlow {
 
   send(data: Buffer): void {
     if (this.#ended) return;
-    for (let at = 0; at < data.byteLength; at += MAX_CHUNK_BYTES) {
-      const chunk = data.subarray(at, at + MAX_CHUNK_BYTES);
-      this.#unsentBytes += chunk.byteLength;
-      const frame = { type: "stream", streamId: this.#streamId, data: chunk.toString("base64") } as const;
-      this.#channel.send(frame, () => {
-        this.#unsentBytes -= chunk.byteLength;
-        this.#resumeWhenClear();
-      });
-    }
+    this.#pacer.push(data);
     this.#creditBytes -= data.byteLength;
-    if (this.#unsentBytes < MAX_UNSENT_BYTES && this.#creditBytes > 0) return;
+    if (this.#pacer.heldBytes < MAX_UNSENT_BYTES && this.#creditBytes > 0) return;
     this.#paused = true;
     this.#source?.pause();
   }
@@ -55,13 +56,28 @@ export class OutputFlow {
     this.#resumeWhenClear();
   }
 
-  /** Sends nothing more. */
-  end(): void {
+  /** Sends what waits, and nothing more. */
+  finish(): void {
+    this.#pacer.flush();
+    this.drop();
+  }
+
+  /** Sends nothing more: nobody is there to read it. */
+  drop(): void {
     this.#ended = true;
   }
 
+  #transmit(piece: Buffer): void {
+    const { byteLength } = piece;
+    this.#channel.send({ type: "stream", streamId: this.#streamId, data: piece.toString("base64") }, () => {
+      if (this.#ended) return;
+      this.#pacer.done(byteLength);
+      this.#resumeWhenClear();
+    });
+  }
+
   #resumeWhenClear(): void {
-    if (!this.#paused || this.#creditBytes <= 0 || this.#unsentBytes >= MAX_UNSENT_BYTES / 2) return;
+    if (!this.#paused || this.#creditBytes <= 0 || this.#pacer.heldBytes >= MAX_UNSENT_BYTES / 2) return;
     this.#paused = false;
     this.#source?.resume();
   }

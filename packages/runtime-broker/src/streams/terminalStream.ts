@@ -68,7 +68,7 @@ export class TerminalStream implements OpenStream {
     if (this.#ended) return;
     this.#ended = true;
     this.#early = [];
-    this.#output.end();
+    this.#output.drop();
     this.#attachment?.close();
     this.#options.onEnd();
   }
@@ -99,6 +99,7 @@ export class TerminalStream implements OpenStream {
 
   #end(code: number, reason: string): void {
     if (this.#ended) return;
+    this.#output.finish();
     this.#options.channel.send({ type: "stream_close", streamId: this.#options.streamId, code, reason });
     this.leave();
   }
