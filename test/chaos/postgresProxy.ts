@@ -10,12 +10,15 @@ interface Link {
   /** What the client says and does not get through. */
   held: Buffer[] | undefined;
   losing: (() => void) | undefined;
+  /** Whether it stays open when its answer is lost. */
+  stays: boolean;
   losesCommit: (() => void) | undefined;
 }
 
 interface Losing {
   readonly words: string;
   readonly ofCommit: boolean;
+  readonly stays: boolean;
   readonly lost: () => void;
 }
 
@@ -68,7 +71,17 @@ export class PostgresProxy {
    */
   loseAnswer(words: string, ofCommit = false): Promise<void> {
     return new Promise((lost) => {
-      this.#losing = { words, ofCommit, lost };
+      this.#losing = { words, ofCommit, stays: false, lost };
+    });
+  }
+
+  /**
+   * Keeps what the server says to the next statement with these words from the replica, which waits for it from then on.
+   * Resolves when the statement has been carried out.
+   */
+  holdAnswer(words: string): Promise<void> {
+    return new Promise((lost) => {
+      this.#losing = { words, ofCommit: false, stays: true, lost };
     });
   }
 
@@ -120,6 +133,7 @@ export class PostgresProxy {
       kind: "pool",
       held: undefined,
       losing: undefined,
+      stays: false,
       losesCommit: undefined,
     };
     this.#links.add(link);
@@ -150,6 +164,7 @@ export class PostgresProxy {
       if (losing && statement.includes(losing.words)) {
         if (losing.ofCommit) link.losesCommit = losing.lost;
         else link.losing = losing.lost;
+        link.stays = losing.stays;
         this.#losing = undefined;
       }
       if (link.losesCommit && statement === "commit") link.losing = link.losesCommit;
@@ -172,7 +187,7 @@ export class PostgresProxy {
     // Ready for the next: what it was asked is done.
     else if (type === READY) {
       link.losing();
-      end(link);
+      if (!link.stays) end(link);
     }
   }
 

@@ -1,0 +1,140 @@
+import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import {
+  type ApiReply,
+  api,
+  eventually,
+  type ReplicaProcess,
+  Scene,
+  type SimulatedRuntimeBroker,
+  startReplicaProcess,
+} from "@rootstock/testkit";
+import { PostgresProxy } from "./chaos/postgresProxy.ts";
+
+/**
+ * The first row of the failure table (design section 10): the owner is killed (-9) at each of four moments of a message
+ * and of an operation that another replica accepted, and the runtime broker reconnects elsewhere.
+ */
+
+let scene: Scene;
+let proxy: PostgresProxy;
+let owner: ReplicaProcess;
+let entry: ReplicaProcess;
+let runtimeBroker: SimulatedRuntimeBroker;
+let agent: string;
+let place: { url: string };
+
+const replica = async (name: string, databaseUrl: string): Promise<ReplicaProcess> => {
+  const process = await startReplicaProcess({ databaseUrl, name });
+  scene.onEnd(async () => {
+    process.signal("SIGKILL");
+    await process.exited;
+  });
+  return process;
+};
+
+beforeEach(async () => {
+  scene = await Scene.create();
+  proxy = await PostgresProxy.start(scene.database.url);
+  scene.onEnd(() => proxy.stop());
+  owner = await replica("owner", proxy.url);
+  entry = await replica("entry", scene.database.url);
+  const project = await scene.project(entry);
+  place = { url: owner.url };
+  runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
+  agent = await scene.agent(entry, project, "a1");
+});
+afterEach(() => scene.end());
+
+const MOMENTS = [
+  "accept and claim",
+  "claim and send",
+  "send and acknowledgement",
+  "acknowledgement and completion",
+] as const;
+type Moment = (typeof MOMENTS)[number];
+
+interface Work {
+  readonly path: string;
+  readonly claims: string;
+  readonly completes: string;
+  readonly ask: () => Promise<ApiReply>;
+}
+
+const MESSAGE: Work = {
+  path: "/message",
+  claims: "update messages m set state = 'delivering'",
+  completes: "update messages m set state = 'delivered'",
+  ask: () => api(entry, "POST", `/api/v1/agents/${agent}/message`, { structured_message: { msg: "once" } }),
+};
+const STOP: Work = {
+  path: "/stop",
+  claims: "update broker_dispatch d set state = 'in_progress'",
+  completes: "update broker_dispatch d set state = 'done'",
+  ask: () => api(entry, "POST", `/api/v1/agents/${agent}/stop`),
+};
+
+const kill = (): void => {
+  place.url = entry.url;
+  owner.signal("SIGKILL");
+};
+
+/** Has the work done and the owner killed at that moment of it. */
+const killedBetween = async (moment: Moment, work: Work): Promise<ApiReply> => {
+  if (moment === "accept and claim") {
+    owner.signal("SIGSTOP");
+    const asked = work.ask();
+    const table = work === MESSAGE ? "messages" : "broker_dispatch";
+    await eventually(
+      async () => (await scene.database.query(`select 1 from ${table} where state = 'pending'`)).length === 1,
+    );
+    kill();
+    return asked;
+  }
+  if (moment === "claim and send") {
+    const claimed = proxy.holdAnswer(work.claims);
+    const asked = work.ask();
+    await claimed;
+    kill();
+    return asked;
+  }
+  if (moment === "send and acknowledgement") {
+    runtimeBroker.holdAnswers();
+    const asked = work.ask();
+    await runtimeBroker.onRequest.next((r) => r.path.endsWith(work.path));
+    kill();
+    runtimeBroker.releaseAnswers();
+    return asked;
+  }
+  const completing = proxy.hold(work.completes);
+  const asked = work.ask();
+  await completing;
+  kill();
+  return asked;
+};
+
+const received = (path: string) => runtimeBroker.received.filter((r) => r.path.endsWith(path));
+const wasSentBefore = (moment: Moment): boolean =>
+  moment === "send and acknowledgement" || moment === "acknowledgement and completion";
+
+describe.each(MOMENTS)("owner killed between %s", (moment) => {
+  test("invariants 1 and 3: a message is delivered once after the runtime broker reconnects elsewhere; sent again only where it may have been sent, and then with the same id", async () => {
+    const answer = await killedBetween(moment, MESSAGE);
+    expect([200, 202]).toContain(answer.status);
+    await eventually(async () => {
+      const rows = await scene.database.query("select state from messages");
+      expect(rows).toEqual([{ state: "delivered" }]);
+    });
+    expect(runtimeBroker.delivered).toHaveLength(1);
+    const ids = received("/message").map((r) => Reflect.get(Object(r.json), "message_id"));
+    expect(ids).toEqual(Array(wasSentBefore(moment) ? 2 : 1).fill(answer.text("message_id")));
+  });
+
+  test("invariants 1 and 2: a stop is carried out after the runtime broker reconnects elsewhere, and again only where it may have been before", async () => {
+    const answer = await killedBetween(moment, STOP);
+    expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
+    const rows = await scene.database.query("select state from broker_dispatch where op = 'stop'");
+    expect(rows).toEqual([{ state: "done" }]);
+    expect(received("/stop").length).toBeLessThanOrEqual(wasSentBefore(moment) ? 2 : 1);
+    expect(runtimeBroker.agents.phases.get("a1")).toBe("stopped");
+  });
+});
