@@ -22,6 +22,8 @@ export interface ConnectionIdentity {
   readonly sessionId: Uuid;
   /** The key that the socket was opened with: most probably the one that the runtime broker verifies with. */
   readonly key: KeyObject;
+  /** What the database makes of the session's id, to compare what it names with what is held. */
+  readonly mark: bigint;
 }
 
 /** How long the other end has to answer a close. One that executes a request cannot, and is not waited for. */
@@ -31,6 +33,7 @@ const CLOSE_TIMEOUT_MS = 5_000;
 export class Connection implements FrameSink {
   readonly runtimeBrokerId: Uuid;
   readonly sessionId: Uuid;
+  readonly mark: bigint;
   readonly #ws: WebSocket;
   readonly #owner: ConnectionOwner;
   readonly #shared: TunnelShared;
@@ -49,6 +52,7 @@ export class Connection implements FrameSink {
   constructor(ws: WebSocket, identity: ConnectionIdentity, owner: ConnectionOwner, shared: TunnelShared) {
     this.runtimeBrokerId = identity.runtimeBrokerId;
     this.sessionId = identity.sessionId;
+    this.mark = identity.mark;
     this.#ws = ws;
     this.#owner = owner;
     this.#shared = shared;
@@ -161,7 +165,11 @@ export class Connection implements FrameSink {
     this.#tunnel.expire(now);
     if (now > this.#silenceDeadline()) this.#terminate("silent for too long");
     else if (this.#writeStalled(now)) this.#terminate("not reading");
-    else if (now - this.#pingedAt >= options.pingIntervalMs && this.#ws.readyState === this.#ws.OPEN) {
+    // One that is heard of is not asked whether it lives: runtime brokers ping by themselves.
+    else if (
+      now - Math.max(this.#pingedAt, this.#heardAt) >= options.pingIntervalMs &&
+      this.#ws.readyState === this.#ws.OPEN
+    ) {
       this.#pingedAt = now;
       this.#ws.ping();
     }

@@ -7,6 +7,8 @@ import {
   claimRuntimeBrokers,
   type Database,
   findMismatches,
+  type HeldByDatabase,
+  heldByDatabase,
   releaseRuntimeBrokers,
   type SocketOwnership,
   transaction,
@@ -59,10 +61,13 @@ export class Ownership {
     return this.#replica.mayClaim();
   }
 
-  /** Makes the socket the owner: the newest wins. `displaced`: the one before had not been given up. */
-  async claim(socket: SocketOwnership): Promise<{ readonly displaced: boolean } | undefined> {
+  /**
+   * Makes the socket the owner: the newest wins. `displaced`: the one before had not been given up. Undefined when there
+   * is no such runtime broker.
+   */
+  async claim(socket: SocketOwnership): Promise<{ readonly displaced: boolean; readonly mark: bigint } | undefined> {
     const { before } = await this.#claims.add(socket);
-    return before && { displaced: before.displaced !== undefined };
+    return before && { displaced: before.displaced !== undefined, mark: before.mark };
   }
 
   /** Claims for a socket held all along, only while nobody else does. */
@@ -92,6 +97,11 @@ export class Ownership {
     return this.#toRelease.length === 0 ? this.#releasing.idle() : this.#releasing.poke();
   }
 
+  /** What the database names as held by this replica, in short. */
+  held(): Promise<HeldByDatabase> {
+    return this.#database.background(() => heldByDatabase(this.#database.db, this.#replica.instanceId));
+  }
+
   /** The held sockets that the database does not name as held by this replica. */
   mismatches(held: readonly SocketOwnership[]): Promise<readonly AffinityMismatch[]> {
     return this.#database.background(() => findMismatches(this.#database.db, this.#replica.instanceId, held));
@@ -116,7 +126,7 @@ export class Ownership {
       const earlier = sessions.get(runtimeBrokerId);
       sessions.set(runtimeBrokerId, sessionId);
       const found = before.get(runtimeBrokerId);
-      return { before: found && earlier ? { displaced: { hubId, sessionId: earlier } } : found };
+      return { before: found && earlier ? { ...found, displaced: { hubId, sessionId: earlier } } : found };
     });
   }
 

@@ -29,6 +29,8 @@ export class Registry implements Service, ConnectionOwner {
   readonly #ticking: Loop;
   readonly #retiring = new AbortController();
   #shut: Shut;
+  /** The exclusive or of the marks of all that is held. */
+  #marks = 0n;
 
   constructor(base: Base, ownership: Ownership, shared: Omit<TunnelShared, "base">) {
     this.#base = base;
@@ -103,6 +105,7 @@ export class Registry implements Service, ConnectionOwner {
     const older = this.#connections.get(identity.runtimeBrokerId);
     const connection = new Connection(ws, identity, this, this.#shared);
     this.#connections.set(identity.runtimeBrokerId, connection);
+    this.#marks ^= connection.mark ^ (older?.mark ?? 0n);
     older?.close(CLOSE_NORMAL, "replaced by a newer connection");
     // The replica may have been suspended or asked to drain while the claim was under way.
     if (this.refusal() !== undefined) connection.close(CLOSE_RESTART, "try another replica");
@@ -128,6 +131,7 @@ export class Registry implements Service, ConnectionOwner {
     // Replaced on this replica: the database names the newer session already.
     if (this.#connections.get(runtimeBrokerId) !== connection) return;
     this.#connections.delete(runtimeBrokerId);
+    this.#marks ^= connection.mark;
     this.#ownership.release({ runtimeBrokerId, sessionId });
   }
 
@@ -206,6 +210,8 @@ export class Registry implements Service, ConnectionOwner {
 
   async #compare(): Promise<void> {
     await this.#ownership.flush();
+    const named = await this.#ownership.held();
+    if (named.count === this.#connections.size && named.marks === this.#marks) return;
     const held = [...this.#connections.values()].map(({ runtimeBrokerId, sessionId }) => ({
       runtimeBrokerId,
       sessionId,

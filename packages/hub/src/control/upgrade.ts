@@ -100,7 +100,7 @@ export class ControlChannel {
         request.socket.setKeepAlive(true, KEEPALIVE_MS);
         this.#wss.handleUpgrade(request, socket, head, (ws) => {
           handedOver = true;
-          registry.add(ws, { runtimeBrokerId, sessionId, key });
+          registry.add(ws, { runtimeBrokerId, sessionId, key, mark: claimed.mark });
         });
       }
     } finally {

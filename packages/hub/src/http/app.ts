@@ -66,7 +66,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const requestId = given && REQUEST_ID.test(given) ? given : base.random.uuid();
     const span = begin(c, route, requestId);
     const context = span.traceparent ? { requestId, traceparent: span.traceparent } : { requestId };
-    const log = base.log.child(context);
+    // Made when somebody has something to say: most requests say nothing, and it costs more than their reading.
+    let child: Log | undefined;
+    const log = (): Log => {
+      child ??= base.log.child(context);
+      return child;
+    };
     const known: { principal: Principal } = { principal: NOBODY };
     let body: Promise<Buffer> | undefined;
     const readOnce = () => {
@@ -77,7 +82,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     try {
       response = await handle(c, route, refusal, requestId, span, log, known, readOnce);
     } catch (err) {
-      response = renderError(toHubError(err, log), requestId);
+      response = renderError(toHubError(err, log()), requestId);
       // Refused unread: what is still under way would end the connection before the client has heard why.
       await readOnce().catch(() => {});
     }
@@ -120,7 +125,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     refusal: HubError | undefined,
     requestId: string,
     span: Span,
-    log: Log,
+    log: () => Log,
     known: { principal: Principal },
     readOnce: () => Promise<Buffer>,
   ): Promise<Response> => {
@@ -159,7 +164,9 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       requestId,
       traceparent: span.traceparent,
       reauthenticate: authenticate,
-      log,
+      get log() {
+        return log();
+      },
       // Asked for by streams alone, and dear: the whole request is made into a web one for it.
       get signal() {
         return c.req.raw.signal;

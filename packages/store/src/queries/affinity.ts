@@ -13,6 +13,8 @@ export interface SocketOwnership {
 }
 
 export interface ClaimedRuntimeBroker {
+  /** A number made of the session's id, for `heldByDatabase`. */
+  readonly mark: bigint;
   /** The replica and socket that held it until now, when that socket had not been released. */
   readonly displaced: { readonly hubId: Uuid; readonly sessionId: Uuid } | undefined;
 }
@@ -21,22 +23,23 @@ interface Before {
   readonly id: Uuid;
   readonly connected_hub_id: Uuid | null;
   readonly connected_session_id: Uuid | null;
+  readonly mark: string;
 }
 
-/** The sockets as a table `t (id, session)`, in the order in which rows are locked. */
-const sockets = (held: readonly SocketOwnership[]) => {
-  const ordered = [...held].sort(byRuntimeBroker);
-  return sql`unnest(${uuidArray(ordered.map((h) => h.runtimeBrokerId))}::uuid[],
-    ${uuidArray(ordered.map((h) => h.sessionId))}::uuid[]) as t(id, session)`;
-};
+/** The sockets as a table `t (id, session)`. */
+const sockets = (held: readonly SocketOwnership[]) =>
+  sql`unnest(${uuidArray(held.map((h) => h.runtimeBrokerId))}::uuid[],
+    ${uuidArray(held.map((h) => h.sessionId))}::uuid[]) as t(id, session)`;
 
 /**
- * Their rows `r`, locked in that order. A look-up per socket ("offset 0"): as a join it may be planned the other way
+ * The sockets and their rows `r`, locked in the order of ids. A look-up per socket ("offset 0"): as a join it may be planned the other way
  * round, and ten thousand sockets then take seconds.
  */
-const lockedRows = (held: readonly SocketOwnership[]) => sql`${sockets(held)}
+const lockedRows = (held: readonly SocketOwnership[]) => sql`${sockets([...held].sort(byRuntimeBroker))}
   cross join lateral (select id, connected_hub_id, connected_session_id from runtime_brokers
     where id = t.id offset 0 for no key update) r`;
+
+const markOf = (column: string) => sql`uuid_hash_extended(${sql.ref(column)}, 0)`;
 
 const claim = async (
   db: Db,
@@ -54,7 +57,7 @@ const claim = async (
     beat as (
       insert into runtime_broker_heartbeats (runtime_broker_id, last_heartbeat) select id, now() from before order by id
       on conflict (runtime_broker_id) do update set last_heartbeat = excluded.last_heartbeat)
-    select id, connected_hub_id, connected_session_id from before`.execute(db);
+    select id, connected_hub_id, connected_session_id, ${markOf("session")}::text as mark from before`.execute(db);
   return rows;
 };
 
@@ -70,9 +73,10 @@ export const claimRuntimeBrokers = async (
 ): Promise<ReadonlyMap<Uuid, ClaimedRuntimeBroker>> => {
   const before = await claim(db, hubId, held, sql`true`);
   return new Map(
-    before.map(({ id, connected_hub_id, connected_session_id }) => [
+    before.map(({ id, connected_hub_id, connected_session_id, mark }) => [
       id,
       {
+        mark: BigInt(mark),
         displaced:
           connected_hub_id && connected_session_id
             ? { hubId: connected_hub_id, sessionId: connected_session_id }
@@ -158,6 +162,23 @@ export const releaseRuntimeBrokers = async (
       disconnected_at = now(), updated = now()
     from mine where r.id = mine.id returning r.id`.execute(db);
   return rows.map((r) => r.id);
+};
+
+/** All that the database names as held by a replica, in two numbers: how many, and their marks in one. */
+export interface HeldByDatabase {
+  readonly count: number;
+  /** The exclusive or of the marks. */
+  readonly marks: bigint;
+}
+
+/** What the database names as held by `hubId`. Far cheaper than `findMismatches`, and says whether that is needed. */
+export const heldByDatabase = async (db: Db, hubId: Uuid): Promise<HeldByDatabase> => {
+  const { rows } = await sql<{ readonly count: number; readonly marks: string }>`
+    select count(*)::int as count, coalesce(bit_xor(${markOf("connected_session_id")}), 0)::text as marks
+      from runtime_brokers where connected_hub_id = ${hubId}`.execute(db);
+  const [row] = rows;
+  if (!row) throw new Error("an aggregate without a row");
+  return { count: row.count, marks: BigInt(row.marks) };
 };
 
 /** A held socket that the database does not name: the row is gone, names nobody, or names another session. */

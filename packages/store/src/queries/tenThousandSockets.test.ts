@@ -5,7 +5,13 @@ import { type CompiledQuery, Kysely, PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import type { Db } from "../database.ts";
 import type { Tables } from "../tables.ts";
-import { claimRuntimeBrokers, findMismatches, releaseRuntimeBrokers, voidOlderClaims } from "./affinity.ts";
+import {
+  claimRuntimeBrokers,
+  findMismatches,
+  heldByDatabase,
+  releaseRuntimeBrokers,
+  voidOlderClaims,
+} from "./affinity.ts";
 import { listSecrets } from "./brokerSecrets.ts";
 import { applySelfReports, writeHeartbeats } from "./heartbeats.ts";
 import { heldSockets } from "./heldSockets.ts";
@@ -68,6 +74,7 @@ const nodesOf = (plan: Plan): Plan[] => [plan, ...(plan.Plans ?? []).flatMap(nod
 test.each<[what: string, rows: number, ask: (db: Db) => Promise<unknown>]>([
   ["sockets claimed", 200, (tx) => claimRuntimeBrokers(tx, hub, some)],
   ["claims of older sessions", 200, (tx) => voidOlderClaims(tx, some)],
+  ["sockets counted", COUNT, (tx) => heldByDatabase(tx, hub)],
   ["sockets compared", COUNT, (tx) => findMismatches(tx, hub, held)],
   ["sockets given up", COUNT, (tx) => releaseRuntimeBrokers(tx, hub, held)],
   [
