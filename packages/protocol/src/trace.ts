@@ -64,6 +64,8 @@ export interface Trace {
   readonly traceparent?: string;
   /** In order of time. */
   readonly hops: readonly TraceHop[];
+  /** So many attempts came to nothing that the earliest are left out. */
+  readonly hopsOmitted?: true;
   /** Everything that it waits for now. */
   readonly waiting?: { readonly since: string; readonly reasons: readonly string[] };
   /** Empty once it is over. */

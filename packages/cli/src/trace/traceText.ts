@@ -20,6 +20,7 @@ export const traceText = (trace: Trace): string => {
     ...(trace.error ? [`error: ${trace.error}`] : []),
     ...(trace.traceparent ? [`traceparent: ${trace.traceparent}`] : []),
     "",
+    ...(trace.hopsOmitted ? ["earlier attempts are left out"] : []),
     table(head, rows),
     ...(trace.waiting
       ? ["", `waiting since ${trace.waiting.since}:`, ...trace.waiting.reasons.map((reason) => `  - ${reason}`)]

@@ -6,8 +6,10 @@ import {
   claimDispatches,
   claimMessages,
   completeDispatch,
+  type EndedDispatch,
   failMessage,
   insertDispatch,
+  insertEndedDispatch,
   insertPendingMessages,
   type NewMessage,
   registerReplica,
@@ -239,9 +241,23 @@ test("what is refused over and over leaves one hop that counts", async () => {
     { event: "claimed", attempt: 1 },
     { event: "given_back", attempt: 1, reason: "the runtime broker answered 409", times: 5 },
   ]);
-  expect(trace.waiting?.reasons).toEqual(["left alone for a while: the runtime broker answered 409"]);
+  expect(trace.waiting?.reasons).toEqual(["given back, and not taken again yet: the runtime broker answered 409"]);
   const last = Date.parse(trace.hops.at(-1)?.lastAt ?? "");
   expect(trace.next[0]).toMatchObject({ event: "claimed", at: new Date(last + 8_000).toISOString() });
+});
+
+test("what is acknowledged after it was given back is delivered by that attempt, and by no other", async () => {
+  const a = await replica("A");
+  const session = await connect(a);
+  const id = await message(a);
+  await claimMessages(hub.database.db, scope(a, session));
+  const deliveries = [{ id, sessionId: session }];
+  await releaseMessages(hub.database.db, { instanceId: a, deliveries, reason: "taken for dead" });
+  expect((await traced(id)).waiting?.reasons).toEqual(["given back, and not taken again yet: taken for dead"]);
+  await settleDelivered(hub.database.db, { instanceId: a, deliveries });
+  const trace = await traced(id);
+  expect(events(trace)).toEqual(["accepted", "claimed", "given_back", "delivered"]);
+  expect(trace.hops.at(-1)).toMatchObject({ replica: { name: "A" }, session, attempt: 1 });
 });
 
 test("a failure says when, where and why", async () => {
@@ -376,6 +392,45 @@ test("an operation: what it waited for, an attempt that came to nothing, its end
     { event: "done", replica: { name: "A" }, session: second, attempt: 2 },
   ]);
   expect(await read(`/api/v1/dispatches/${id}/trace`)).toEqual(done);
+});
+
+test("a call over the owner's own socket is recorded once when it is over, and not for a socket that has moved on", async () => {
+  const a = await replica("A");
+  const session = await connect(a);
+  const ended = (id: string): EndedDispatch => ({
+    dispatch: {
+      id,
+      runtimeBrokerId: runtimeBroker,
+      agentId: agent,
+      agentSlug: "a1",
+      projectId: project,
+      op: "start",
+      args: {},
+      acceptedBy: a,
+    },
+    claim: { instanceId: a, sessionId: session },
+    state: "failed",
+    error: "no such harness",
+    result: {},
+    tookMs: 1_500,
+  });
+  const id = systemRandom.uuid();
+  expect(await insertEndedDispatch(hub.database.db, ended(id))).toBe(true);
+  expect(await insertEndedDispatch(hub.database.db, ended(id))).toBe(true);
+  const trace = await read(`/api/v1/dispatches/${id}`);
+  const by = { replica: { name: "A" }, session, attempt: 1 };
+  expect(trace).toMatchObject({ op: "start", state: "failed", attempts: 1, error: "no such harness" });
+  expect(trace.hops).toMatchObject([
+    { event: "accepted", replica: { name: "A" } },
+    { event: "claimed", waitedMs: 0, ...by },
+    { event: "failed", reason: "no such harness", ...by },
+  ]);
+  const [began, , over] = trace.hops.map((h) => Date.parse(h.at ?? ""));
+  expect((over ?? 0) - (began ?? 0)).toBe(1_500);
+  await connect(a);
+  const late = systemRandom.uuid();
+  expect(await insertEndedDispatch(hub.database.db, ended(late))).toBe(false);
+  expect((await hub.as(ADMIN).get(`/api/v1/dispatches/${late}`)).status).toBe(404);
 });
 
 test("an operation behind another says so, and one that was withdrawn why", async () => {

@@ -9,6 +9,7 @@ import {
   secondsAfter,
   timeOf,
   unreachable,
+  wasGivenBack,
 } from "./hops.ts";
 import type { TraceLimits } from "./limits.ts";
 
@@ -34,6 +35,7 @@ export const dispatchTrace = (input: DispatchTraceInput): Trace => {
     ...(d.error && { error: d.error }),
     ...(d.traceparent && { traceparent: d.traceparent }),
     hops,
+    ...(input.facts.hopsOmitted && { hopsOmitted: true }),
     ...(d.state === "pending" && { waiting: { since: timeOf(since), reasons: waitsFor(input) } }),
     next: nextOf(input),
   };
@@ -66,7 +68,7 @@ const hopsOf = ({
     attempt: d.attempts,
   });
   // Without a claim it was given back last, and that hop has told it.
-  if (d.claimed_at && d.claimed_by)
+  if (d.claimed_at && d.claimed_by && !wasGivenBack(facts, d.claimed_at))
     hops.push(claimedHop(attempt, { at: d.claimed_at, since: past.since, waitedFor: d.hold_reason }));
   if (d.state === "done") hops.push({ event: "done", at: timeOf(d.updated_at), ...attempt });
   if (d.state === "failed" || d.state === "expired")
@@ -87,7 +89,8 @@ const waitsFor = ({ dispatch, facts }: DispatchTraceInput): string[] => {
     ...(operation ? [`behind the operation ${operation.op} (${operation.id}), which is ${operation.state}`] : []),
   ];
   if (reasons.length > 0) return reasons;
-  if (dispatch.attempts > 0 && dispatch.hold_reason) return [dispatch.hold_reason];
+  if (facts.hops.length > 0 && dispatch.hold_reason)
+    return [`given back, and not taken again yet: ${dispatch.hold_reason}`];
   return [`replica ${ownerInWords(facts)}, which holds the runtime broker's socket, has not taken it yet`];
 };
 

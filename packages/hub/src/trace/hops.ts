@@ -32,7 +32,8 @@ export const attemptOf = (facts: TraceFacts, a: Attempt): Omit<TraceHop, "event"
     ...replicaOf(facts, a.replicaId),
     ...(runtimeBroker && { runtimeBroker }),
     ...(a.sessionId && { session: a.sessionId }),
-    ...(a.attempt !== null && { attempt: a.attempt }),
+    // None: a database that crashed has forgotten the claim, and the acknowledgement counts all the same.
+    ...(a.attempt !== null && a.attempt > 0 && { attempt: a.attempt }),
   };
 };
 
@@ -68,6 +69,16 @@ export const pastAttempts = (
     since = row.last_at;
   }
   return { hops, since, failed: facts.hops.some((h) => h.event === "failed") };
+};
+
+/**
+ * Whether this claim was given back last: what is acknowledged after that counts while the socket is still the runtime
+ * broker's own, and is no new attempt.
+ */
+export const wasGivenBack = (facts: TraceFacts, claimedAt: Date): boolean => {
+  const last = facts.hops.at(-1);
+  if (!last?.claimed_at) return false;
+  return last.times > 1 ? claimedAt < last.last_at : claimedAt.getTime() === last.claimed_at.getTime();
 };
 
 const repeated = (row: HopRow): Pick<TraceHop, "times" | "lastAt"> =>

@@ -10,6 +10,7 @@ import {
   secondsAfter,
   timeOf,
   unreachable,
+  wasGivenBack,
 } from "./hops.ts";
 import type { TraceLimits } from "./limits.ts";
 
@@ -36,6 +37,7 @@ export const messageTrace = (input: MessageTraceInput): Trace => {
     ...(m.error && { error: m.error }),
     ...(m.traceparent && { traceparent: m.traceparent }),
     hops,
+    ...(input.facts.hopsOmitted && { hopsOmitted: true }),
     ...(m.state === "pending" && { waiting: { since: timeOf(since), reasons } }),
     next: nextOf(input),
   };
@@ -61,7 +63,7 @@ const hopsOf = ({
     sessionId: m.claim_session,
     attempt: m.attempts,
   });
-  if (m.claimed_at) {
+  if (m.claimed_at && !wasGivenBack(facts, m.claimed_at)) {
     const waitedFor = m.hold_reason ?? (past.hops.length === 0 ? wentBefore(facts) : undefined);
     hops.push(claimedHop(attempt, { at: m.claimed_at, since: past.since, waitedFor }));
   }
@@ -86,7 +88,8 @@ const waitsFor = ({ message, facts, agent, limits }: MessageTraceInput): string[
     ...(earlierMessages > 0 ? [`behind ${count(earlierMessages)}`] : []),
   ];
   if (reasons.length > 0) return reasons;
-  if (message.attempts > 0 && message.hold_reason) return [`left alone for a while: ${message.hold_reason}`];
+  if (message.attempts > 0 && message.hold_reason)
+    return [`given back, and not taken again yet: ${message.hold_reason}`];
   return [`replica ${ownerInWords(facts)}, which holds the runtime broker's socket, has not taken it yet`];
 };
 

@@ -29,6 +29,8 @@ export interface Obstacles {
 export interface TraceFacts {
   readonly now: Date;
   readonly hops: readonly HopRow[];
+  /** Whether there are earlier hops than those. */
+  readonly hopsOmitted: boolean;
   /** The runtime broker of the agent today, where a message goes next, or that of the operation. */
   readonly runtimeBroker: TraceRuntimeBroker | undefined;
   /** Names of the replicas that occur, by id. */
@@ -49,8 +51,17 @@ const NO_OBSTACLES: Obstacles = { operation: undefined, earlierMessages: 0 };
 const atOneMoment = <T>(db: Db, read: (tx: Db) => Promise<T>): Promise<T> =>
   db.transaction().setIsolationLevel("repeatable read").setAccessMode("read only").execute(read);
 
-const hopsOf = (db: Db, subjectId: Uuid): Promise<HopRow[]> =>
-  db.selectFrom("trace_hops").selectAll().where("subject_id", "=", subjectId).orderBy("id").execute();
+/** The latest hops, in order. */
+const hopsOf = async (db: Db, subjectId: Uuid): Promise<Pick<TraceFacts, "hops" | "hopsOmitted">> => {
+  const rows = await db
+    .selectFrom("trace_hops")
+    .selectAll()
+    .where("subject_id", "=", subjectId)
+    .orderBy("id", "desc")
+    .limit(MOST_COUNTED + 1)
+    .execute();
+  return { hops: rows.slice(0, MOST_COUNTED).reverse(), hopsOmitted: rows.length > MOST_COUNTED };
+};
 
 const named = async (
   db: Db,
@@ -114,7 +125,7 @@ export const messageTraceFacts = (
     const message = await tx.selectFrom("messages").selectAll().where("id", "=", id).executeTakeFirst();
     if (!message) return undefined;
     const { agent_id: agentId } = message;
-    const hops = await hopsOf(tx, id);
+    const way = await hopsOf(tx, id);
     const agent =
       agentId === null
         ? undefined
@@ -132,12 +143,12 @@ export const messageTraceFacts = (
         message.accepted_by,
         message.claimed_by,
         runtimeBroker?.connectedHubId ?? null,
-        ...hops.map((h) => h.replica_id),
+        ...way.hops.map((h) => h.replica_id),
       ],
-      runtimeBrokers: [message.runtime_broker_id, ...hops.map((h) => h.runtime_broker_id)],
+      runtimeBrokers: [message.runtime_broker_id, ...way.hops.map((h) => h.runtime_broker_id)],
     });
     const wentBefore = agentId !== null && message.state !== null ? await deliveredAfter(tx, message) : 0;
-    return { message, facts: { ...names, hops, runtimeBroker, obstacles, wentBefore } };
+    return { message, facts: { ...names, ...way, runtimeBroker, obstacles, wentBefore } };
   });
 
 /** An operation with everything that its trace is told from. Undefined when there is no such operation. */
@@ -148,7 +159,7 @@ export const dispatchTraceFacts = (
   atOneMoment(db, async (tx) => {
     const dispatch = await tx.selectFrom("broker_dispatch").selectAll().where("id", "=", id).executeTakeFirst();
     if (!dispatch) return undefined;
-    const hops = await hopsOf(tx, id);
+    const way = await hopsOf(tx, id);
     const runtimeBroker = await runtimeBrokerOf(tx, dispatch.runtime_broker_id);
     const waits = dispatch.agent_id !== null && dispatch.state === "pending";
     const obstacles = waits
@@ -159,11 +170,11 @@ export const dispatchTraceFacts = (
         dispatch.accepted_by,
         dispatch.claimed_by,
         runtimeBroker?.connectedHubId ?? null,
-        ...hops.map((h) => h.replica_id),
+        ...way.hops.map((h) => h.replica_id),
       ],
-      runtimeBrokers: [dispatch.runtime_broker_id, ...hops.map((h) => h.runtime_broker_id)],
+      runtimeBrokers: [dispatch.runtime_broker_id, ...way.hops.map((h) => h.runtime_broker_id)],
     });
-    return { dispatch, facts: { ...names, hops, runtimeBroker, obstacles, wentBefore: 0 } };
+    return { dispatch, facts: { ...names, ...way, runtimeBroker, obstacles, wentBefore: 0 } };
   });
 
 /** The latest operations on an agent, newest first. */
