@@ -8,6 +8,8 @@ export interface BenchContext {
   readonly nodeOptions: string | undefined;
   /** Shortens everything, to see that it works; its figures mean little. */
   readonly quick: boolean;
+  /** How long the soak lasts, in minutes. */
+  readonly minutes: number;
   /** Tells how far it is. */
   readonly say: (text: string) => void;
 }

@@ -66,12 +66,15 @@ const readStatements = async (serverUrl: string): Promise<string> => {
 
 const createDatabase = async (serverUrl: string): Promise<BenchDatabase> => {
   const admin = new pg.Client({ connectionString: serverUrl });
+  // A server that ends before its clients is what a failed benchmark leaves; its own error is to be seen.
+  admin.on("error", () => {});
   await admin.connect();
   const name = `rootstock_bench_${randomUUID().replaceAll("-", "")}`;
   await admin.query(`create database ${name}`);
   const url = Object.assign(new URL(serverUrl), { pathname: `/${name}` }).toString();
   await migrate({ url, log: silentLog() });
   const client = new pg.Client({ connectionString: url });
+  client.on("error", () => {});
   await client.connect();
   const { rows } = await client.query(
     `select pg_backend_pid() as pid, current_setting('server_version') as version,

@@ -12,6 +12,7 @@ import {
 } from "./cluster.ts";
 import { HttpLane } from "./httpLane.ts";
 import type { Lane } from "./load.ts";
+import type { Dialled } from "./processes/runtimeBrokers.ts";
 import { startWorker, type Worker } from "./worker.ts";
 
 export interface FleetOptions {
@@ -31,6 +32,8 @@ export interface Fleet {
   /** The process of all runtime brokers. */
   readonly peers: Worker;
   readonly agents: readonly BenchAgent[];
+  /** The runtime brokers, as the process of all of them knows them. */
+  readonly dialled: readonly Dialled[];
   /** The agents whose runtime broker hangs on another replica than this. */
   agentsElsewhere(replica: number): readonly BenchAgent[];
   /** The agents whose runtime broker hangs on this replica. */
@@ -57,10 +60,8 @@ export const startFleet = async (options: FleetOptions): Promise<Fleet> => {
   const peers = await startWorker("runtimeBrokers.ts");
   const credentials = await joinMany(first, options.runtimeBrokers);
   const home = (i: number) => i % replicas.length;
-  await peers.call(
-    "dial",
-    credentials.map((c, i) => ({ ...c, urls: [replicas[home(i)]?.url] })),
-  );
+  const dialled = credentials.map((c, i): Dialled => ({ ...c, urls: [replicas[home(i)]?.url ?? ""] }));
+  await peers.call("dial", dialled);
   const owners = new Map(credentials.map((c, i) => [c.brokerId, home(i)]));
   const agents = await createAgents(database, first, [...owners.keys()], options.agentsEach);
   const agentsElsewhere = (replica: number) => agents.filter((a) => owners.get(a.runtimeBrokerId) !== replica);
@@ -71,6 +72,7 @@ export const startFleet = async (options: FleetOptions): Promise<Fleet> => {
     replicas,
     peers,
     agents,
+    dialled,
     agentsElsewhere,
     agentsAt: (replica) => agents.filter((a) => owners.get(a.runtimeBrokerId) === replica),
     senders: (count, onSent) => {

@@ -1,76 +1,106 @@
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { startServer } from "./cluster.ts";
+import { figureOf } from "./figure.ts";
 import { feed } from "./measures/feed.ts";
 import { growth } from "./measures/growth.ts";
 import { idle } from "./measures/idle.ts";
 import { keystrokes } from "./measures/keystrokes.ts";
 import { latency } from "./measures/latency.ts";
+import { soak } from "./measures/soak.ts";
 import { storm } from "./measures/storm.ts";
 import { takeover } from "./measures/takeover.ts";
 import { throughput } from "./measures/throughput.ts";
-import { describeEnvironment, type Figure, table } from "./report.ts";
+import { describeEnvironment, type Figure, type Report, table, verdict } from "./report.ts";
 
-/**
- * `npm run bench [name...] [-- --json FILE] [--quick] [--profile FOLDER] [--statements] [--set name=value]`: what the hub costs beside
- * floors measured in the same run (design section 11).
- */
+const HELP = `npm run bench [-- name... options]: what the hub costs, beside floors measured in the same run (design section 11)
+
+  name             which to run; without any, all but soak: latency, throughput, takeover, keystrokes, feed, idle,
+                   storm, growth
+  --json FILE      writes the report, with the distribution of everything that was timed
+  --from FILE      runs nothing: takes the report that --json wrote, for the table and the figure
+  --figure FILE    draws latency by percentile as an SVG
+  --quick          a fraction of the time; the figures mean little
+  --minutes N      how long the soak lasts (15)
+  --profile DIR    CPU profiles of the replicas
+  --statements     what each statement cost PostgreSQL
+  --set NAME=VALUE a setting of PostgreSQL
+`;
 
 const BENCHES: Readonly<Record<string, Bench>> = {
   latency,
   throughput,
   takeover,
-  idle,
   keystrokes,
-  growth,
   feed,
+  idle,
   storm,
+  growth,
+  soak,
 };
+const USUAL = Object.keys(BENCHES).filter((name) => name !== "soak");
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     json: { type: "string" },
+    from: { type: "string" },
+    figure: { type: "string" },
     quick: { type: "boolean", default: false },
+    minutes: { type: "string", default: "15" },
     profile: { type: "string" },
     statements: { type: "boolean", default: false },
     set: { type: "string", multiple: true, default: [] },
+    help: { type: "boolean", default: false },
   },
 });
-const unknown = positionals.filter((name) => !(name in BENCHES));
-if (unknown.length > 0) {
-  process.stderr.write(`no benchmark ${unknown.join(", ")}; there are ${Object.keys(BENCHES).join(", ")}\n`);
-  process.exit(2);
+const names = positionals.length > 0 ? positionals : USUAL;
+const unknown = names.filter((name) => !(name in BENCHES));
+if (values.help || unknown.length > 0 || !(Number(values.minutes) > 0)) {
+  process.stderr.write(unknown.length > 0 ? `no benchmark ${unknown.join(", ")}\n\n${HELP}` : HELP);
+  process.exit(values.help ? 0 : 2);
 }
 const say = (text: string) => void process.stderr.write(`  ${text}\n`);
-const nodeOptions = values.profile ? `--cpu-prof --cpu-prof-dir=${resolve(values.profile)}` : undefined;
-const settings = {
-  ...(values.statements && {
-    shared_preload_libraries: "pg_stat_statements",
-    "pg_stat_statements.track_planning": "on",
-  }),
-  ...Object.fromEntries(values.set.map((s) => s.split("=", 2) as [string, string])),
+
+const run = async (): Promise<Report> => {
+  const nodeOptions = values.profile ? `--cpu-prof --cpu-prof-dir=${resolve(values.profile)}` : undefined;
+  const settings = {
+    ...(values.statements && {
+      shared_preload_libraries: "pg_stat_statements",
+      "pg_stat_statements.track_planning": "on",
+    }),
+    ...Object.fromEntries(values.set.map((s) => s.split("=", 2) as [string, string])),
+  };
+  const started = performance.now();
+  const server = await startServer(settings);
+  try {
+    const database = await server.database();
+    const environment = describeEnvironment(database.version, database.settings);
+    await database.drop();
+    const figures: Figure[] = [];
+    for (const name of names) {
+      const seconds = Math.round((performance.now() - started) / 1000);
+      process.stderr.write(`${name} (after ${seconds} s)\n`);
+      const context = { server, nodeOptions, quick: values.quick, minutes: Number(values.minutes), say };
+      figures.push(...((await BENCHES[name]?.(context)) ?? []));
+    }
+    if (values.statements) process.stdout.write(`${await server.statements()}\n`);
+    return { environment, quick: values.quick, seconds: (performance.now() - started) / 1000, figures };
+  } finally {
+    await server.stop();
+  }
 };
 
-const server = await startServer(settings);
-const figures: Figure[] = [];
-try {
-  const database = await server.database();
-  const environment = describeEnvironment(database.version, database.settings);
-  await database.drop();
-  process.stdout.write(
-    `Node ${environment.node}, PostgreSQL ${environment.postgres} (${environment.settings}), ${environment.cores} x ${environment.cpu}, load ${environment.loadAverage.map((l) => l.toFixed(2)).join(" ")}\n`,
-  );
-  for (const name of positionals.length > 0 ? positionals : Object.keys(BENCHES)) {
-    process.stderr.write(`${name}\n`);
-    figures.push(...((await BENCHES[name]?.({ server, nodeOptions, quick: values.quick, say })) ?? []));
-  }
-  process.stdout.write(`${table(figures)}\n`);
-  if (values.statements) process.stdout.write(`${await server.statements()}\n`);
-  if (values.json) writeFileSync(values.json, `${JSON.stringify({ environment, figures }, undefined, 2)}\n`);
-} finally {
-  await server.stop();
-}
+const report: Report = values.from ? JSON.parse(readFileSync(values.from, "utf8")) : await run();
+const { environment, figures } = report;
+const load = environment.loadAverage.map((l) => l.toFixed(2)).join(" ");
+process.stdout.write(
+  `Node ${environment.node}, PostgreSQL ${environment.postgres} (${environment.settings}), ${environment.cores} x ${environment.cpu}, ` +
+    `${environment.memoryGb} GB, ${environment.system}, load before ${load}; ${Math.round(report.seconds)} s\n` +
+    `${table(figures)}\n${verdict(figures)}\n`,
+);
+if (values.json) writeFileSync(values.json, `${JSON.stringify(report, undefined, 1)}\n`);
+if (values.figure) writeFileSync(values.figure, figureOf(report));
 process.exit(0);

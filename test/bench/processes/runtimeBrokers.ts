@@ -22,6 +22,9 @@ export interface Account {
   readonly outOfOrder: number;
 }
 
+/** So that hours of messages leave nothing behind here: numbers alone are kept, and must come without a gap. */
+let numbersOnly = false;
+let gaps = 0;
 const seen = new Set<string>();
 const texts = new Set<string>();
 const last = new Map<string, number>();
@@ -37,18 +40,46 @@ const take = (body: { message_id?: string; structured_message?: { msg?: string }
   const id = body.message_id ?? "";
   awaited.get(text)?.(process.hrtime.bigint());
   awaited.delete(text);
-  if (id !== "" && seen.has(id)) {
+  if (id !== "" && !numbersOnly && seen.has(id)) {
     account.duplicates += 1;
     return;
   }
-  seen.add(id);
-  texts.add(text);
+  if (!numbersOnly) {
+    seen.add(id);
+    texts.add(text);
+  }
   account.delivered += 1;
   const at = text.lastIndexOf(":");
   const pair = text.slice(0, at);
   const n = Number(text.slice(at + 1));
-  if (n <= (last.get(pair) ?? -1)) account.outOfOrder += 1;
+  const before = last.get(pair) ?? 0;
+  if (n > before + 1) gaps += n - before - 1;
+  if (n === before) account.duplicates += 1;
+  else if (n < before) account.outOfOrder += 1;
   else last.set(pair, n);
+};
+
+/** A signed heartbeat, as each runtime broker sends twice a minute. Resolves with the status. */
+const heartbeat = async (peer: Dialled): Promise<number> => {
+  const path = `/api/v1/runtime-brokers/${peer.brokerId}/heartbeat`;
+  const body = JSON.stringify({ status: "online", projects: [] });
+  const headers = signatureHeaders({
+    brokerId: peer.brokerId,
+    secret: Buffer.from(peer.secretKey, "base64"),
+    method: "POST",
+    path,
+    query: "",
+    body: Buffer.from(body),
+    now: Date.now(),
+    nonce: randomBytes(16),
+  });
+  const response = await fetch(`${peer.urls[0]}${path}`, {
+    method: "POST",
+    headers: { ...headers, "content-type": "application/json" },
+    body,
+  });
+  await response.arrayBuffer();
+  return response.status;
 };
 
 const CONNECT_PATH = "/api/v1/runtime-brokers/connect";
@@ -129,6 +160,20 @@ serveWorker({
       };
     }),
   account: (): Account => ({ ...account }),
+  /** From now on only numbers are kept; `last` and `gaps` tell what came. */
+  keepNumbersOnly: () => {
+    numbersOnly = true;
+    seen.clear();
+    texts.clear();
+  },
+  /** The last number of each sender and agent (`sender:agent`), and how many before them never came. */
+  numbers: () => ({ last, gaps }),
+  /** Each of these sends a heartbeat, one after the other. Resolves with how many were refused. */
+  heartbeats: async (peers: readonly Dialled[]): Promise<number> => {
+    let refused = 0;
+    for (const peer of peers) if ((await heartbeat(peer)) !== 200) refused += 1;
+    return refused;
+  },
   /** Of these texts, those that never arrived. */
   missing: (sent: readonly string[]) => sent.filter((text) => !texts.has(text)),
   /** Leaves the next message unanswered. Resolves when it has arrived. */

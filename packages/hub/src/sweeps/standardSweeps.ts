@@ -96,6 +96,7 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
       return changed;
     },
   });
+  const payloadSeconds = options.historySeconds > 0 ? Math.min(WEEK_SECONDS, options.historySeconds) : WEEK_SECONDS;
   const tellChanges = () => signaller.changed();
   const done = (ids: readonly string[]): number => {
     signaller.done(ids);
@@ -188,13 +189,13 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
     ...(options.historySeconds > 0 ? [oldMessages(database, options.historySeconds)] : []),
     {
       name: "oldPayloads",
-      intervalMs: HOUR,
+      intervalMs: Math.min(HOUR, tenthOf(payloadSeconds)),
       runOnce: async (signal) =>
         (await chunks(signal, 5_000, (db, limit) =>
-          deleteFinishedDispatches(db, { maxAgeSeconds: WEEK_SECONDS, limit }),
+          deleteFinishedDispatches(db, { maxAgeSeconds: payloadSeconds, limit }),
         )) +
         (await chunks(signal, 1_000, (db, limit) =>
-          trimDeliveredEnvelopes(db, { maxAgeSeconds: WEEK_SECONDS, limit }),
+          trimDeliveredEnvelopes(db, { maxAgeSeconds: payloadSeconds, limit }),
         )) +
         (await chunks(signal, 5_000, (db, limit) =>
           // What still waits keeps its hops.
