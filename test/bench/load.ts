@@ -73,7 +73,7 @@ export const closedLoop = async (
 
 /**
  * Sends at a steady rate, whether or not the answers keep up: a call that must wait for a free sender has waited since
- * its time had come, and its latency counts from there.
+ * its time had come, and its latency counts from there. What is not sent when the time is over is left.
  */
 export const openLoop = async (
   lanes: readonly Lane[],
@@ -90,7 +90,7 @@ export const openLoop = async (
   const senders = lanes.map(async (lane) => {
     for (;;) {
       const due = (next * 1000) / p.perSecond;
-      if (due >= p.durationMs) return;
+      if (due >= p.durationMs || performance.now() - started > p.durationMs) return;
       next += 1;
       const early = started + due - performance.now();
       // A timer is late by up to a millisecond: the time that counts is that at which the call was due or could begin.

@@ -14,6 +14,7 @@ export interface Floor {
 
 const connected = async (url: string): Promise<pg.Client> => {
   const client = new pg.Client({ connectionString: url });
+  client.on("error", () => {});
   await client.connect();
   return client;
 };

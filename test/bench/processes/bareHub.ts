@@ -30,8 +30,9 @@ app.post("/message", async (c) => {
 serveWorker({
   listen: () =>
     new Promise<string>((resolve) => {
-      const server = serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 }, ({ port }) =>
-        resolve(`http://127.0.0.1:${port}`),
+      const server = serve(
+        { fetch: app.fetch, hostname: "127.0.0.1", port: 0, serverOptions: { keepAliveTimeout: 600_000 } },
+        ({ port }) => resolve(`http://127.0.0.1:${port}`),
       );
       const sockets = new WebSocketServer({ noServer: true, perMessageDeflate: false });
       server.on("upgrade", (request, socket, head) => {

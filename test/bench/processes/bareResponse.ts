@@ -13,6 +13,9 @@ app.post("/message", async (c) => {
 serveWorker({
   listen: () =>
     new Promise<string>((resolve) => {
-      serve({ fetch: app.fetch, hostname: "127.0.0.1", port: 0 }, ({ port }) => resolve(`http://127.0.0.1:${port}`));
+      serve(
+        { fetch: app.fetch, hostname: "127.0.0.1", port: 0, serverOptions: { keepAliveTimeout: 600_000 } },
+        ({ port }) => resolve(`http://127.0.0.1:${port}`),
+      );
     }),
 });
