@@ -5,7 +5,7 @@ import { systemRandom } from "@rootstock/service";
 import { eventually } from "@rootstock/testkit";
 import { sessionFile } from "../runtimes/process/hostProtocol.ts";
 import type { FakeSession, FakeTerminal } from "../testing/fakeHub.ts";
-import { createBody, type Joined, joinedBroker, PROJECT } from "../testing/setup.ts";
+import { createBody, type Joined, joinedBroker, PROJECT, query } from "../testing/setup.ts";
 
 /** Streams that end in every way leave nothing behind, neither here nor in the agent's session. */
 
@@ -49,13 +49,9 @@ test("viewers that leave, and a channel that is lost", async () => {
     await becomes(() => openStreams(session), 20);
     return logs;
   };
-  // The runtime broker keeps one connection of its own; the first look makes it.
-  await openStreams(joined.session);
-  const first = joined.session.terminal("a1", PROJECT);
-  await first.shows("shell>");
-  first.close();
-  await becomes(() => openStreams(joined.session), 0);
-  await becomes(async () => (await connections()) > 0, true);
+  // The runtime broker keeps one connection of its own; a first look makes it.
+  const found = await joined.session.request("GET", "/api/v1/agents/a1", { query });
+  expect(found.status).toBe(200);
   const before = await connections();
 
   const logs = await open(joined.session);
