@@ -26,6 +26,7 @@ export const buildStreams = (
   const tending = new Tending(base);
   const mailbox = new Mailbox(base, { db, signals: f.commandBus, instanceId: f.membership.instanceId });
   const throughDatabase = new PostgresLink(base, {
+    db,
     mailbox,
     tending,
     registry,

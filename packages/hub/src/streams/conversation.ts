@@ -3,7 +3,7 @@ import type { StreamFrameRow } from "@rootstock/store";
 import { type Mailbox, Thread } from "./mailbox.ts";
 
 /** An end that has nothing to say says so, for the other to know that it is there and what it must have had. */
-const BEAT_MS = 3_000;
+export const BEAT_MS = 3_000;
 const SILENCE_MS = 10_000;
 
 /** What a frame was: the next one, one that came before, or one after something that was lost. */
@@ -40,9 +40,14 @@ export class Conversation {
     return "next";
   }
 
+  /** How long nothing was heard, in milliseconds. `now`: the clock's `elapsed`. */
+  silentMs(now: number): number {
+    return now - this.#heardAt;
+  }
+
   /** Whether the other end still counts as there. `now`: the clock's `elapsed`. */
   tick(now: number): boolean {
     if (now - this.#spokeAt >= BEAT_MS) this.say("beat");
-    return now - this.#heardAt <= SILENCE_MS;
+    return this.silentMs(now) <= SILENCE_MS;
   }
 }

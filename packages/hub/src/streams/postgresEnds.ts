@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
 import type { AgentStream, Tended } from "./agentStream.ts";
 import { LOST } from "./closeCodes.ts";
-import type { Conversation } from "./conversation.ts";
+import { BEAT_MS, type Conversation } from "./conversation.ts";
 
 /** The two ends of a terminal whose frames go through the database. */
 
@@ -13,6 +13,9 @@ const endBody = z.object({ reason: z.string(), code: z.number().int().optional()
 
 /** Consumed bytes are told in steps of this, well below the window of a stream. */
 const CONSUMED_STEP_BYTES = 65_536;
+
+/** An owner that has missed a beat may have died: then the database knows before it counts as silent. */
+const SUSPECT_MS = BEAT_MS * 1.5;
 
 const parse = <T>(schema: z.ZodType<T>, body: Buffer): T | undefined => {
   try {
@@ -27,21 +30,27 @@ export interface StreamEndpoint extends Tended {
   receive(frame: StreamFrameRow): void;
 }
 
+export interface EntryEndOptions {
+  readonly handler: StreamHandler;
+  /** Whether the replica at the other end still holds the runtime broker's socket, as far as the database knows. */
+  readonly isOwner: () => Promise<boolean>;
+  readonly onGone: () => void;
+}
+
 /** The entry replica's end. */
 export class EntryEnd implements StreamEndpoint, AgentStream {
   readonly #conversation: Conversation;
-  readonly #handler: StreamHandler;
-  readonly #onGone: () => void;
+  readonly #options: EntryEndOptions;
   readonly #answer: (opened: boolean) => void;
   /** Whether the owner has opened the terminal. */
   readonly opened: Promise<boolean>;
   #unreported = 0;
+  #asking = false;
   #over = false;
 
-  constructor(conversation: Conversation, handler: StreamHandler, onGone: () => void) {
+  constructor(conversation: Conversation, options: EntryEndOptions) {
     this.#conversation = conversation;
-    this.#handler = handler;
-    this.#onGone = onGone;
+    this.#options = options;
     const { promise, resolve } = Promise.withResolvers<boolean>();
     this.opened = promise;
     this.#answer = resolve;
@@ -69,6 +78,16 @@ export class EntryEnd implements StreamEndpoint, AgentStream {
 
   tick(now: number): void {
     if (!this.#conversation.tick(now)) this.#end({ code: undefined, reason: LOST.brokerDisconnected });
+    else if (this.#conversation.silentMs(now) > SUSPECT_MS && !this.#asking) {
+      this.#asking = true;
+      this.#options
+        .isOwner()
+        .catch(() => true)
+        .then((isOwner) => {
+          this.#asking = false;
+          if (!isOwner) this.#end({ code: undefined, reason: LOST.brokerDisconnected });
+        });
+    }
   }
 
   shutDown(): void {
@@ -86,8 +105,8 @@ export class EntryEnd implements StreamEndpoint, AgentStream {
     const { kind, body } = frame;
     if (kind === "opened") this.#answer(true);
     else if (kind === "refused") this.#answer(false);
-    else if (kind === "data") this.#handler.onData(body);
-    else if (kind === "taken") this.#handler.onTaken(parse(bytesBody, body)?.bytes ?? 0);
+    else if (kind === "data") this.#options.handler.onData(body);
+    else if (kind === "taken") this.#options.handler.onTaken(parse(bytesBody, body)?.bytes ?? 0);
     else if (kind === "end") {
       const end = parse(endBody, body);
       this.#end({ code: end?.code, reason: end?.reason ?? LOST.dropped });
@@ -97,12 +116,12 @@ export class EntryEnd implements StreamEndpoint, AgentStream {
   #end(end: StreamEnd): void {
     if (this.#over) return;
     this.#leave();
-    this.#handler.onClose(end);
+    this.#options.handler.onClose(end);
   }
 
   #leave(): void {
     this.#over = true;
-    this.#onGone();
+    this.#options.onGone();
   }
 }
 

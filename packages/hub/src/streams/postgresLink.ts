@@ -1,6 +1,6 @@
 import type { HubError, Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
-import type { Owner, StreamFrameRow } from "@rootstock/store";
+import { type Db, type Owner, ownerOf, type StreamFrameRow } from "@rootstock/store";
 import { z } from "zod";
 import type { Registry, StreamHandler } from "../control/index.ts";
 import type { AgentStream, AgentStreamRequest, OwnerLink } from "./agentStream.ts";
@@ -32,6 +32,7 @@ export const answering = async (
 };
 
 export interface PostgresLinkDeps {
+  readonly db: Db;
   readonly mailbox: Mailbox;
   readonly tending: Tending;
   readonly registry: Registry;
@@ -86,7 +87,11 @@ export class PostgresLink implements OwnerLink, Service {
   ): Promise<AgentStream | "not_owner" | "unreachable"> {
     const conversation = this.#converse(owner.instanceId, this.#base.random.uuid());
     const { streamId } = conversation.thread;
-    const end: EntryEnd = new EntryEnd(conversation, handler, () => this.#remove(streamId, end));
+    const end: EntryEnd = new EntryEnd(conversation, {
+      handler,
+      isOwner: async () => (await ownerOf(this.#deps.db, request.runtimeBrokerId))?.instanceId === owner.instanceId,
+      onGone: () => this.#remove(streamId, end),
+    });
     this.#add(streamId, end);
     conversation.say("open", Buffer.from(toQuery(request)));
     const opened = await this.#within(OPEN_TIMEOUT_MS, end.opened);
