@@ -24,6 +24,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 /** The hub's rooms by floor: a room imports only from floors below its own. */
 const FLOORS: Readonly<Record<string, number>> = {
   metrics: 1,
+  secrets: 1,
   telemetry: 1,
   wire: 2,
   auth: 2,

@@ -37,14 +37,14 @@ const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
 test("credentials that prove nothing: 401, at every route that asks for any", async () => {
   const past = { ...systemClock, now: () => systemClock.now() - 11 * 3_600_000 };
-  const expired = await new AgentTokens(TEST_SECRET, { clock: past, random: systemRandom }).issue({
+  const expired = await new AgentTokens([TEST_SECRET], { clock: past, random: systemRandom }).issue({
     agentId: world.agentId,
     projectId: world.projectId,
     scopes: [],
     ancestry: [],
     tokenVersion: 1,
   });
-  const foreign = await new AgentTokens("another secret of at least 32 bytes", {
+  const foreign = await new AgentTokens(["another secret of at least 32 bytes"], {
     clock: systemClock,
     random: systemRandom,
   }).issue({ agentId: world.agentId, projectId: world.projectId, scopes: [], ancestry: [], tokenVersion: 1 });

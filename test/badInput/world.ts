@@ -1,5 +1,5 @@
 import { expect } from "@jest/globals";
-import { AGENT_TOKEN_HEADER, REPLICA_TOKEN_HEADER, ReplicaTokens, type Route } from "@rootstock/hub";
+import { AGENT_TOKEN_HEADER, REPLICA_TOKEN_HEADER, ReplicaTokens, type Route, SigningKeys } from "@rootstock/hub";
 import { systemClock, systemRandom } from "@rootstock/service";
 import {
   ApiReply,
@@ -114,7 +114,13 @@ export const credentialsFor = async (
     const body = route.method === "GET" || raw === undefined ? Buffer.alloc(0) : Buffer.from(raw);
     return { authorization: "", ...world.runtimeBroker.sign(route.method, signable(bare), query, body) };
   }
-  const tokens = new ReplicaTokens(TEST_SECRET, systemRandom.uuid(), { clock: systemClock, random: systemRandom });
+  const tokens = new ReplicaTokens({
+    secrets: [TEST_SECRET],
+    signingKeys: new SigningKeys([TEST_SECRET]),
+    instanceId: systemRandom.uuid(),
+    clock: systemClock,
+    olderReplicas: () => false,
+  });
   return { authorization: "", [REPLICA_TOKEN_HEADER]: await tokens.issue(world.replica.hub.instanceId) };
 };
 

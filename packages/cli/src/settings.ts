@@ -71,7 +71,8 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
   {
     flag: "--secret <text>",
     env: "ROOTSTOCK_SECRET",
-    description: "at least 32 bytes, the same for every replica; keys of tokens and stored secrets come from it",
+    description:
+      "at least 32 bytes, the same for every replica; keys of tokens and stored secrets come from it. Several, separated by commas: the first signs and encrypts, all are accepted",
     secret: true,
   },
   {

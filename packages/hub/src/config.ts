@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import type { LogLevel } from "@rootstock/service";
 import { z } from "zod";
+import { parseRootSecrets, type RootSecrets, RootSecretsError } from "./secrets/index.ts";
 
 /** Everything that a replica is told from outside. Production differs from the quick start by this alone. */
 export interface HubConfig {
@@ -10,7 +11,8 @@ export interface HubConfig {
   readonly host: string;
   /** 0 lets the system choose. */
   readonly port: number;
-  readonly secret: string;
+  /** The first signs and seals, all verify and open. */
+  readonly secrets: RootSecrets;
   readonly name: string;
   /** Where other replicas reach this one; by default host and port where that is a loopback address. */
   readonly internalUrl: string | undefined;
@@ -68,7 +70,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   DATABASE_DIRECT_URL: "PostgreSQL past any pooling proxy (default: DATABASE_URL)",
   HOST: "address to listen on (default 127.0.0.1)",
   PORT: "port to listen on (default 8080; 0: any free one)",
-  ROOTSTOCK_SECRET: "shared by all replicas, at least 32 bytes; keys are derived from it (required)",
+  ROOTSTOCK_SECRET:
+    "shared by all replicas, at least 32 bytes; keys are derived from it. A list, separated by commas: the first signs and encrypts, all are accepted (required)",
   ROOTSTOCK_NAME: "name of this replica in logs and health (default: host name)",
   ROOTSTOCK_INTERNAL_URL: "where other replicas reach this one (default: its own address when it is a loopback one)",
   ROOTSTOCK_PUBLIC_URL: "where clients and containers reach the hub (default: the request's own origin)",
@@ -161,7 +164,15 @@ const schema = z.object({
   PORT: integer(8080, 0, 65_535),
   ROOTSTOCK_SECRET: z
     .string({ error: "is required: at least 32 bytes, the same on every replica" })
-    .refine((s) => Buffer.byteLength(s) >= 32, "must be at least 32 bytes"),
+    .transform((text, context): RootSecrets => {
+      try {
+        return parseRootSecrets(text);
+      } catch (err) {
+        if (!(err instanceof RootSecretsError)) throw err;
+        for (const message of err.problems) context.addIssue({ code: "custom", message });
+        return z.NEVER;
+      }
+    }),
   ROOTSTOCK_NAME: z.string().max(100).optional(),
   ROOTSTOCK_INTERNAL_URL: httpUrl.optional(),
   ROOTSTOCK_PUBLIC_URL: httpUrl.optional(),
@@ -216,7 +227,7 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     databaseDirectUrl: c.DATABASE_DIRECT_URL ?? c.DATABASE_URL,
     host: c.HOST,
     port: c.PORT,
-    secret: c.ROOTSTOCK_SECRET,
+    secrets: c.ROOTSTOCK_SECRET,
     name: c.ROOTSTOCK_NAME ?? hostname(),
     internalUrl: c.ROOTSTOCK_INTERNAL_URL,
     publicUrl: c.ROOTSTOCK_PUBLIC_URL,

@@ -102,7 +102,7 @@ export class Hub implements Service {
   }
 
   #routes(actions: ActionDeps): readonly Route[] {
-    const { database, listener, coordination, membership, commandBus, eventBus, agentTokens, secrets } =
+    const { database, listener, coordination, membership, commandBus, eventBus, agentTokens, signingKeys, secrets } =
       this.#foundation;
     const { registry, heartbeats } = this.#control;
     const { reconciler, mintAgentToken } = this.#dispatch;
@@ -117,6 +117,7 @@ export class Hub implements Service {
       changed: actions.changed,
       mintAgentToken,
       agentTokens,
+      signingKeys,
       secrets,
       heartbeats,
       sse: this.#sse,

@@ -19,7 +19,7 @@ const MEASURE_MS = 30_000;
 
 /** Registered runtime brokers with a secret each, as their joins would leave them. */
 const register = async (database: BenchDatabase, count: number): Promise<IdlePeer[]> => {
-  const box = new SecretBox(TEST_SECRET, systemRandom);
+  const box = new SecretBox([TEST_SECRET], systemRandom);
   const made = Array.from({ length: count }, (_, i) => {
     const [brokerId, secretId, key] = [randomUUID(), randomUUID(), randomBytes(32)];
     return { brokerId, secretId, key, name: `idle-${i}`, sealed: box.seal("runtime-broker-secret", secretId, key) };

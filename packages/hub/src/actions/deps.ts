@@ -3,7 +3,7 @@ import { HubError } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type AgentView, agentById, type Database, type Db, type DispatchTarget, transaction } from "@rootstock/store";
 import { z } from "zod";
-import type { Resource, SecretBox } from "../auth/index.ts";
+import type { Resource } from "../auth/index.ts";
 import {
   type Courier,
   type Dispatcher,
@@ -12,6 +12,7 @@ import {
   orUnknown,
   untilCertain,
 } from "../dispatch/index.ts";
+import type { SecretBox } from "../secrets/index.ts";
 import { type Answer, type Finisher, finisher, type Idempotency, type KeyedCall } from "./idempotency.ts";
 
 /** What the actions work with. */

@@ -15,8 +15,9 @@ import {
   transaction,
 } from "@rootstock/store";
 import type { z } from "zod";
-import { type Principal, principalName, type SecretBox } from "../auth/index.ts";
+import { type Principal, principalName } from "../auth/index.ts";
 import { orUnknown, untilCertain } from "../dispatch/index.ts";
+import type { SecretBox } from "../secrets/index.ts";
 
 /**
  * `Idempotency-Key`: a call that creates, sends or changes a lifecycle runs once per principal and key for 24 hours, on

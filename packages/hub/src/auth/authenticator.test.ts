@@ -3,6 +3,7 @@ import { HubError, signatureHeaders } from "@rootstock/protocol";
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { Database, insertRuntimeBroker, transaction } from "@rootstock/store";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { SecretBox } from "../secrets/index.ts";
 import {
   AgentTokens,
   Authenticator,
@@ -11,14 +12,22 @@ import {
   ReplicaTokens,
   RuntimeBrokerSecrets,
   RuntimeBrokerSignatures,
-  SecretBox,
+  SigningKeys,
 } from "./index.ts";
 
 const secret = "a shared secret of at least 32 bytes";
 const developmentToken = `scion_dev_${"ab".repeat(32)}`;
 const base = { clock: systemClock, random: systemRandom, log: silentLog() };
 const [instanceId, project, runtimeBrokerId] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
-const agentTokens = new AgentTokens(secret, base);
+const agentTokens = new AgentTokens([secret], base);
+const replicaTokens = (of: string) =>
+  new ReplicaTokens({
+    secrets: [secret],
+    signingKeys: new SigningKeys([secret]),
+    instanceId: of,
+    clock: systemClock,
+    olderReplicas: () => false,
+  });
 let test_: TestDatabase;
 let database: Database;
 let authenticator: Authenticator;
@@ -28,12 +37,12 @@ let key: Buffer;
 beforeAll(async () => {
   test_ = await createTestDatabase();
   database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", ...base });
-  const secrets = new RuntimeBrokerSecrets(new SecretBox(secret, systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(new SecretBox([secret], systemRandom), base);
   signatures = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
   authenticator = new Authenticator({
     db: database.db,
     agentTokens,
-    replicaTokens: new ReplicaTokens(secret, instanceId, base),
+    replicaTokens: replicaTokens(instanceId),
     signatures,
     developmentToken,
     scrapeToken: "collector",
@@ -132,7 +141,7 @@ test("an agent's token beats a signature, which beats a bearer; a foreign Author
 
 test("a replica and a collector", async () => {
   const from = systemRandom.uuid();
-  const token = await new ReplicaTokens(secret, from, base).issue(instanceId);
+  const token = await replicaTokens(from).issue(instanceId);
   expect(await who({ "x-rootstock-replica-token": token })).toEqual({ kind: "replica", instanceId: from });
   expect(await who({ authorization: "Bearer collector" })).toEqual({ kind: "scraper" });
 });
@@ -162,7 +171,7 @@ test("where development login is off, its token is refused", async () => {
   const off = new Authenticator({
     db: database.db,
     agentTokens,
-    replicaTokens: new ReplicaTokens(secret, instanceId, base),
+    replicaTokens: replicaTokens(instanceId),
     signatures: { verify: () => Promise.reject(new Error("not asked")) } as unknown as RuntimeBrokerSignatures,
     developmentToken: undefined,
     scrapeToken: undefined,
@@ -187,7 +196,7 @@ test("a good token of a deleted, unknown, moved or renewed agent proves nothing"
 });
 
 test("a signed request passes once: of many copies at one moment, at one replica and at another, and ever after", async () => {
-  const secrets = new RuntimeBrokerSecrets(new SecretBox(secret, systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(new SecretBox([secret], systemRandom), base);
   const elsewhere = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
   const copies = Array.from({ length: 5 }, signed).map(request);
   const passed = async (replicas: readonly RuntimeBrokerSignatures[]): Promise<number[]> => {

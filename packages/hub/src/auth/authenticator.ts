@@ -3,9 +3,11 @@ import type { Service } from "@rootstock/service";
 import { type Db, ensureUser, findAgentStanding } from "@rootstock/store";
 import type { Credentials } from "./credentials.ts";
 import { DEVELOPMENT_USER } from "./developmentUser.ts";
+import { TokenError } from "./jwt.ts";
 import { type AgentPrincipal, NOBODY, type Principal } from "./principal.ts";
+import type { ReplicaTokens } from "./replicaTokens.ts";
 import type { RuntimeBrokerSignatures } from "./runtimeBrokerSignature.ts";
-import { type AgentTokens, FixedToken, type ReplicaTokens, TokenError } from "./tokens.ts";
+import { type AgentTokens, FixedToken } from "./tokens.ts";
 
 /** Carries an agent's token; its tools send an `Authorization` for somebody else beside it (spec/03 1.6). */
 export const AGENT_TOKEN_HEADER = "X-Scion-Agent-Token";

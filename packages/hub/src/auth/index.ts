@@ -2,9 +2,11 @@
 export * from "./authenticator.ts";
 export type { Credentials } from "./credentials.ts";
 export * from "./developmentUser.ts";
+export * from "./jwt.ts";
 export * from "./policy.ts";
 export * from "./principal.ts";
+export * from "./replicaTokens.ts";
 export * from "./runtimeBrokerSecrets.ts";
 export * from "./runtimeBrokerSignature.ts";
-export * from "./secretBox.ts";
+export * from "./signingKeys.ts";
 export * from "./tokens.ts";

@@ -2,7 +2,7 @@ import { createSecretKey, type KeyObject } from "node:crypto";
 import type { Uuid } from "@rootstock/protocol";
 import type { Log, Random } from "@rootstock/service";
 import { type Db, listSecrets, replaceSecret } from "@rootstock/store";
-import { type SecretBox, SecretBoxError } from "./secretBox.ts";
+import { type SecretBox, SecretBoxError } from "../secrets/index.ts";
 
 const SECRET_BYTES = 32;
 /** More than one replica has runtime brokers; beyond it the keys not used for longest are opened anew. */

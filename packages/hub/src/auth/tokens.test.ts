@@ -1,13 +1,19 @@
 import { expect, test } from "@jest/globals";
 import { type Clock, systemClock, systemRandom } from "@rootstock/service";
 import { SignJWT } from "jose";
-import { agentSigningKey } from "./keys.ts";
-import { AgentTokens, FixedToken, ReplicaTokens, TokenError } from "./tokens.ts";
+import { originalKeys, type RootSecrets } from "../secrets/index.ts";
+import { TokenError } from "./jwt.ts";
+import { ReplicaTokens } from "./replicaTokens.ts";
+import { SigningKeys } from "./signingKeys.ts";
+import { AgentTokens, FixedToken } from "./tokens.ts";
 
 const secret = "0123456789abcdef0123456789abcdef";
 const at = (now: number): Clock => ({ ...systemClock, now: () => now });
 const NOW = 1_795_227_448_500;
-const tokens = (now = NOW) => new AgentTokens(secret, { clock: at(now), random: systemRandom });
+const newer = "fedcba9876543210fedcba9876543210";
+const tokens = (now = NOW, secrets: RootSecrets = [secret]) =>
+  new AgentTokens(secrets, { clock: at(now), random: systemRandom });
+const agentKey = (of = secret) => originalKeys([of], "agent_signing_key")[0].key;
 const claims = {
   agentId: "64ba541e-6d8b-48eb-8e84-265231b5f4b5",
   projectId: "f8ff6467-eeb0-4168-895e-3e16732f561a",
@@ -44,8 +50,11 @@ test("a token of the original, without version, counts as version 1", async () =
     .setSubject(claims.agentId)
     .setAudience(["scion-hub-api"])
     .setExpirationTime(NOW / 1000 + 10)
-    .sign(agentSigningKey(secret));
-  expect(await tokens().verify(original)).toMatchObject({ agentId: claims.agentId, tokenVersion: 1 });
+    .sign(agentKey());
+  expect(await tokens(NOW, [newer, secret]).verify(original)).toMatchObject({
+    agentId: claims.agentId,
+    tokenVersion: 1,
+  });
 });
 
 test("a token is refused after its time and a minute of leeway, and before it", async () => {
@@ -64,7 +73,7 @@ test.each([
     .setSubject(claims.agentId)
     .setAudience("scion-hub-api")
     .setExpirationTime(NOW / 1000 + 10)
-    .sign(key ? Buffer.from(key) : Buffer.concat([agentSigningKey(secret), agentSigningKey(secret)]));
+    .sign(key ? Buffer.from(key) : Buffer.concat([agentKey().export(), agentKey().export()]));
   await expect(tokens().verify(token)).rejects.toThrow(TokenError);
 });
 
@@ -75,9 +84,68 @@ test.each(["", "a.b.c", "not a token", `${Buffer.from('{"alg":"none"}').toString
   },
 );
 
-test("a replica's token is good at the replica that it names, for seconds", async () => {
+const headerOf = (token: string): Record<string, unknown> =>
+  JSON.parse(Buffer.from(token.split(".")[0] ?? "", "base64url").toString());
+
+test("a new secret in front: tokens of the former one stay valid until that one goes, and new ones are the new one's", async () => {
+  const { token: before } = await tokens().issue(claims);
+  const { token: after } = await tokens(NOW, [newer, secret]).issue(claims);
+  expect(headerOf(after).kid).not.toBe(headerOf(before).kid);
+  for (const secrets of [
+    [newer, secret],
+    [secret, newer],
+  ] as const) {
+    expect(await tokens(NOW, secrets).verify(before)).toEqual(claims);
+    expect(await tokens(NOW, secrets).verify(after)).toEqual(claims);
+  }
+  expect(await tokens(NOW, [newer]).verify(after)).toEqual(claims);
+  await expect(tokens(NOW, [newer]).verify(before)).rejects.toThrow("signature verification failed");
+});
+
+test("a kid names a key and proves nothing: with another key's name a token is refused, with an unknown one keys are tried", async () => {
+  const made = (kid: string) =>
+    new SignJWT()
+      .setProtectedHeader({ alg: "HS256", typ: "JWT", kid })
+      .setIssuer("scion-hub")
+      .setSubject(claims.agentId)
+      .setAudience("scion-hub-api")
+      .setExpirationTime(NOW / 1000 + 10)
+      .sign(agentKey());
+  const both = tokens(NOW, [newer, secret]);
+  const { token: ofNewer } = await both.issue(claims);
+  await expect(both.verify(await made(String(headerOf(ofNewer).kid)))).rejects.toThrow("signature");
+  expect(await both.verify(await made("of a bridge"))).toMatchObject({ agentId: claims.agentId });
+});
+
+const replicaOf =
+  (older: boolean, secrets: RootSecrets = [secret]) =>
+  (instanceId: string, now = NOW) =>
+    new ReplicaTokens({
+      secrets,
+      signingKeys: new SigningKeys(secrets),
+      instanceId,
+      clock: at(now),
+      olderReplicas: () => older,
+    });
+
+test("replicas of the former release are shown tokens that they can read, and theirs are read", async () => {
+  const [a, b] = [systemRandom.uuid(), systemRandom.uuid()];
+  const [former, present] = [replicaOf(true), replicaOf(false)];
+  const [oldToken, newToken] = [await former(a).issue(b), await present(a).issue(b)];
+  expect([headerOf(oldToken).alg, headerOf(newToken).alg]).toEqual(["HS256", "EdDSA"]);
+  for (const token of [oldToken, newToken]) expect(await present(b).verify(token)).toBe(a);
+  for (const token of [oldToken, newToken]) {
+    expect(await replicaOf(false, [newer, secret])(b).verify(token)).toBe(a);
+    await expect(replicaOf(false, [newer])(b).verify(token)).rejects.toThrow(TokenError);
+  }
+});
+
+test.each([
+  ["HS256 under a shared key", true],
+  ["a public key's", false],
+])("a replica's token, signature %s, is good at the replica that it names, for seconds", async (_, older) => {
+  const replica = replicaOf(older);
   const [a, b, c] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
-  const replica = (id: string, now = NOW) => new ReplicaTokens(secret, id, { clock: at(now), random: systemRandom });
   const token = await replica(a).issue(b);
   expect(await replica(b).verify(token)).toBe(a);
   await expect(replica(c).verify(token)).rejects.toThrow(TokenError);

@@ -6,15 +6,18 @@ import {
   ReplicaTokens,
   RuntimeBrokerSecrets,
   RuntimeBrokerSignatures,
-  SecretBox,
+  SigningKeys,
 } from "../auth/index.ts";
 import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
-import { Membership } from "../replicas/index.ts";
+import { Membership, Releases } from "../replicas/index.ts";
+import { SecretBox } from "../secrets/index.ts";
 import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
 import { VERSION } from "../version.ts";
 
+/** The release that replicas' tokens with a public key's signature came with. */
+const ASYMMETRIC_SINCE = "0.2.0";
 /** So long, in milliseconds, does a signal wait at most for others to go with. */
 const MAX_SIGNAL_PAUSE_MS = 5;
 
@@ -29,6 +32,7 @@ export interface Foundation {
   readonly eventBus: EventBus;
   readonly box: SecretBox;
   readonly agentTokens: AgentTokens;
+  readonly signingKeys: SigningKeys;
   readonly replicaTokens: ReplicaTokens;
   readonly secrets: RuntimeBrokerSecrets;
   readonly signatures: RuntimeBrokerSignatures;
@@ -66,9 +70,18 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
   const commandBus = new CommandBus(base, { signaller, listener });
   const eventBus = new EventBus(base, { database, listener });
 
-  const box = new SecretBox(config.secret, base.random);
-  const agentTokens = new AgentTokens(config.secret, base);
-  const replicaTokens = new ReplicaTokens(config.secret, membership.instanceId, base);
+  const { secrets: rootSecrets } = config;
+  const box = new SecretBox(rootSecrets, base.random);
+  const agentTokens = new AgentTokens(rootSecrets, base);
+  const releases = new Releases(base, { database });
+  const signingKeys = new SigningKeys(rootSecrets);
+  const replicaTokens = new ReplicaTokens({
+    secrets: rootSecrets,
+    signingKeys,
+    instanceId: membership.instanceId,
+    clock: base.clock,
+    olderReplicas: () => releases.olderThan(ASYMMETRIC_SINCE),
+  });
   const secrets = new RuntimeBrokerSecrets(box, base);
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
   const authenticator = new Authenticator({
@@ -96,6 +109,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     eventBus,
     box,
     agentTokens,
+    signingKeys,
     replicaTokens,
     secrets,
     signatures,
@@ -105,7 +119,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
       collected ? [database, collected] : [database],
       [signaller],
       [listener, coordination],
-      [authenticator, membership],
+      [authenticator, membership, releases],
       [eventBus, commandBus],
     ],
   };

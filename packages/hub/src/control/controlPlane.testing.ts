@@ -2,7 +2,8 @@ import { createServer, type Server } from "node:http";
 import { type Base, silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { Database, insertRuntimeBroker, transaction } from "@rootstock/store";
 import type { SimulatedCredentials, TestDatabase } from "@rootstock/testkit";
-import { RuntimeBrokerSecrets, RuntimeBrokerSignatures, SecretBox } from "../auth/index.ts";
+import { RuntimeBrokerSecrets, RuntimeBrokerSignatures } from "../auth/index.ts";
+import { SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
 import { CONTROL_DEFAULTS, ControlChannel, type ControlOptions, Ownership, Registry } from "./index.ts";
 
@@ -66,7 +67,7 @@ export const startControlPlane = async (
     },
     base,
   );
-  const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, base.random), base);
+  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], base.random), base);
   const registry = new Registry(base, ownership, {
     options: settings,
     signingKeys: async (id) => (await secrets.of(database.db, id)).map((s) => s.key),
@@ -109,7 +110,7 @@ const listen = (server: Server): Promise<string> =>
 export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Promise<SimulatedCredentials> => {
   const brokerId = systemRandom.uuid();
   const base = { random: systemRandom, log: silentLog() };
-  const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], systemRandom), base);
   const { key } = await transaction(plane.database.db, async (tx) => {
     const createdBy = systemRandom.uuid();
     await insertRuntimeBroker(tx, { id: brokerId, name, slug: name, autoProvide: false, labels: {}, createdBy });
@@ -121,7 +122,7 @@ export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Prom
 /** A new secret in the place of the present one; standard base64. */
 export const rotateSecret = async (plane: ControlPlane, runtimeBrokerId: string, graceMs: number): Promise<string> => {
   const base = { random: systemRandom, log: silentLog() };
-  const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], systemRandom), base);
   const { key } = await transaction(plane.database.db, (tx) => secrets.replace(tx, runtimeBrokerId, graceMs));
   return key.toString("base64");
 };

@@ -1,5 +1,6 @@
 import { type Db, type DispatchTarget, keptValues } from "@rootstock/store";
-import { AGENT_SCOPES, type AgentTokens, type SecretBox } from "../auth/index.ts";
+import { AGENT_SCOPES, type AgentTokens } from "../auth/index.ts";
+import type { SecretBox } from "../secrets/index.ts";
 import type { KeptValues, MintAgentToken } from "./operations/index.ts";
 
 /** What every agent's token allows (spec/03 1.2). */

@@ -1,7 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type ActionDeps, acceptInbound } from "../actions/index.ts";
-import type { AgentTokens, RuntimeBrokerSecrets } from "../auth/index.ts";
+import type { AgentTokens, RuntimeBrokerSecrets, SigningKeys } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { AgentStreams } from "../streams/index.ts";
@@ -17,6 +17,7 @@ import { eventRoutes } from "./events.ts";
 import { type HealthDeps, healthRoutes } from "./health.ts";
 import { type HeartbeatDeps, heartbeatRoutes } from "./heartbeat.ts";
 import { internalRoutes } from "./internal.ts";
+import { jwksRoutes } from "./jwks.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { resourceRoutes } from "./resources.ts";
@@ -27,6 +28,7 @@ import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBroke
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
   readonly actions: ActionDeps;
   readonly agentTokens: AgentTokens;
+  readonly signingKeys: SigningKeys;
   readonly secrets: RuntimeBrokerSecrets;
   readonly metrics: Metrics;
   readonly sse: SseHub;
@@ -42,6 +44,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
 export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...healthRoutes(deps),
   ...metricsRoutes(deps.metrics),
+  ...jwksRoutes(deps.signingKeys),
   ...internalRoutes(deps),
   ...brokerOnboardingRoutes({ ...deps, once: (call, work) => deps.actions.idempotency.once(call, work) }),
   ...heartbeatRoutes(deps),

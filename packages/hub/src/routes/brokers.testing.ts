@@ -7,12 +7,13 @@ import {
   ReplicaTokens,
   RuntimeBrokerSecrets,
   RuntimeBrokerSignatures,
-  SecretBox,
+  SigningKeys,
 } from "../auth/index.ts";
 import { type ControlPlane, startControlPlane, TEST_SECRET } from "../control/controlPlane.testing.ts";
 import { HeartbeatIntake } from "../control/index.ts";
 import { createApp, HttpServer } from "../http/index.ts";
 import { Metrics } from "../metrics/index.ts";
+import { SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
 import { brokerOnboardingRoutes } from "./brokerOnboarding.ts";
 import { brokerPluginRoutes, type PluginDeps } from "./brokerPlugins.ts";
@@ -37,12 +38,18 @@ export const startBrokerHub = async (
   const base = { clock: systemClock, random: systemRandom, log: silentLog() };
   const plane = await startControlPlane(test);
   const { db } = plane.database;
-  const secrets = new RuntimeBrokerSecrets(new SecretBox(TEST_SECRET, systemRandom), base);
-  const agentTokens = new AgentTokens(TEST_SECRET, base);
+  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], systemRandom), base);
+  const agentTokens = new AgentTokens([TEST_SECRET], base);
   const authenticator = new Authenticator({
     db,
     agentTokens,
-    replicaTokens: new ReplicaTokens(TEST_SECRET, plane.instanceId, base),
+    replicaTokens: new ReplicaTokens({
+      secrets: [TEST_SECRET],
+      signingKeys: new SigningKeys([TEST_SECRET]),
+      instanceId: plane.instanceId,
+      clock: base.clock,
+      olderReplicas: () => false,
+    }),
     signatures: new RuntimeBrokerSignatures(db, secrets, base.clock),
     developmentToken: DEVELOPMENT_TOKEN,
     scrapeToken: undefined,
@@ -52,7 +59,7 @@ export const startBrokerHub = async (
     plane.announced.changed += 1;
   };
   const heartbeats = new HeartbeatIntake(base, plane.database, { changed });
-  const box = new SecretBox(TEST_SECRET, systemRandom);
+  const box = new SecretBox([TEST_SECRET], systemRandom);
   const idempotency = new Idempotency(base, { database: plane.database, box, finishers: () => ({}) });
   const once: ResourceDeps["once"] = (call, work) => idempotency.once(call, work);
   const deps = { db, random: systemRandom, secrets, once, changed, heartbeats, acceptMessage };

@@ -2,16 +2,10 @@ import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { Database, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
-import {
-  AGENT_SCOPES,
-  type AgentPrincipal,
-  NOBODY,
-  type Principal,
-  SecretBox,
-  type UserPrincipal,
-} from "../auth/index.ts";
+import { AGENT_SCOPES, type AgentPrincipal, NOBODY, type Principal, type UserPrincipal } from "../auth/index.ts";
 import { createApp } from "../http/app.ts";
 import { Metrics } from "../metrics/index.ts";
+import { SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { type ResourceRouteDeps, resourceRoutes } from "./resources.ts";
@@ -59,7 +53,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     applicationName: "routes-test",
     ...BASE,
   });
-  const box = new SecretBox("a shared secret of at least 32 bytes", BASE.random);
+  const box = new SecretBox(["a shared secret of at least 32 bytes"], BASE.random);
   const idempotency = new Idempotency(BASE, { database, box, finishers: () => ({}) });
   const calls: string[] = [];
   let changes = 0;

@@ -48,6 +48,12 @@ export const findReplica = (
     .where("instance_id", "=", instanceId)
     .executeTakeFirst();
 
+/** The releases of the replicas that are registered, each once. */
+export const registeredReleases = async (db: Db): Promise<readonly string[]> => {
+  const rows = await db.selectFrom("hub_replicas").select("version").distinct().execute();
+  return rows.map((r) => r.version);
+};
+
 /** When a replica counts as dead. */
 export interface DeathRules {
   /** Seconds without a renewal after which the lease is over, whatever its lock says. */
