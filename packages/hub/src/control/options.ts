@@ -18,6 +18,8 @@ export interface ControlOptions {
   readonly connectWaitMs: number;
   /** How often all sockets are looked at. */
   readonly tickMs: number;
+  /** How often sockets are looked for that the database names and nobody holds. */
+  readonly straysEveryMs: number;
   /** The largest frame read from a runtime broker that has said it is ours. */
   readonly maxFrameBytes: number;
   /** The largest frame read from any other: it answers with whole logs (spec/01 3.4). */
@@ -35,6 +37,7 @@ export const CONTROL_DEFAULTS: ControlOptions = {
   requestLimitMs: 120_000,
   connectWaitMs: 2_000,
   tickMs: 1_000,
+  straysEveryMs: 15_000,
   maxFrameBytes: MAX_FRAME_BYTES,
   legacyMaxReplyBytes: 16 * MAX_FRAME_BYTES,
   streamWindowBytes: STREAM_WINDOW_BYTES,

@@ -203,6 +203,25 @@ test("a claim that commits late for a socket that looks alive: the live one is m
   expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: b.instanceId, session: sessionId });
 });
 
+test("a claim that commits after it was given up, of a socket that never was, is found and given up again", async () => {
+  const a = await plane({ straysEveryMs: 0 });
+  const [stray, held] = [await seedRuntimeBroker(a, "stray"), await seedRuntimeBroker(a, "held")];
+  const broker = dial(held, a.url);
+  await broker.connect();
+  await ready(a, held.brokerId);
+  await transaction(a.database.db, (tx) =>
+    claimRuntimeBroker(tx, a.instanceId, { runtimeBrokerId: stray.brokerId, sessionId: systemRandom.uuid() }),
+  );
+  await a.registry.poll();
+  // Once may be a claim that is under way.
+  expect(await rowOf(stray.brokerId)).toMatchObject({ hub: a.instanceId });
+  await a.registry.poll();
+  await eventually(async () => expect(await rowOf(stray.brokerId)).toMatchObject({ hub: null, away: true }));
+  await a.registry.poll();
+  expect(await rowOf(held.brokerId)).toMatchObject({ hub: a.instanceId, session: broker.session?.sessionId });
+  expect(broker.sessions).toHaveLength(1);
+});
+
 test("a row that names nobody is claimed again for the socket held, without a new dial", async () => {
   const a = await plane();
   const credentials = await seedRuntimeBroker(a, "one");

@@ -7,6 +7,7 @@ import {
   claimRuntimeBrokers,
   type Database,
   findMismatches,
+  findStraySockets,
   type HeldByDatabase,
   heldByDatabase,
   releaseRuntimeBrokers,
@@ -105,6 +106,11 @@ export class Ownership {
   /** The held sockets that the database does not name as held by this replica. */
   mismatches(held: readonly SocketOwnership[]): Promise<readonly AffinityMismatch[]> {
     return this.#database.background(() => findMismatches(this.#database.db, this.#replica.instanceId, held));
+  }
+
+  /** What the database names as held by this replica beside these. */
+  strays(held: readonly SocketOwnership[]): Promise<readonly SocketOwnership[]> {
+    return this.#database.background(() => findStraySockets(this.#database.db, this.#replica.instanceId, held));
   }
 
   async #claimAll(

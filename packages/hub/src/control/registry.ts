@@ -28,6 +28,8 @@ export class Registry implements Service, ConnectionOwner {
   readonly #comparing: SingleFlight;
   readonly #ticking: Loop;
   readonly #retiring = new AbortController();
+  #strays: readonly SocketOwnership[] = [];
+  #straysAt: number;
   #shut: Shut;
   /** The exclusive or of the marks of all that is held. */
   #marks = 0n;
@@ -36,6 +38,7 @@ export class Registry implements Service, ConnectionOwner {
     this.#base = base;
     this.#ownership = ownership;
     this.#shared = { ...shared, base };
+    this.#straysAt = base.clock.elapsed();
     this.#comparing = new SingleFlight(
       () => this.#compare(),
       (err) => base.log.warn({ err }, "comparing held sockets with the database failed"),
@@ -211,11 +214,15 @@ export class Registry implements Service, ConnectionOwner {
   async #compare(): Promise<void> {
     await this.#ownership.flush();
     const named = await this.#ownership.held();
-    if (named.count === this.#connections.size && named.marks === this.#marks) return;
+    if (named.count === this.#connections.size && named.marks === this.#marks) {
+      this.#strays = [];
+      return;
+    }
     const held = [...this.#connections.values()].map(({ runtimeBrokerId, sessionId }) => ({
       runtimeBrokerId,
       sessionId,
     }));
+    await this.#giveUpStrays(held);
     if (held.length === 0) return;
     const mismatches = await this.#ownership.mismatches(held);
     await Promise.all(
@@ -231,6 +238,23 @@ export class Registry implements Service, ConnectionOwner {
             this.#ownership.release({ runtimeBrokerId, sessionId });
       }),
     );
+  }
+
+  /**
+   * Gives up sockets that never were: the claim of a dial whose answer was lost may commit long after it was given up. One
+   * that is found twice in a row, and is held neither time, is no claim under way.
+   */
+  async #giveUpStrays(held: readonly SocketOwnership[]): Promise<void> {
+    const now = this.#base.clock.elapsed();
+    if (now - this.#straysAt < this.#shared.options.straysEveryMs) return;
+    this.#straysAt = now;
+    const before = new Set(this.#strays.map((s) => s.sessionId));
+    this.#strays = await this.#ownership.strays(held);
+    for (const stray of this.#strays) {
+      if (!before.has(stray.sessionId)) continue;
+      this.#base.log.warn(stray, "a socket that nobody holds is given up");
+      this.#ownership.release(stray);
+    }
   }
 }
 

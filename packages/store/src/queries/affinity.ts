@@ -202,6 +202,20 @@ export const findMismatches = async (
   return rows;
 };
 
+/** Sockets that the database names as held by `hubId` and that are none of `held`. */
+export const findStraySockets = async (
+  db: Db,
+  hubId: Uuid,
+  held: readonly SocketOwnership[],
+): Promise<readonly SocketOwnership[]> => {
+  const { rows } = await sql<SocketOwnership>`
+    select id as "runtimeBrokerId", connected_session_id as "sessionId" from runtime_brokers
+     where connected_hub_id = ${hubId} and connected_session_id <> all(${held.map((h) => h.sessionId)}::uuid[])`.execute(
+    db,
+  );
+  return rows;
+};
+
 /**
  * Marks runtime brokers offline whose last socket ended more than `redialGraceMs` ago. One that has sent a heartbeat
  * since lives, and is given `heartbeatGraceMs` (counted from the socket's end as well) to come back. Returns their ids.
