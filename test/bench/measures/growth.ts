@@ -158,7 +158,7 @@ class Claims {
 
   /** As after a reconnect, and when a signal was lost. */
   ofAny(): Promise<number> {
-    return this.#time(async () => (await claimMessages(this.#store.db, this.#scope)).messages);
+    return this.#time(() => claimMessages(this.#store.db, this.#scope));
   }
 
   end(): Promise<void> {

@@ -48,7 +48,7 @@ export const changeLifecycle = async (
     ...(!halts && { hubEndpoint: call.origin }),
   };
   const createdBy = principalId(call.principal);
-  return carryOut(deps, call, VERB, async () => ({
+  return carryOut(deps, call, VERB, {
     id: deps.base.random.uuid(),
     op,
     agentId: agent.id,
@@ -57,7 +57,7 @@ export const changeLifecycle = async (
     runtimeBrokerId: runtimeBroker.id,
     args,
     ...(createdBy && { createdBy }),
-  }));
+  });
 };
 
 /** How the end of a verb is told. */

@@ -40,7 +40,7 @@ export const deleteAgent = async (
   }
   const runtimeBroker = deps.dispatcher.requireReachable(target);
   const createdBy = principalId(call.principal);
-  return carryOut(deps, call, DELETE, async () => ({
+  return carryOut(deps, call, DELETE, {
     id: deps.base.random.uuid(),
     op: "delete",
     agentId: agent.id,
@@ -49,7 +49,7 @@ export const deleteAgent = async (
     runtimeBrokerId: runtimeBroker.id,
     args: { ...options, softDelete, ...(softDelete && { deletedAt: deletedAt.toISOString() }) },
     ...(createdBy && { createdBy }),
-  }));
+  });
 };
 
 /** How the end of a delete is told. */

@@ -72,13 +72,15 @@ export const carryOut = async (
   deps: ActionDeps,
   call: KeyedCall,
   kind: LifecycleKind,
-  prepare: (tx: Db) => Promise<Intent>,
+  prepare: Intent | ((tx: Db) => Promise<Intent>),
 ): Promise<Answer> => {
   const { dispatcher, idempotency, database } = deps;
   const { traceparent } = call;
-  const intend = async (tx: Db): Promise<Intent> => ({ ...(await prepare(tx)), ...(traceparent && { traceparent }) });
+  const traced = (intent: Intent): Intent => ({ ...intent, ...(traceparent && { traceparent }) });
+  const intend = async (tx: Db) => traced(typeof prepare === "function" ? await prepare(tx) : prepare);
   if (!idempotency.isKeyed(call)) {
-    const intent = await orUnknown(() => transaction(database.db, intend));
+    const commits = typeof prepare === "function";
+    const intent = commits ? await orUnknown(() => transaction(database.db, intend)) : traced(prepare);
     const outcome = await dispatcher.run(intent);
     return untilCertain(deps.base, () => kind.answer(deps, intent, outcome), { begun: true });
   }

@@ -9,6 +9,7 @@ import {
   insertPendingMessages,
   isDatabaseUnavailable,
   isInDoubt,
+  isRetryable,
   type MessageOutcome,
   messageOutcomes,
   type NewMessage,
@@ -232,7 +233,10 @@ export class Courier implements Service {
     const claim = { instanceId, sessionId: connection.sessionId };
     return reconciler().expect(message.id, async () => {
       try {
-        if (!(await insertClaimedMessage(database.db, { message, acceptedBy: instanceId, claim }))) return false;
+        const stored = await reconciler().settlingFor(agentId, (unsettled) =>
+          insertClaimedMessage(database.db, { message, acceptedBy: instanceId, claim, ...unsettled }),
+        );
+        if (!stored) return false;
         const { slug } = target.agent;
         reconciler().deliverClaimed(
           { ...message, agentId, agentSlug: slug, runtimeBrokerId, sessionId: claim.sessionId, attempts: 1 },
@@ -242,7 +246,8 @@ export class Courier implements Service {
         return true;
       } catch (err) {
         // Stored or not: the common way makes sure of it, and the reconciler gives back what is claimed and not on the wire.
-        if (isInDoubt(err)) return false;
+        // So is what another transaction kept from being stored.
+        if (isInDoubt(err) || isRetryable(err)) return false;
         throw err;
       }
     });

@@ -3,6 +3,7 @@ import { Backoff, type Base } from "@rootstock/service";
 import {
   type Claim,
   completeDispatch,
+  completeHalt,
   type Database,
   type Db,
   type DispatchOp,
@@ -146,6 +147,11 @@ export class Executor {
 
   /** Writes the end of the job, again and again while the database is away: what a runtime broker did is not forgotten. */
   #settle(job: Job, claim: Claim, started: number, result: OperationResult): Promise<boolean> {
+    const halted = result.ok && !job.record ? result.halted : undefined;
+    if (halted) {
+      const p = { id: job.id, claim, agentId: job.agentId, phase: halted };
+      return this.persist(() => completeHalt(this.#deps.db, p));
+    }
     return this.persist(() =>
       transaction(this.#deps.db, async (tx) => {
         if (!(await this.#fence(tx, job, claim, started, result))) return false;

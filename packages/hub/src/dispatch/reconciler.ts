@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Base, type Service, SingleFlight } from "@rootstock/service";
 import {
   type AgentAt,
+  type ClaimedInsert,
   type ClaimedMessage,
   type ClaimScope,
   claimDispatches,
@@ -67,6 +68,15 @@ interface Sockets {
   readonly agents: readonly AgentAt[];
 }
 
+/** How long a message that a sender of this replica has been told of may count as under way, in milliseconds. */
+const SETTLED_WITHIN_MS = 5;
+
+/** What an agent has acknowledged and is not settled yet: by nobody, or by a statement under way. */
+export interface Unsettled {
+  readonly acknowledged: readonly EndedDelivery[];
+  readonly settling: readonly Uuid[];
+}
+
 export class Reconciler implements Service {
   readonly #base: Base;
   readonly #deps: ReconcilerDeps;
@@ -76,6 +86,8 @@ export class Reconciler implements Service {
   /** What was woken while its socket had no room: whatever leaves the wire there wakes it again. */
   readonly #crowded = new Wakes();
   #acknowledged: Acknowledged[] = [];
+  /** Those of them that a statement under way settles. */
+  readonly #settling = new Set<Acknowledged>();
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
   readonly #onWire = new Map<Uuid, Uuid>();
   readonly #running = new Map<Uuid, Promise<void>>();
@@ -147,7 +159,48 @@ export class Reconciler implements Service {
 
   /** Puts a message on the wire that was stored already claimed for `connection`. */
   deliverClaimed(message: ClaimedMessage, connection: Connection): void {
-    this.#track(message.id, this.#deliver(message, connection));
+    this.#track(message.id, this.#deliver(message, connection, { settledSoon: true }));
+  }
+
+  /**
+   * Has an insert settle what its agent has acknowledged, which the next message would otherwise have to wait for. True
+   * when the message is stored.
+   */
+  async settlingFor(agentId: Uuid, insert: (unsettled: Unsettled) => Promise<ClaimedInsert>): Promise<boolean> {
+    const ofAgent = (d: Acknowledged) => d.agentId === agentId;
+    const settling = [...this.#settling].filter(ofAgent).map((d) => d.id);
+    const acknowledged = this.#acknowledged.filter(ofAgent);
+    if (acknowledged.length > 0) this.#acknowledged = this.#acknowledged.filter((d) => !ofAgent(d));
+    try {
+      const { stored, settled } = await this.#settleWith(acknowledged, () => insert({ acknowledged, settling }));
+      if (settled.length < acknowledged.length) this.#acknowledgedAgain(acknowledged, new Set(settled));
+      return stored;
+    } catch (err) {
+      this.#acknowledgedAgain(acknowledged, new Set());
+      throw err;
+    }
+  }
+
+  /** Kept for the next round: what was acknowledged must not be sent again over this socket. */
+  #acknowledgedAgain(deliveries: readonly Acknowledged[], settled: ReadonlySet<Uuid>): void {
+    this.#acknowledged.unshift(...deliveries.filter((d) => !settled.has(d.id)));
+    void this.#rounds.poke();
+  }
+
+  /** While `work` settles these deliveries, they count as neither acknowledged nor settled. */
+  async #settleWith<T extends { readonly settled: readonly Uuid[] }>(
+    deliveries: readonly Acknowledged[],
+    work: () => Promise<T>,
+  ): Promise<T> {
+    for (const delivery of deliveries) this.#settling.add(delivery);
+    try {
+      const result = await work();
+      for (const id of result.settled) this.#onWire.delete(id);
+      this.#deps.commandBus.done(result.settled);
+      return result;
+    } finally {
+      for (const delivery of deliveries) this.#settling.delete(delivery);
+    }
   }
 
   #findWork(): Promise<Uuid[]> {
@@ -178,13 +231,15 @@ export class Reconciler implements Service {
   /** Claims and begins whatever waits for these sockets. */
   async #claimAll(p: ClaimScope): Promise<void> {
     const { database } = this.#deps;
-    const { messages, lifecycleWaits } = await this.#unlessTaken(p, { messages: [], lifecycleWaits: true }, () =>
-      database.background(() => claimMessages(database.db, p)),
-    );
-    for (const message of messages) this.#beginDelivery(message);
-    if (!lifecycleWaits) return;
-    for (const row of await database.background(() => claimDispatches(database.db, p)))
-      this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
+    const dispatches = async () => {
+      for (const row of await database.background(() => claimDispatches(database.db, p)))
+        this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
+    };
+    const messages = async () => {
+      const claimed = await this.#unlessTaken(p, [], () => database.background(() => claimMessages(database.db, p)));
+      for (const message of claimed) this.#beginDelivery(message);
+    };
+    await Promise.all([dispatches(), messages()]);
   }
 
   /** Somebody may put a message of an agent on the wire between our look and our claim: then we look again. */
@@ -305,7 +360,8 @@ export class Reconciler implements Service {
     this.wake([row.runtime_broker_id]);
   }
 
-  async #deliver(message: ClaimedMessage, connection: Connection): Promise<void> {
+  /** `settledSoon`: nobody elsewhere waits to hear of the end, and the agent's next message may settle this one. */
+  async #deliver(message: ClaimedMessage, connection: Connection, { settledSoon = false } = {}): Promise<void> {
     const { agentId, runtimeBrokerId } = message;
     const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
     if (this.#onWire.has(message.id)) {
@@ -335,6 +391,10 @@ export class Reconciler implements Service {
       log.debug({}, "message acknowledged");
       announceMessage({ id: message.id, state: "delivered", holdReason: null, error: null });
       this.#acknowledged.push({ ...delivery, agentId, runtimeBrokerId });
+      if (settledSoon) {
+        this.#base.clock.after(SETTLED_WITHIN_MS, () => void this.#rounds.poke());
+        return;
+      }
     } else {
       log.warn({ outcome: result.kind, reason: result.reason }, "message not delivered");
       await this.#giveBack(message, delivery, result);
@@ -398,20 +458,21 @@ export class Reconciler implements Service {
     const deliveries = this.#acknowledged;
     if (deliveries.length === 0) return;
     this.#acknowledged = [];
-    const { database, membership, commandBus } = this.#deps;
+    const { database, membership } = this.#deps;
+    const { instanceId } = membership;
     try {
-      const settled = await database.background(() =>
-        settleDelivered(database.db, { instanceId: membership.instanceId, deliveries }),
-      );
+      const { settled, rows } = await this.#settleWith(deliveries, async () => {
+        const rows = await database.background(() => settleDelivered(database.db, { instanceId, deliveries }));
+        return { rows, settled: rows.map((r) => r.id) };
+      });
       const agents = new Map(deliveries.map((d) => [d.id, d]));
-      for (const { id, more } of settled) {
+      for (const { id, more } of rows) {
         const at = more ? agents.get(id) : undefined;
         if (at) this.#woken.add(at.runtimeBrokerId, at.agentId);
       }
-      for (const { id } of deliveries) this.#onWire.delete(id);
-      commandBus.done(settled.map((s) => s.id));
+      // Whose claim has moved on, too: it is not ours any more.
+      if (settled.length < deliveries.length) for (const { id } of deliveries) this.#onWire.delete(id);
     } catch (err) {
-      // Kept for the next round: what was acknowledged must not be sent again over this socket.
       this.#acknowledged.unshift(...deliveries);
       throw err;
     }

@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { MessageState, MessagesTable } from "../tables.ts";
 import { targetStamp } from "./dispatchTargets.ts";
@@ -50,9 +50,11 @@ const undisturbed = sql<boolean>`(select true from broker_dispatch d
 const inFlight = sql<boolean>`(select true from messages f
   where f.agent_id = a.id and f.state = 'delivering' limit 1) is not null`;
 
-/** Whether every message of the agent `a` has reached it, or never will. In order, so that no index of all serves. */
-const nothingUndelivered = sql<boolean>`((select true from messages o
-  where o.agent_id = a.id and o.state = 'pending' order by o.seq limit 1) is null and not ${inFlight})`;
+/** Whether every message of the agent `a` but those in `passing` has reached it, or never will. In order, so that no index of all serves. */
+const nothingUndelivered = (passing: RawBuilder<unknown>) => sql<boolean>`(
+  (select true from messages o where o.agent_id = a.id and o.state = 'pending' order by o.seq limit 1) is null
+  and (select true from messages f where f.agent_id = a.id and f.state = 'delivering' and f.id <> all(${passing}) limit 1)
+    is null)`;
 
 /** Whether the message `m`, found by its id, is in this state; said so that only the index of ids serves. */
 const isState = (state: MessageState) => sql<boolean>`coalesce(m.state, '') = ${sql.lit(state)}`;
@@ -177,29 +179,54 @@ export const insertInboxMessage = async (
   return rows.length > 0;
 };
 
+/** What an insert of a claimed message did. */
+export interface ClaimedInsert {
+  readonly stored: boolean;
+  /** Those of the acknowledged messages that count as delivered now. */
+  readonly settled: readonly Uuid[];
+}
+
 /**
  * Stores a message already claimed for the socket that this replica holds, if nothing of its agent is undelivered and
- * the agent listens. Undefined when not: then it goes the common way, as pending.
+ * the agent listens. If not, it goes the common way, as pending. Marks the agent's `acknowledged` messages delivered
+ * first, which would be in its way; those in `settling` are about to be, by another statement.
  */
 export const insertClaimedMessage = async (
   db: Db,
-  p: { readonly message: NewMessage; readonly acceptedBy: Uuid; readonly claim: Claim },
-): Promise<Pick<MessageRow, "id"> | undefined> => {
-  const { rows } = await sql<Pick<MessageRow, "id">>`
+  p: {
+    readonly message: NewMessage;
+    readonly acceptedBy: Uuid;
+    readonly claim: Claim;
+    readonly acknowledged: readonly EndedDelivery[];
+    readonly settling: readonly Uuid[];
+  },
+): Promise<ClaimedInsert> => {
+  const passing = uuids([...p.acknowledged.map((d) => d.id), ...p.settling]);
+  const { rows } = await sql<ClaimedInsert>`
     with m as materialized (select * from ${recordset([p.message], p.acceptedBy)}),
       fence as materialized (
         select rb.id from m join runtime_brokers rb on rb.id = m.runtime_broker_id
          where rb.connected_hub_id = ${p.claim.instanceId} and rb.connected_session_id = ${p.claim.sessionId}
          for share of rb),
+      settled as (
+        update messages m set ${delivered(p.claim.instanceId)} from ${ended(p.acknowledged)} e
+         -- Asked first: the runtime broker's row is locked before any message's.
+         where exists (select from fence) and m.id = e.id and ${isState("delivering")} and m.claimed_by = ${p.claim.instanceId}
+           and m.claim_session = e.session
+        returning m.id),
       there as materialized (
         select a.id from m join ${stampedAgent} on a.id = m.agent_id
-         where ${isUnchanged} and ${listens} and ${undisturbed} and ${nothingUndelivered} for key share of a)
-    insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
-    select ${columns}, 'delivering', ${p.claim.instanceId}, ${p.claim.sessionId}, now(), 1
-      from m where exists (select from fence) and exists (select from there)
-    on conflict (agent_id) where state = 'delivering' do nothing
-    returning id`.execute(db);
-  return rows[0];
+         where ${isUnchanged} and ${listens} and ${undisturbed} and ${nothingUndelivered(passing)}
+         for key share of a),
+      stored as (
+        insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
+        select ${columns}, 'delivering', ${p.claim.instanceId}, ${p.claim.sessionId}, now(), 1 from m
+         -- Counted first: what is settled must be out of the way of the one that takes its place.
+         where (select count(*) from settled) >= 0 and exists (select from fence) and exists (select from there)
+        on conflict (agent_id) where state = 'delivering' do nothing
+        returning id)
+    select exists (select from stored) as stored, array(select id from settled) as settled`.execute(db);
+  return rows[0] ?? { stored: false, settled: [] };
 };
 
 /**
@@ -232,14 +259,10 @@ const headOfAgent = sql`
 /**
  * Claims, for each agent that listens and has none in flight, its first pending message: at most `slots` for each
  * socket held. Where a message was committed late, before one that is in flight, the unique index refuses the claim,
- * and the caller looks again. Tells as well whether intents wait for these sockets: most of the time none do, and nobody
- * need ask for them.
+ * and the caller looks again.
  */
-export const claimMessages = async (
-  db: Db,
-  p: ClaimScope,
-): Promise<{ readonly messages: readonly ClaimedMessage[]; readonly lifecycleWaits: boolean }> => {
-  const { rows } = await sql<(ClaimedMessage | { readonly id: null }) & { readonly lifecycleWaits: boolean }>`
+export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessage[]> => {
+  const { rows } = await sql<ClaimedMessage>`
     with ${heldSockets(p)}, ${relaxed}, next as materialized (
       select ranked.id, held.session, held.id as runtime_broker, ranked.slug from held
        cross join lateral (
@@ -250,14 +273,8 @@ export const claimMessages = async (
           where not ${inFlight} and ${undisturbed}
           order by a.seq limit held.slots) as ranked
     ), ${claimNext(p.instanceId)}
-    select claimed.*, exists (select from held cross join lateral (
-        select from broker_dispatch d where d.runtime_broker_id = held.id and d.state = 'pending' order by d.seq limit 1
-      ) as waiting) as "lifecycleWaits"
-      from (select) as one left join claimed on true`.execute(db);
-  return {
-    messages: rows.filter((row): row is typeof row & ClaimedMessage => row.id !== null),
-    lifecycleWaits: rows.some((row) => row.lifecycleWaits),
-  };
+    select * from claimed`.execute(db);
+  return rows;
 };
 
 /** An agent for which a message is said to wait, and where it is said to run. */
@@ -301,6 +318,10 @@ const ended = (deliveries: readonly EndedDelivery[]) => sql`
   (select e.id, e.session from unnest(${uuids(deliveries.map((d) => d.id))}, ${uuids(deliveries.map((d) => d.sessionId))})
      as e(id, session))`;
 
+/** What the row of a delivered message says; who delivered it stays on it. */
+const delivered = (instanceId: Uuid) =>
+  sql`state = 'delivered', dispatched_at = now(), error = null, claimed_by = ${instanceId}, claim_session = e.session`;
+
 /** See `stillOurs` of dispatches: a claim that was voided counts while the socket that acknowledged still owns. */
 const stillOurs = (instanceId: Uuid) => sql`(
     (${isState("delivering")} and m.claimed_by = ${instanceId} and m.claim_session = e.session)
@@ -322,9 +343,7 @@ export const settleDelivered = async (
     with locked as materialized (
       select m.id, e.session from messages m join ${ended(p.deliveries)} e on e.id = m.id
        where ${stillOurs(p.instanceId)} order by m.id for update of m)
-    update messages m set state = 'delivered', dispatched_at = now(), error = null,
-        claimed_by = ${p.instanceId}, claim_session = locked.session
-      from locked where m.id = locked.id
+    update messages m set ${delivered(p.instanceId)} from locked e where m.id = e.id
     returning m.id, (select true from messages o where o.agent_id = m.agent_id
       and o.state = 'pending' and o.id <> m.id order by o.seq limit 1) is not null as more`.execute(db);
   return rows;

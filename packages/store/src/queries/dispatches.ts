@@ -3,6 +3,7 @@ import { type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { BrokerDispatchTable, DispatchOp } from "../tables.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
+import { type HaltedPhase, haltedValues } from "./lifecycle.ts";
 
 /**
  * Lifecycle intents (design section 5): pending → in_progress → done | failed, pending → expired. Every claim reads the
@@ -135,6 +136,25 @@ export const completeDispatch = async (
         claimed_by = ${p.claim.instanceId}, claim_session = ${p.claim.sessionId}, updated_at = now()
      where d.id = ${p.id} and ${stillOurs(p.claim)}`.execute(db);
   return numAffectedRows === 1n;
+};
+
+/**
+ * Marks an intent done that ended its agent's run, and the agent with it, in one statement. False when the claim has
+ * moved on.
+ */
+export const completeHalt = async (
+  db: Db,
+  p: { readonly id: Uuid; readonly claim: Claim; readonly agentId: Uuid; readonly phase: HaltedPhase },
+): Promise<boolean> => {
+  const { rows } = await sql`
+    with ended as (
+      update broker_dispatch d set state = 'done', result = '{}', error = null,
+          claimed_by = ${p.claim.instanceId}, claim_session = ${p.claim.sessionId}, updated_at = now()
+       where d.id = ${p.id} and ${stillOurs(p.claim)} returning d.id),
+    halted as (
+      update agents set ${haltedValues(p.phase)} where id = ${p.agentId} and exists (select from ended))
+    select from ended`.execute(db);
+  return rows.length === 1;
 };
 
 /** Marks an intent failed for good, with what the caller is told. False when the claim has moved on. */

@@ -185,27 +185,22 @@ export const recordWaiting = async (db: Db, agentId: Uuid): Promise<void> => {
  * Records that the container is down on purpose, and its run over: what it reported on its way down, and arrives later,
  * counts no more. A crash or an exhausted limit stays visible.
  */
-export const recordHalted = (
+export const recordHalted = async (
   db: Db,
-  p: { readonly agentId: Uuid; readonly phase: "stopped" | "suspended" },
-): Promise<AgentRow | undefined> =>
-  db
-    .updateTable("agents")
-    .set({
-      run_id: null,
-      phase: p.phase,
-      activity: sql<string | null>`case when activity = any(${[...TERMINAL_ACTIVITIES]}::text[]) then activity end`,
-      tool_name: null,
-      stalled_from_activity: null,
-      container_status: "stopped",
-      running_since: null,
-      ready_at: null,
-      state_version: sql<number>`state_version + 1`,
-      updated: sql<Date>`now()`,
-    })
-    .where("id", "=", p.agentId)
-    .returningAll()
-    .executeTakeFirst();
+  p: { readonly agentId: Uuid; readonly phase: HaltedPhase },
+): Promise<AgentRow | undefined> => {
+  const { rows } =
+    await sql<AgentRow>`update agents set ${haltedValues(p.phase)} where id = ${p.agentId} returning *`.execute(db);
+  return rows[0];
+};
+
+export type HaltedPhase = "stopped" | "suspended";
+
+/** What an agent's row says of one that runs no more. */
+export const haltedValues = (phase: HaltedPhase) => sql`
+  run_id = null, phase = ${phase}, tool_name = null, stalled_from_activity = null, container_status = 'stopped',
+  activity = case when activity = any(${[...TERMINAL_ACTIVITIES]}::text[]) then activity end,
+  running_since = null, ready_at = null, state_version = state_version + 1, updated = now()`;
 
 /** Hides the agent until it is restored or its retention is over. */
 export const softDeleteAgent = (db: Db, p: { readonly agentId: Uuid; readonly deletedAt: Date }) =>

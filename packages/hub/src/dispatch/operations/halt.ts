@@ -1,4 +1,4 @@
-import { recordHalted } from "@rootstock/store";
+import { type HaltedPhase, recordHalted } from "@rootstock/store";
 import type { Operation, OperationContext, OperationResult } from "./operation.ts";
 import { launch } from "./start.ts";
 import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, runtimeFailure } from "./tunnel.ts";
@@ -7,18 +7,18 @@ import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, r
 const halted = (answer: RuntimeBrokerAnswer): boolean =>
   (answer.status >= 200 && answer.status < 300) || answer.status === 404;
 
-const askToHalt = (context: OperationContext, action: "stop" | "suspend"): Promise<RuntimeBrokerAnswer> =>
-  callRuntimeBroker(context, { method: "POST", path: agentPath(context, action), query: projectQuery(context) });
+const askToHalt = (context: OperationContext): Promise<RuntimeBrokerAnswer> =>
+  callRuntimeBroker(context, { method: "POST", path: agentPath(context, "stop"), query: projectQuery(context) });
 
 const halt =
-  (action: "stop" | "suspend", phase: "stopped" | "suspended"): Operation =>
-  async (context) => {
-    const answer = await askToHalt(context, action);
-    if (!halted(answer))
-      return { ok: false, failure: runtimeFailure(`${action} agent`, answer), settle: async () => {} };
+  (verb: "stop" | "suspend", phase: HaltedPhase): Operation =>
+  async (context): Promise<OperationResult> => {
+    const answer = await askToHalt(context);
+    if (!halted(answer)) return { ok: false, failure: runtimeFailure(`${verb} agent`, answer), settle: async () => {} };
     return {
       ok: true,
       result: {},
+      halted: phase,
       settle: async (tx) => void (await recordHalted(tx, { agentId: context.target.agent.id, phase })),
     };
   };
@@ -30,19 +30,11 @@ export const stop: Operation = halt("stop", "stopped");
  * Suspends: the original's runtime broker does the same for stop and suspend, and its hub only ever sends `stop`
  * (recorded), so an old one need not know the word.
  */
-export const suspend: Operation = async (context): Promise<OperationResult> => {
-  const answer = await askToHalt(context, "stop");
-  if (!halted(answer)) return { ok: false, failure: runtimeFailure("suspend agent", answer), settle: async () => {} };
-  return {
-    ok: true,
-    result: {},
-    settle: async (tx) => void (await recordHalted(tx, { agentId: context.target.agent.id, phase: "suspended" })),
-  };
-};
+export const suspend: Operation = halt("suspend", "suspended");
 
 /** Stops, whatever comes of it, and starts afresh. */
 export const restart: Operation = async (context) => {
-  await askToHalt(context, "stop");
+  await askToHalt(context);
   await recordHalted(context.db, { agentId: context.target.agent.id, phase: "stopped" });
   return launch({
     ...context,

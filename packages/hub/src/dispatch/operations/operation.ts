@@ -1,6 +1,6 @@
 import type { ErrorCode, Uuid } from "@rootstock/protocol";
 import type { Clock, Random } from "@rootstock/service";
-import type { Db, DispatchOp, DispatchTarget } from "@rootstock/store";
+import type { Db, DispatchOp, DispatchTarget, HaltedPhase } from "@rootstock/store";
 import type { Connection } from "../../control/index.ts";
 
 /** What a caller is told of an operation that failed at the runtime broker. Travels in the intent's row. */
@@ -19,6 +19,8 @@ export type OperationResult =
       readonly ok: true;
       readonly result: Readonly<Record<string, unknown>>;
       readonly settle: (tx: Db) => Promise<void>;
+      /** All that `settle` does is to record that the agent's run is over: it takes one statement together with the intent. */
+      readonly halted?: HaltedPhase;
     }
   | { readonly ok: false; readonly failure: OperationFailure; readonly settle: (tx: Db) => Promise<void> };
 
