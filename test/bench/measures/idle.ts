@@ -17,6 +17,12 @@ const REST_MS = 8_000;
 const SETTLE_MS = 60_000;
 const MEASURE_MS = 30_000;
 
+interface State {
+  readonly online: number;
+  readonly redials: number;
+  readonly refusals: ReadonlyMap<string, number>;
+}
+
 /** Registered runtime brokers with a secret each, as their joins would leave them. */
 const register = async (database: BenchDatabase, count: number): Promise<IdlePeer[]> => {
   const box = new SecretBox([TEST_SECRET], systemRandom);
@@ -70,9 +76,8 @@ export const idle: Bench = async ({ server, nodeOptions, quick, say }) => {
   const end = cpu();
   const after = residentBytes(replica.pid);
   const beaten = await Promise.all(workers.map((worker) => worker.call<Beaten>("beaten")));
-  const states = await Promise.all(
-    workers.map((worker) => worker.call<{ readonly online: number; readonly redials: number }>("state")),
-  );
+  const states = await Promise.all(workers.map((worker) => worker.call<State>("state")));
+  for (const [refusal, n] of states.flatMap((s) => [...s.refusals])) say(`refused ${n} times: ${refusal}`);
   for (const worker of workers) await worker.stop();
   await replica.stop();
   await database.drop();

@@ -52,6 +52,8 @@ let url = new URL("http://127.0.0.1");
 let localAddress = "127.0.0.1";
 let online = 0;
 let redials = 0;
+/** Dials that were refused, by the first line of the answer or the error of the socket. */
+const refusals = new Map<string, number>();
 let onOnline: () => void = () => {};
 let beating: NodeJS.Timeout | undefined;
 const beaten = { sent: 0, refused: 0, latency: new Samples() };
@@ -77,6 +79,8 @@ const lines = (headers: Readonly<Record<string, string>>): string =>
 const frame = (opcode: number, data: Uint8Array): Buffer =>
   Buffer.concat([Buffer.of(0x80 | opcode, 0x80 | data.byteLength, 0, 0, 0, 0), data]);
 
+const count = (refusal: string): void => void refusals.set(refusal, (refusals.get(refusal) ?? 0) + 1);
+
 const dial = (peer: Peer): void => {
   const socket = connect({ host: url.hostname, port: Number(url.port), localAddress, noDelay: true });
   const key = randomBytes(16).toString("base64");
@@ -101,6 +105,7 @@ const dial = (peer: Peer): void => {
       if (end < 0) return;
       const head = received.toString("latin1", 0, end);
       if (!head.startsWith("HTTP/1.1 101") || !head.includes(accept)) {
+        count(head.split("\r\n", 1)[0] ?? "");
         socket.destroy();
         return;
       }
@@ -127,7 +132,7 @@ const dial = (peer: Peer): void => {
       }
     }
   });
-  socket.on("error", () => {});
+  socket.on("error", (err) => count(err.message));
   socket.on("close", () => {
     if (welcome) online -= 1;
     redials += 1;
@@ -201,6 +206,6 @@ serveWorker({
     p50: beaten.latency.p50,
     p99: beaten.latency.p99,
   }),
-  state: () => ({ online, redials }),
+  state: () => ({ online, redials, refusals }),
   stop: () => clearInterval(beating),
 });
