@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { startEmbeddedPostgres } from "@rootstock/testkit";
+import { factsOf, groupBy } from "./breach.ts";
 import { type RoundResult, runRound } from "./round.ts";
 import { tell } from "./schedule.ts";
 import { BESIDE, type Beside, Versions } from "./versions.ts";
@@ -76,6 +77,10 @@ try {
     const took = ((performance.now() - began) / 1_000).toFixed(0);
     say(
       `seed ${seed} (${codes.map((c) => c.name).join(" beside ")}): ${result.breaches.length === 0 ? "kept" : `${result.breaches.length} BREACHES`} (${figures.join(", ")}; ${took} s)`,
+    );
+    const faults = groupBy(factsOf(result.round.facts, "fault"), (f) => f.what);
+    say(
+      `  struck: ${[...faults].map(([what, { length }]) => `${what}${length > 1 ? ` ${length} times` : ""}`).join(", ")}`,
     );
     if (result.breaches.length === 0) continue;
     broken += 1;
