@@ -100,6 +100,7 @@ const rulesOf = (facts: readonly Fact[], rest: Partial<Rest> = {}, remembers = t
     transitions: [],
     agentChanges: [],
     sockets: [],
+    held: [],
     phases: [],
     ...rest,
   };
@@ -160,6 +161,11 @@ describe("lost", () => {
   });
   test("a stop answered as done that never reached the runtime broker", () => {
     expect(rulesOf(operation(1, 2, "stop"))).toEqual(["lost"]);
+  });
+  test("an agent that runs, and of which the hub has no record", () => {
+    const held = { runtimeBroker: "rb", slug: "m-1", known: true };
+    expect(rulesOf([], { held: [held] })).toEqual([]);
+    expect(rulesOf([], { held: [{ ...held, known: false }] })).toEqual(["lost"]);
   });
   test("answered 200 before it was delivered", () => {
     const facts = [asked(1, "m"), answered(2, "m", 200), received(3, "m"), delivered(4, "m")];

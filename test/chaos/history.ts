@@ -103,9 +103,9 @@ export type Fact =
     }
   | { readonly kind: "resync"; readonly at: number; readonly subscriber: string };
 
-export type Verb = "start" | "stop" | "restart";
+export type Verb = "start" | "stop" | "restart" | "create" | "delete";
 /** What a runtime broker executes. */
-export type Action = "start" | "stop";
+export type Action = "start" | "stop" | "create" | "delete";
 
 export type FactOf<K extends Fact["kind"]> = Extract<Fact, { readonly kind: K }>;
 
@@ -150,6 +150,8 @@ export interface Rest {
   readonly agentChanges: readonly { readonly agent: string; readonly value: string }[];
   /** What the database says that each agent does: all of them have been asked to run. */
   readonly phases: readonly { readonly agent: string; readonly phase: string }[];
+  /** What runs at runtime brokers, and whether the hub has a record of it that is not deleted. */
+  readonly held: readonly { readonly runtimeBroker: string; readonly slug: string; readonly known: boolean }[];
   /** The session that each runtime broker has, and the one that the database names. */
   readonly sockets: readonly {
     readonly runtimeBroker: string;

@@ -35,6 +35,8 @@ const LARGE = { passes: 30_000, oversize: 60_000 };
 
 interface Asked {
   readonly call: string;
+  /** POST by default. */
+  readonly method?: "DELETE";
   readonly path: string;
   readonly body?: object | undefined;
   readonly keyed: boolean;
@@ -68,7 +70,7 @@ const callHub = async (context: LoadContext, asked: Asked): Promise<ApiReply | u
     if (attempt > 0) await systemClock.sleep(dice.between(20, 400));
     const dropped = impatient && attempt === 0;
     replica = fleet.forCall(dice, replica);
-    reply = await api(replica, "POST", asked.path, asked.body, {
+    reply = await api(replica, asked.method ?? "POST", asked.path, asked.body, {
       signal: AbortSignal.timeout(dropped ? dice.between(1, PATIENCE_MS) : CALL_TIMEOUT_MS),
       ...(key && { headers: { "idempotency-key": key } }),
     }).catch(() => undefined);
@@ -168,6 +170,43 @@ export const cycle = async (context: LoadContext, agent: Agent): Promise<void> =
     await systemClock.sleep(dice.between(0, 400));
     if (verb === "stop") await operate("start", dice.chance(context.keyed));
     await report();
+  }
+};
+
+/**
+ * Creates agents of its own and deletes them again. To the history they go by their slugs, which begin with this name:
+ * the answer that tells an id may be lost.
+ */
+export const maker = async (context: LoadContext, name: string, runtimeBrokers: readonly string[]): Promise<void> => {
+  const { dice, history } = context;
+  const operate = async (
+    verb: "create" | "delete",
+    slug: string,
+    asked: Omit<Asked, "call">,
+  ): Promise<ApiReply | undefined> => {
+    const call = `${slug}:${verb}`;
+    history.add({ kind: "operation asked", call, agent: slug, verb });
+    const reply = await callHub(context, { call, ...asked });
+    const unfinished = reply?.status === 202 || reply?.list("warnings").length !== 0;
+    history.add({ kind: "operation answered", call, status: statusOf(reply), unfinished });
+    return reply;
+  };
+  for (let n = 0; !context.ending.aborted; n += 1) {
+    await systemClock.sleep(dice.between(200, 1_500));
+    const slug = `${name}-${n}`;
+    const made = await operate("create", slug, {
+      path: `/api/v1/projects/${context.projectId}/agents`,
+      body: { name: slug, task: "wait", runtimeBrokerId: dice.pick(runtimeBrokers) },
+      keyed: dice.chance(context.keyed),
+    });
+    const id = made?.get("agent.id");
+    if (typeof id !== "string" || dice.chance(0.3)) continue;
+    await systemClock.sleep(dice.between(0, 300));
+    await operate("delete", slug, {
+      method: "DELETE",
+      path: `/api/v1/agents/${id}`,
+      keyed: dice.chance(context.keyed),
+    });
   }
 };
 

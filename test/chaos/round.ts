@@ -6,12 +6,12 @@ import { CHECKOUT, type Code } from "./codeCopy.ts";
 import { Dice } from "./dice.ts";
 import { Fleet } from "./fleet.ts";
 import { type Fact, History, type Round } from "./history.ts";
-import { type Agent, bringUp, broadcaster, cycle, type LoadContext, sender } from "./load.ts";
+import { type Agent, bringUp, broadcaster, cycle, type LoadContext, maker, sender } from "./load.ts";
 import { unleash } from "./nemesis.ts";
 import { type RecordedRuntimeBroker, startRuntimeBroker } from "./runtimeBrokers.ts";
 import { drawSchedule, type Planned } from "./schedule.ts";
 import { Subscriber } from "./subscriber.ts";
-import { createWorld, namedSessions, readRest, unsettled } from "./world.ts";
+import { createWorld, knownAgents, namedSessions, readRest, unsettled } from "./world.ts";
 
 export interface RoundOptions {
   readonly seed: number;
@@ -55,7 +55,7 @@ export interface RoundResult {
 const LOAD: LoadShape = { keyed: 0.4, cycles: true };
 const SETTLE_MS = 60_000;
 /** How long a stage of the round may take before it counts as hung, in milliseconds. */
-const STAGE_MS = 90_000;
+const STAGE_MS = 180_000;
 /** Two agents of a runtime broker only take messages, one is stopped and started as well. */
 const AGENTS_EACH = 3;
 const SUBSCRIBERS = 2;
@@ -76,7 +76,7 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     const ids = new Map<string, string>();
     const textOf = (msg: string, agent: string): string => {
       const [text = ""] = msg.split(" ", 1);
-      return text.includes(">") ? text : `${text}>${slugs.get(agent) ?? ""}`;
+      return text.includes(">") ? text : `${text}>${slugs.get(agent) ?? agent}`;
     };
     const around = { fleet, history, dice, agentOf: (slug: string) => ids.get(slug) ?? slug, textOf };
     for (let i = 0; i < options.runtimeBrokers; i += 1)
@@ -89,7 +89,15 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       await subscriber.start();
       subscribers.push(subscriber);
     }
-    const agents = await createAgents({ fleet, dice, database, projectId, runtimeBrokers, cycles: shape.cycles });
+    const agents = await createAgents({
+      fleet,
+      dice,
+      history,
+      database,
+      projectId,
+      runtimeBrokers,
+      cycles: shape.cycles,
+    });
     for (const { id, slug } of agents) {
       slugs.set(id, slug);
       ids.set(slug, id);
@@ -101,6 +109,15 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       ...Array.from({ length: options.senders }, (_, i) => sender(context, `s${i}`)),
       broadcaster(context, "b0"),
       ...agents.filter((a) => a.cycled).map((a) => cycle(context, a)),
+      ...(shape.cycles
+        ? [
+            maker(
+              context,
+              "m",
+              runtimeBrokers.map((rb) => rb.id),
+            ),
+          ]
+        : []),
     ];
     const watch = watchMachine(history, over.signal);
     const nemesis = unleash({ fleet, postgres, databaseUrl: database.url, runtimeBrokers, history }, schedule);
@@ -121,9 +138,14 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     const sockets = () => socketsOf(database, runtimeBrokers);
     await patiently(async () => (await unsettled(database)) === 0, settleMs);
     await patiently(async () => (await sockets()).every((s) => s.session === s.named), settleMs);
-    const rest = { ...(await readRest(database, textOf)), sockets: await sockets() };
+    const rest = {
+      ...(await readRest(database, textOf)),
+      sockets: await sockets(),
+      held: await heldAgents(database, runtimeBrokers),
+    };
     const wanted = rest.messages.length + rest.agentChanges.length;
-    await patiently(() => subscribers.every((s) => s.heard >= wanted), Math.min(settleMs, 10_000));
+    const heard = ({ heard }: Subscriber) => agents.reduce((sum, { id }) => sum + (heard.get(id) ?? 0), 0);
+    await patiently(() => subscribers.every((s) => heard(s) >= wanted), Math.min(settleMs, 10_000));
     await stage("the event streams end", Promise.all(subscribers.map((s) => s.stop())));
     over.abort();
     await watch;
@@ -170,9 +192,17 @@ const socketsOf = async (database: TestDatabase, runtimeBrokers: readonly Record
   }));
 };
 
+const heldAgents = async (database: TestDatabase, runtimeBrokers: readonly RecordedRuntimeBroker[]) => {
+  const known = await knownAgents(database);
+  return runtimeBrokers.flatMap((rb) =>
+    [...rb.peer.agents.phases.keys()].map((slug) => ({ runtimeBroker: rb.id, slug, known: known.has(slug) })),
+  );
+};
+
 const createAgents = async (p: {
   readonly fleet: Fleet;
   readonly dice: Dice;
+  readonly history: History;
   readonly database: TestDatabase;
   readonly projectId: string;
   readonly runtimeBrokers: readonly RecordedRuntimeBroker[];
@@ -184,11 +214,14 @@ const createAgents = async (p: {
   );
   const agents = await Promise.all(
     wanted.map(async ({ rb, slug, j }): Promise<Agent> => {
+      const call = `${slug}:create`;
+      p.history.add({ kind: "operation asked", call, agent: slug, verb: "create" });
       const made = await api(fleet.forCall(dice), "POST", `/api/v1/projects/${projectId}/agents`, {
         name: slug,
         task: "wait",
         runtimeBrokerId: rb.id,
       });
+      p.history.add({ kind: "operation answered", call, status: made.status, unfinished: false });
       if (made.status !== 201) throw new Error(`agent not created: ${made.status} ${made.body}`);
       return { id: made.text("agent.id"), slug, cycled: p.cycles && j === AGENTS_EACH - 1 };
     }),

@@ -8,7 +8,7 @@ import {
 } from "@rootstock/testkit";
 import type { Dice } from "./dice.ts";
 import { type Fleet, NOWHERE } from "./fleet.ts";
-import type { History } from "./history.ts";
+import type { Action, History } from "./history.ts";
 
 /** A simulated runtime broker that writes down what comes through its tunnel and what it does. */
 export interface RecordedRuntimeBroker {
@@ -39,7 +39,23 @@ const messageOf = (request: ReceivedRequest): { readonly messageId: string; read
   return { messageId: body?.message_id ?? "", text: body?.structured_message?.msg ?? "" };
 };
 
-const slugOf = (request: ReceivedRequest): string => request.path.split("/")[4] ?? "";
+/** A create names it in its body, everything else in its path. */
+const slugOf = (request: ReceivedRequest): string => {
+  const { name } = (request.json ?? {}) as { name?: string };
+  return request.path.split("/")[4] ?? name ?? "";
+};
+
+/** What the request has the runtime broker do; undefined for what changes no agent. A create is repeated by its id. */
+const actionOf = (request: ReceivedRequest, created: Set<string>): Action | undefined => {
+  const [, , , , slug, action] = request.path.split("/");
+  if (request.method === "DELETE" && slug && !action) return "delete";
+  if (request.method !== "POST") return undefined;
+  if (slug) return action === "start" || action === "stop" ? action : undefined;
+  const { requestId = "" } = (request.json ?? {}) as { requestId?: string };
+  if (!request.path.endsWith("/agents") || created.has(requestId)) return undefined;
+  created.add(requestId);
+  return "create";
+};
 
 /** Registers a runtime broker, and dials whichever replica the load balancer gives it. */
 export const startRuntimeBroker = async (
@@ -65,19 +81,26 @@ export const startRuntimeBroker = async (
   });
   const recorded: RecordedRuntimeBroker = { id, remembers, peer, delayMs: 0, away: false };
   let executions = 0;
+  const created = new Set<string>();
 
   const handle = async (request: ReceivedRequest): Promise<SimulatedReply> => {
-    const action = request.path.split("/")[5];
-    const agent = around.agentOf(slugOf(request));
-    const executes = request.method === "POST" && (action === "start" || action === "stop");
+    const action = actionOf(request, created);
+    const slug = slugOf(request);
     executions += 1;
     const execution = `${id} ${executions}`;
-    if (executes)
-      history.add({ kind: "execution began", execution, runtimeBroker: id, session: request.sessionId, agent, action });
-    await systemClock.sleep(recorded.delayMs + (executes ? dice.between(1, 40) : dice.between(0, 3)));
+    if (action)
+      history.add({
+        kind: "execution began",
+        execution,
+        runtimeBroker: id,
+        session: request.sessionId,
+        agent: around.agentOf(slug),
+        action,
+      });
+    await systemClock.sleep(recorded.delayMs + (action ? dice.between(1, 40) : dice.between(0, 3)));
     const reply = await peer.agents.handle(request);
-    if (executes) history.add({ kind: "execution ended", execution });
-    if (action === "message") deliver(request, agent);
+    if (action) history.add({ kind: "execution ended", execution });
+    if (request.path.endsWith("/message")) deliver(request, around.agentOf(slug));
     return reply;
   };
   const deliver = (request: ReceivedRequest, agent: string): void => {

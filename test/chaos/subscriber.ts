@@ -20,7 +20,8 @@ export class Subscriber {
   readonly #stop = new AbortController();
   #last: string | undefined;
   #running: Promise<void> | undefined;
-  heard = 0;
+  /** How many events, by agent. */
+  readonly heard = new Map<string, number>();
 
   constructor(name: string, patterns: readonly string[], around: SubscriberContext) {
     this.#name = name;
@@ -77,7 +78,7 @@ export class Subscriber {
     const [kind, agent, what] = subject.split(".");
     if (kind !== "agent" || agent === undefined) return;
     const about = { kind: "event", subscriber: this.#name, id: frame.id ?? "" } as const;
-    this.heard += 1;
+    this.heard.set(agent, (this.heard.get(agent) ?? 0) + 1);
     if (what === "message" && !subject.endsWith(".failed"))
       history.add({ ...about, topic: "message", entity: data.id ?? "", value: textOf(data.msg ?? "", agent) });
     if (what === "status")

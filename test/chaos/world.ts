@@ -54,10 +54,13 @@ export const createWorld = async (postgres: OwnedPostgres, name: string, code: C
   };
 };
 
-/** How many rows have not come to an end. */
+/** The agents that are there all the time; those of other names come and go. */
+const LASTING = "(select id from agents where slug like 'a%')";
+
+/** How many rows have not come to an end. What a deleted agent was sent never does. */
 export const unsettled = async (database: TestDatabase): Promise<number> => {
   const [row] = await database.query<{ n: number }>(
-    `select (select count(*) from messages where state in ('pending', 'delivering'))::int
+    `select (select count(*) from messages where state in ('pending', 'delivering') and agent_id in ${LASTING})::int
           + (select count(*) from broker_dispatch where state in ('pending', 'in_progress'))::int as n`,
   );
   return row?.n ?? 0;
@@ -71,18 +74,24 @@ export const namedSessions = async (database: TestDatabase): Promise<ReadonlyMap
   return new Map(rows.map((r) => [r.id, r.session]));
 };
 
+/** The agents of which there is a record that is not deleted, by name. */
+export const knownAgents = async (database: TestDatabase): Promise<ReadonlySet<string>> => {
+  const rows = await database.query<{ slug: string }>("select slug from agents where deleted_at is null");
+  return new Set(rows.map((r) => r.slug));
+};
+
 /** What the database holds in the end. `textOf` names a message as the history does. */
 export const readRest = async (
   database: TestDatabase,
   textOf: (msg: string, agent: string) => string,
-): Promise<Omit<Rest, "sockets">> => {
+): Promise<Omit<Rest, "sockets" | "held">> => {
   const messages = await database.query<{
     id: string;
     agent: string;
     msg: string;
     state: string;
     error: string | null;
-  }>("select id, agent_id as agent, msg, state, error from messages where agent_id is not null order by seq");
+  }>(`select id, agent_id as agent, msg, state, error from messages where agent_id in ${LASTING} order by seq`);
   const dispatches = await database.query<{ id: string; agent: string; op: string; state: string }>(
     "select id, agent_id as agent, op, state from broker_dispatch order by seq",
   );
@@ -94,9 +103,11 @@ export const readRest = async (
   );
   const agentChanges = await database.query<{ agent: string; value: string }>(
     `select entity_id as agent, concat(payload ->> 'phase', '/', payload ->> 'activity') as value from change_log
-      where entity = 'agent' and op = 'U' and payload ->> 'deleted_at' is null order by id`,
+      where entity = 'agent' and op = 'U' and payload ->> 'deleted_at' is null and entity_id in ${LASTING} order by id`,
   );
-  const phases = await database.query<{ agent: string; phase: string }>("select id as agent, phase from agents");
+  const phases = await database.query<{ agent: string; phase: string }>(
+    `select id as agent, phase from agents where id in ${LASTING}`,
+  );
   return {
     phases,
     messages: messages.map((m) => ({ ...m, text: textOf(m.msg, m.agent) })),

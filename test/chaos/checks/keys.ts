@@ -31,6 +31,9 @@ const OPS: Readonly<Record<Verb, readonly string[]>> = {
   start: ["start", "resume"],
   stop: ["stop"],
   restart: ["restart"],
+  // Known by their names, and made once: the second would be refused.
+  create: [],
+  delete: [],
 };
 
 /** There are no more intents than calls: what a call does twice, it does under one intent. */

@@ -7,6 +7,9 @@ const ACTIONS: Readonly<Record<Verb, readonly Action[]>> = {
   start: ["start"],
   stop: ["stop"],
   restart: ["stop", "start"],
+  // One that fails takes back what it left.
+  create: ["create", "delete"],
+  delete: ["delete"],
 };
 
 /** Two executions for one agent may overlap only where the first one's socket had gone when the second began. */
@@ -70,6 +73,19 @@ export const checkAnswered = ({ facts, rest }: Round): Breach[] => {
       breaches.push({ rule: "not at rest", what: `${d.op} of agent ${d.agent} (${d.id}) is still ${d.state}` });
   return breaches;
 };
+
+/** What runs at a runtime broker is known to the hub, or nobody could ever stop it. */
+export const checkHeld = ({ rest }: Round): Breach[] =>
+  rest.held.flatMap(({ runtimeBroker, slug, known }): Breach[] =>
+    known
+      ? []
+      : [
+          {
+            rule: "lost",
+            what: `agent ${slug} runs at runtime broker ${runtimeBroker}, and the hub does not know of it`,
+          },
+        ],
+  );
 
 /** An operation answered as done was executed: at least one of its actions began between question and answer. */
 export const checkCarriedOut = ({ facts }: Round): Breach[] => {
