@@ -26,6 +26,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   metrics: 1,
   secrets: 1,
   telemetry: 1,
+  people: 1,
   wire: 2,
   auth: 2,
   bus: 2,

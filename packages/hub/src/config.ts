@@ -1,7 +1,9 @@
 import { hostname } from "node:os";
 import type { LogLevel } from "@rootstock/service";
 import { z } from "zod";
+import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
 import { parseRootSecrets, type RootSecrets, RootSecretsError } from "./secrets/index.ts";
+import { parseSignIn, SIGN_IN_VARIABLES, type SignInConfig } from "./signInConfig.ts";
 
 /** Everything that a replica is told from outside. Production differs from the quick start by this alone. */
 export interface HubConfig {
@@ -21,6 +23,7 @@ export interface HubConfig {
   readonly metricsToken: string | undefined;
   /** Addresses whose X-Forwarded headers are believed. */
   readonly trustedProxies: readonly string[];
+  readonly signIn: SignInConfig;
   readonly softDeleteSeconds: number;
   readonly undeliveredMessageSeconds: number;
   /** How long messages are kept once they have come to their end, in seconds; 0: for ever. */
@@ -99,6 +102,7 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_POOL_SIZE: "database connections of the pool; a replica uses this many and two more (default 10)",
   ROOTSTOCK_LOG_LEVEL: "trace, debug, info, warn, error or silent (default info)",
   ROOTSTOCK_MIGRATE: "0: do not run pending migrations at start (default 1)",
+  ...SIGN_IN_VARIABLES,
   ROOTSTOCK_DRAIN_SECONDS: "how long a stopping replica goes on answering first (default 5)",
 };
 
@@ -117,21 +121,11 @@ const duration = (fallback: string) =>
       return Number(match[1]) * (UNIT_SECONDS[match[2] ?? "s"] ?? 1);
     });
 
-const switchOf = (fallback: "0" | "1") =>
-  z
-    .enum(["0", "1", "true", "false"])
-    .default(fallback)
-    .transform((v) => v === "1" || v === "true");
-
 const integer = (fallback: number, min: number, max: number) =>
   z.coerce.number({ error: "want a number" }).int().min(min).max(max).default(fallback);
 
 const isPostgres = (url: string): boolean => /^postgres(ql)?:\/\//.test(url) && URL.canParse(url);
 const postgresUrl = z.string().refine(isPostgres, "want postgres://user:password@host/database");
-const httpUrl = z
-  .string()
-  .refine((u) => URL.canParse(u) && /^https?:$/.test(new URL(u).protocol), "want http://… or https://…")
-  .transform((u) => u.replace(/\/+$/, ""));
 
 /** `name=value,name=value`, values percent-encoded, as the OpenTelemetry specification has it. */
 const headerList = z.string().transform((text, context) => {
@@ -214,13 +208,15 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
   const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
   const given = Object.fromEntries(Object.entries(set).filter(([name]) => name in HUB_VARIABLES));
   const parsed = schema.safeParse(given);
-  const problems = parsed.success ? [] : parsed.error.issues.map((i) => `${i.path.join(".")}: ${textOf(i.message)}`);
+  const problems = parsed.success ? [] : problemsOf(parsed.error);
+  const signIn = parseSignIn(given);
+  problems.push(...signIn.problems);
   const host = set.HOST ?? "127.0.0.1";
   if (set.SCION_DEV_TOKEN && !isLoopback(host) && !["1", "true"].includes(set.ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN ?? ""))
     problems.push(
       `SCION_DEV_TOKEN: development login on ${host} would be open to the network; set ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN=1 if that is meant`,
     );
-  if (!parsed.success || problems.length > 0) throw new ConfigError(problems);
+  if (!parsed.success || !signIn.config || problems.length > 0) throw new ConfigError(problems);
   const c = parsed.data;
   return Object.freeze({
     databaseUrl: c.DATABASE_URL,
@@ -233,9 +229,8 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     publicUrl: c.ROOTSTOCK_PUBLIC_URL,
     developmentToken: c.SCION_DEV_TOKEN,
     metricsToken: c.ROOTSTOCK_METRICS_TOKEN,
-    trustedProxies: c.ROOTSTOCK_TRUSTED_PROXIES.split(",")
-      .map((a) => a.trim())
-      .filter((a) => a !== ""),
+    trustedProxies: listOf(c.ROOTSTOCK_TRUSTED_PROXIES),
+    signIn: signIn.config,
     softDeleteSeconds: c.ROOTSTOCK_SOFT_DELETE_RETENTION,
     undeliveredMessageSeconds: c.ROOTSTOCK_MESSAGE_RETENTION,
     historySeconds: c.ROOTSTOCK_HISTORY_RETENTION,
@@ -259,5 +254,3 @@ const spansOf = (c: z.output<typeof schema>): SpanConfig | undefined => {
   const { OTEL_EXPORTER_OTLP_HEADERS: headers = {}, OTEL_SERVICE_NAME: serviceName, ROOTSTOCK_TRACE_RATIO: ratio } = c;
   return { url, headers, serviceName, ratio };
 };
-
-const textOf = (message: string): string => (message.startsWith("Invalid input") ? "is required" : message);

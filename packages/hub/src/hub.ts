@@ -60,7 +60,7 @@ export class Hub implements Service {
     this.#dispatch = buildDispatch(config, own, this.metrics, this.#foundation, this.#control);
     const toError = (err: unknown) => toHubError(err, own.log);
     this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
-    const { database, eventBus, signaller, coordination, membership } = this.#foundation;
+    const { database, eventBus, signaller, coordination, membership, standings } = this.#foundation;
     this.#sse = new SseHub(own, { database, bus: eventBus });
     const sweeper = new Sweeper(own, {
       database,
@@ -73,6 +73,12 @@ export class Hub implements Service {
     const actions = this.#actions();
     this.routes = this.#routes(actions);
     this.#http = this.#server(actions, toError);
+    const { tending } = this.#streams;
+    eventBus.subscribe(["user.*.changed"], ({ entityId }) => {
+      standings.forget(entityId);
+      tending.recheck();
+      this.#sse.recheck();
+    });
     observe(this.metrics, this.#foundation, this.#control, this.#streams);
     this.#stages = [
       ...this.#foundation.stages,

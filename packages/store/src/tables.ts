@@ -26,6 +26,39 @@ export interface UsersTable {
   created: DefaultTime;
   last_login: NullableTime;
   last_seen: NullableTime;
+  token_version: Generated<number>;
+}
+
+export interface UserIdentitiesTable {
+  issuer: string;
+  subject: string;
+  user_id: Uuid;
+  email: string;
+  created: DefaultTime;
+  last_login: DefaultTime;
+}
+
+export interface InvitesTable {
+  id: Uuid;
+  code_hash: Buffer;
+  code_prefix: string;
+  max_uses: number;
+  use_count: Generated<number>;
+  expires_at: Time;
+  revoked: Generated<boolean>;
+  created_by: Nullable<Uuid>;
+  note: Generated<string>;
+  created: DefaultTime;
+  last_used: NullableTime;
+}
+
+export interface AllowListTable {
+  id: Uuid;
+  email: string;
+  note: Generated<string>;
+  added_by: Nullable<Uuid>;
+  invite_id: Nullable<Uuid>;
+  created: DefaultTime;
 }
 
 export interface SharedDir {
@@ -364,6 +397,9 @@ export interface StreamFramesTable {
 
 export interface Tables {
   users: UsersTable;
+  user_identities: UserIdentitiesTable;
+  invites: InvitesTable;
+  allow_list: AllowListTable;
   projects: ProjectsTable;
   runtime_brokers: RuntimeBrokersTable;
   runtime_broker_heartbeats: RuntimeBrokerHeartbeatsTable;

@@ -5,6 +5,7 @@ export * from "./embeddedPostgres.ts";
 export * from "./eventStream.ts";
 export * from "./eventually.ts";
 export * from "./freePort.ts";
+export * from "./identityProvider.ts";
 export * from "./logClient.ts";
 export * from "./past.ts";
 export * from "./pgBouncer.ts";

@@ -4,6 +4,7 @@ import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { Database, insertRuntimeBroker, transaction } from "@rootstock/store";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 import { SecretBox } from "../secrets/index.ts";
+import { signInParts } from "./authenticator.testing.ts";
 import {
   AgentTokens,
   Authenticator,
@@ -44,6 +45,7 @@ beforeAll(async () => {
     agentTokens,
     replicaTokens: replicaTokens(instanceId),
     signatures,
+    ...signInParts(base, database.db),
     developmentToken,
     scrapeToken: "collector",
   });
@@ -66,6 +68,7 @@ const request = (headers: Readonly<Record<string, string>>): Credentials => ({
   path: "/api/v1/agents",
   query: "",
   headers: new Headers(headers),
+  peer: "127.0.0.1",
   body: async () => new Uint8Array(0),
 });
 const who = (headers: Readonly<Record<string, string>>) => authenticator.authenticate(request(headers));
@@ -173,6 +176,7 @@ test("where development login is off, its token is refused", async () => {
     agentTokens,
     replicaTokens: replicaTokens(instanceId),
     signatures: { verify: () => Promise.reject(new Error("not asked")) } as unknown as RuntimeBrokerSignatures,
+    ...signInParts(base, database.db),
     developmentToken: undefined,
     scrapeToken: undefined,
   });

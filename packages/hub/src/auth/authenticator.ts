@@ -1,10 +1,12 @@
 import { HubError, SIGNATURE_HEADERS } from "@rootstock/protocol";
 import type { Service } from "@rootstock/service";
-import { type Db, ensureUser, findAgentStanding } from "@rootstock/store";
+import { type Db, ensureUser, findAgentStanding, type UserStanding } from "@rootstock/store";
+import type { UserStandings } from "../people/index.ts";
 import type { Credentials } from "./credentials.ts";
 import { DEVELOPMENT_USER } from "./developmentUser.ts";
 import { TokenError } from "./jwt.ts";
-import { type AgentPrincipal, NOBODY, type Principal } from "./principal.ts";
+import { type AgentPrincipal, NOBODY, type Principal, type UserPrincipal } from "./principal.ts";
+import type { ProxyLogin } from "./proxyLogin.ts";
 import type { ReplicaTokens } from "./replicaTokens.ts";
 import type { RuntimeBrokerSignatures } from "./runtimeBrokerSignature.ts";
 import { type AgentTokens, FixedToken } from "./tokens.ts";
@@ -22,6 +24,8 @@ export interface AuthenticatorOptions {
   readonly agentTokens: AgentTokens;
   readonly replicaTokens: ReplicaTokens;
   readonly signatures: RuntimeBrokerSignatures;
+  readonly standings: Pick<UserStandings, "find">;
+  readonly proxyLogin: ProxyLogin;
   /** Undefined: development login is off. */
   readonly developmentToken: string | undefined;
   /** Undefined: only admins read the metrics. */
@@ -49,8 +53,8 @@ export class Authenticator implements Service {
 
   /**
    * The caller. Nobody when there is no credential at all; throws 401 for one that proves nothing. An agent's token in
-   * its own header comes first, then a runtime broker's signature, then a bearer: an `Authorization` beside the first
-   * two is somebody else's and is not looked at.
+   * its own header comes first, then a runtime broker's signature, then a bearer, then what a proxy says (spec/03 2.2):
+   * an `Authorization` beside the first two is somebody else's and is not looked at.
    */
   async authenticate(request: Credentials): Promise<Principal> {
     const { headers } = request;
@@ -68,7 +72,21 @@ export class Authenticator implements Service {
     }
     const authorization = headers.get("authorization");
     const bearer = authorization === null ? undefined : /^bearer +(.*)$/i.exec(authorization)?.[1]?.trim();
-    return bearer ? this.#bearer(bearer) : NOBODY;
+    return bearer ? this.#bearer(bearer) : this.#proxied(request);
+  }
+
+  /** The person whom a proxy before the hub vouches for. */
+  async #proxied(request: Credentials): Promise<Principal> {
+    const { proxyLogin, standings } = this.#options;
+    const userId = await proxyLogin.userOf(request);
+    if (userId === undefined) return NOBODY;
+    const standing = await standings.find(userId);
+    if (standing?.status === "active") return userPrincipal(standing);
+    // Suspended or deleted since: asked anew, who comes back is signed in again.
+    proxyLogin.forget(userId);
+    throw standing
+      ? new HubError("user_suspended", "this account is suspended")
+      : new HubError("unauthorized", "this account is gone; try again");
   }
 
   async #replica(token: string): Promise<Principal> {
@@ -117,3 +135,12 @@ export class Authenticator implements Service {
 /** 401 for a token that proves nothing; anything else that went wrong (the database) stays what it is. */
 const unauthorized = (err: unknown, what: string): unknown =>
   err instanceof TokenError ? new HubError("unauthorized", `${what}: ${err.message}`, { cause: err }) : err;
+
+/** A user as the row says. */
+const userPrincipal = (standing: UserStanding): UserPrincipal => ({
+  kind: "user",
+  id: standing.id,
+  email: standing.email,
+  displayName: standing.displayName,
+  role: standing.role,
+});

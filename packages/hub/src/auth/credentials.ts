@@ -6,6 +6,8 @@ export interface Credentials {
   /** Raw query without `?`. */
   readonly query: string;
   readonly headers: Headers;
+  /** The address of the other end of the connection: what a header is believed by. Empty where there is none. */
+  readonly peer: string;
   /** Reads the body; only signed requests need it before they are known. */
   readonly body: () => Promise<Uint8Array>;
 }

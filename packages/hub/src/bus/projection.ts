@@ -325,6 +325,14 @@ const userMessage = (m: MessageFacts): Values => ({
   createdAt: m.created.toISOString(),
 });
 
+/** A user's rights or name: what was handed out to them is looked at again. */
+const userEvent: MakeDrafts = (row, _facts, wanted) => {
+  const subjects = [`user.${row.entityId}.changed`];
+  if (row.op === "I" || !wanted(subjects)) return [];
+  const told = row.op === "D" ? {} : { role: row.payload.role, status: row.payload.status };
+  return [{ subjects, data: { userId: row.entityId, ...told } }];
+};
+
 /** Says what is to be read for a row. */
 type Need = (row: ChangeRow, needs: Needs, wanted: Wanted) => void;
 type MakeDrafts = (row: ChangeRow, facts: Facts, wanted: Wanted) => readonly Draft[];
@@ -342,4 +350,5 @@ const ENTITIES: Readonly<Record<string, Entity>> = {
   runtime_broker: { name: "runtime_broker", need: runtimeBrokerNeed, draft: runtimeBrokerEvent },
   provider: { name: "provider", need: providerNeed, draft: providerEvent },
   message: { name: "message", need: messageNeed, draft: messageEvent },
+  user: { name: "user", need: () => {}, draft: userEvent },
 };

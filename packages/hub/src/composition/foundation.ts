@@ -2,7 +2,9 @@ import { type Base, Breather, type Service } from "@rootstock/service";
 import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
 import {
   AgentTokens,
+  AssertionVerifier,
   Authenticator,
+  ProxyLogin,
   ReplicaTokens,
   RuntimeBrokerSecrets,
   RuntimeBrokerSignatures,
@@ -11,6 +13,7 @@ import {
 import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
+import { People, UserStandings } from "../people/index.ts";
 import { Membership, Releases } from "../replicas/index.ts";
 import { SecretBox } from "../secrets/index.ts";
 import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
@@ -37,6 +40,8 @@ export interface Foundation {
   readonly secrets: RuntimeBrokerSecrets;
   readonly signatures: RuntimeBrokerSignatures;
   readonly authenticator: Authenticator;
+  readonly people: People;
+  readonly standings: UserStandings;
   readonly tracing: Tracing;
   readonly stages: readonly (readonly Service[])[];
 }
@@ -84,8 +89,23 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
   });
   const secrets = new RuntimeBrokerSecrets(box, base);
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
+  const people = new People(base, {
+    db: database.db,
+    rules: config.signIn.admission,
+    changed: () => signaller.changed(),
+  });
+  const standings = new UserStandings(base.clock, database.db);
+  const { assertions, plainHeader } = config.signIn;
+  const proxyLogin = new ProxyLogin({
+    clock: base.clock,
+    people,
+    verifiers: assertions.map((rules) => new AssertionVerifier({ rules, clock: base.clock, log: base.log, fetch })),
+    plain: plainHeader,
+  });
   const authenticator = new Authenticator({
     db: database.db,
+    standings,
+    proxyLogin,
     agentTokens,
     replicaTokens,
     signatures,
@@ -114,6 +134,8 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     secrets,
     signatures,
     authenticator,
+    people,
+    standings,
     tracing: collected ?? NO_TRACING,
     stages: [
       collected ? [database, collected] : [database],

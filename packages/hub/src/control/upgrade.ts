@@ -144,7 +144,9 @@ const checkUpgrade = (request: IncomingMessage): void => {
 };
 
 /** What an upgrade is authenticated by; it has no body. */
-export const credentialsOf = (request: IncomingMessage): Parameters<DialVerifier["verify"]>[0] => {
+export const credentialsOf = (
+  request: IncomingMessage,
+): Parameters<DialVerifier["verify"]>[0] & { readonly peer: string } => {
   const [path = "", ...rest] = (request.url ?? "").split("?");
   const headers = new Headers();
   for (const [name, value] of Object.entries(request.headers))
@@ -154,6 +156,7 @@ export const credentialsOf = (request: IncomingMessage): Parameters<DialVerifier
     path,
     query: rest.join("?"),
     headers,
+    peer: request.socket.remoteAddress ?? "",
     body: async () => new Uint8Array(0),
   };
 };

@@ -137,6 +137,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
         path: decodePath(url.pathname),
         query: url.search.slice(1),
         headers: c.req.raw.headers,
+        peer: peerAddress(c),
         body: readOnce,
       });
     if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;

@@ -1,6 +1,7 @@
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import type { TestDatabase } from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
+import { signInParts } from "../auth/authenticator.testing.ts";
 import {
   AgentTokens,
   Authenticator,
@@ -51,6 +52,7 @@ export const startBrokerHub = async (
       olderReplicas: () => false,
     }),
     signatures: new RuntimeBrokerSignatures(db, secrets, base.clock),
+    ...signInParts(base, db),
     developmentToken: DEVELOPMENT_TOKEN,
     scrapeToken: undefined,
   });

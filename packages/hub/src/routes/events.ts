@@ -37,6 +37,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
       return sseResponse(deps.sse, {
         patterns,
         allow: await listener(deps.db, call.principal),
+        recheck: () => standsAsBefore(call),
         lastEventId: lastEventId(call),
         signal: call.signal,
       });
@@ -52,6 +53,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
       const agent = await agentOf(deps.db, call);
       return sseResponse(deps.sse, {
         ...agentMessageStream({ agentId: agent.id, userId: call.principal.id }),
+        recheck: () => standsAsBefore(call),
         lastEventId: lastEventId(call),
         signal: call.signal,
       });
@@ -61,6 +63,22 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
 
 const lastEventId = (call: Call<{ readonly lastEventId?: string | undefined; readonly after?: string | undefined }>) =>
   call.headers.get("last-event-id") || call.query.lastEventId || call.query.after;
+
+/** Whether the caller is still let in with the rights that the stream began with. */
+const standsAsBefore = async ({
+  principal,
+  reauthenticate,
+}: Pick<Call, "principal" | "reauthenticate">): Promise<boolean> => {
+  try {
+    const now = await reauthenticate();
+    return (
+      now.kind === principal.kind && (now.kind !== "user" || principal.kind !== "user" || now.role === principal.role)
+    );
+  } catch (err) {
+    if (err instanceof HubError && err.status < 500) return false;
+    throw err;
+  }
+};
 
 /** The clients expect plain text here (spec/02 7.3). */
 const refused = (reason: string): Response =>
@@ -88,6 +106,8 @@ const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent)
         return event.ownerId === principal.id || readable(projects, event.entityId);
       case "provider":
         return readable(projects, event.projectId);
+      case "user":
+        return event.entityId === principal.id;
       case "runtime_broker":
         return event.projectId === undefined || readable(projects, event.projectId);
     }

@@ -92,6 +92,19 @@ export class SseHub implements Service {
     return served;
   }
 
+  /** Somebody's rights have changed: ends the streams of those who may not go on as they began. */
+  recheck(): void {
+    for (const stream of this.#open.keys()) void this.#recheck(stream);
+  }
+
+  async #recheck(stream: SseStream): Promise<void> {
+    try {
+      if ((await stream.request.recheck?.()) === false) stream.end("refused");
+    } catch (err) {
+      this.#base.log.warn({ err }, "access to events not looked at again");
+    }
+  }
+
   async #stop(): Promise<void> {
     this.#running = false;
     this.#off?.();

@@ -5,6 +5,8 @@ import type { HubEvent, Position, Snapshot } from "../bus/index.ts";
 export type SseEnd =
   /** The client went away. */
   | "closed"
+  /** It may not listen any more, or to something else. */
+  | "refused"
   /** It took too little too slowly; it may resume. */
   | "overflow"
   /** Its time was over. */
@@ -23,6 +25,8 @@ export interface SseRequest {
   readonly write: (text: string) => Promise<void>;
   /** Aborts when the client goes away. */
   readonly signal: AbortSignal;
+  /** Whether the client may go on as it began, asked when somebody's rights have changed; always by default. */
+  readonly recheck?: () => Promise<boolean>;
   /** Name and data of the frame of an event; `update` with subject and data by default. */
   readonly format?: (event: HubEvent, subject: string) => SseFrame;
   /** Milliseconds after which the stream is ended with `event: timeout`; never by default. */

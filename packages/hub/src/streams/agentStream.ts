@@ -58,6 +58,8 @@ export interface OwnerLink {
 export interface Tended {
   /** `now`: the clock's `elapsed`. */
   tick(now: number): void;
+  /** Looks now whether whoever is at the other end may go on; one without such an end has nothing to look at. */
+  recheck?(): void;
   /** The replica stops: end it, so that its viewer goes elsewhere. */
   shutDown(): void;
 }

@@ -83,6 +83,10 @@ export class LogFollower implements StreamHandler, Tended {
     this.#finish(closeOf(end));
   }
 
+  recheck(): void {
+    this.#limits.recheck();
+  }
+
   tick(now: number): void {
     this.#limits.tick(now);
     if (this.#hasRoom()) {

@@ -41,12 +41,17 @@ export class SessionLimits {
     if (limitMs > 0 && now - this.#openedAt >= limitMs) this.#end(TIME_LIMIT);
     else if (idleMs > 0 && now - this.#activeAt >= idleMs) this.#end(IDLE);
     else if (now - this.#checkedAt >= RECHECK_MS) {
-      this.#checkedAt = now;
-      this.#recheck().catch((err: unknown) => this.#base.log.warn({ err }, "access to a stream not looked at again"));
+      this.recheck();
     }
   }
 
-  async #recheck(): Promise<void> {
+  /** Looks now whether the session may go on. */
+  recheck(): void {
+    this.#checkedAt = this.#base.clock.elapsed();
+    this.#ask().catch((err: unknown) => this.#base.log.warn({ err }, "access to a stream not looked at again"));
+  }
+
+  async #ask(): Promise<void> {
     const refusal = await this.#options.recheck();
     if (refusal) this.#end(refusal);
   }

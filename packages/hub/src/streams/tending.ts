@@ -40,6 +40,11 @@ export class Tending implements Service {
     this.#streams.delete(stream);
   }
 
+  /** Somebody's rights have changed: whoever may not look on any more is not to wait for the next minute. */
+  recheck(): void {
+    this.#each((stream) => stream.recheck?.());
+  }
+
   start(): Promise<void> {
     this.#stopped = false;
     return this.#loop.start();

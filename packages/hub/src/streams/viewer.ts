@@ -89,6 +89,10 @@ export class Viewer implements StreamHandler, Tended {
     if (this.#ws) this.#close(closeOf(end));
   }
 
+  recheck(): void {
+    this.#limits?.recheck();
+  }
+
   tick(now: number): void {
     this.#keepalive?.tick(now);
     this.#limits?.tick(now);

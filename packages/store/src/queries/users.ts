@@ -12,7 +12,19 @@ export interface NewUser {
   readonly role: "admin" | "member" | "viewer";
 }
 
-const normalized = (email: string): string => email.trim().toLowerCase();
+/** What a person's credentials are held against. */
+export interface UserStanding {
+  readonly id: Uuid;
+  readonly email: string;
+  readonly displayName: string;
+  readonly role: UserRow["role"];
+  readonly status: UserRow["status"];
+  /** Tokens of an older version are void. */
+  readonly tokenVersion: number;
+}
+
+/** An address as it is stored: trimmed, in lower case. */
+export const normalizedEmail = (email: string): string => email.trim().toLowerCase();
 
 /** The user with this id. */
 export const userById = (db: Db, id: Uuid): Promise<UserRow | undefined> =>
@@ -20,7 +32,7 @@ export const userById = (db: Db, id: Uuid): Promise<UserRow | undefined> =>
 
 /** The user with this e-mail address, compared as addresses are stored: trimmed, in lower case. */
 export const userByEmail = (db: Db, email: string): Promise<UserRow | undefined> =>
-  db.selectFrom("users").selectAll().where("email", "=", normalized(email)).executeTakeFirst();
+  db.selectFrom("users").selectAll().where("email", "=", normalizedEmail(email)).executeTakeFirst();
 
 /**
  * Users whose address or display name is `text`, without regard to case: at most `limit`, so that a caller sees
@@ -30,7 +42,7 @@ export const usersNamed = (db: Db, text: string, limit: number): Promise<UserRow
   db
     .selectFrom("users")
     .selectAll()
-    .where(sql<boolean>`(email = ${normalized(text)} or lower(display_name) = ${normalized(text)})`)
+    .where(sql<boolean>`(email = ${normalizedEmail(text)} or lower(display_name) = ${normalizedEmail(text)})`)
     .orderBy("created")
     .orderBy("id")
     .limit(limit)
@@ -40,7 +52,25 @@ export const usersNamed = (db: Db, text: string, limit: number): Promise<UserRow
 export const ensureUser = async (db: Db, user: NewUser): Promise<void> => {
   await db
     .insertInto("users")
-    .values({ id: user.id, email: normalized(user.email), display_name: user.displayName, role: user.role })
+    .values({ id: user.id, email: normalizedEmail(user.email), display_name: user.displayName, role: user.role })
     .onConflict((c) => c.doNothing())
     .execute();
+};
+
+/** Undefined when there is no such user. */
+export const findUserStanding = (db: Db, id: Uuid): Promise<UserStanding | undefined> =>
+  db
+    .selectFrom("users")
+    .select(["id", "email", "display_name as displayName", "role", "status", "token_version as tokenVersion"])
+    .where("id", "=", id)
+    .executeTakeFirst();
+
+/** Makes everything void that this user was given so far, wherever it is shown. False: there is no such user. */
+export const voidUserTokens = async (db: Db, id: Uuid): Promise<boolean> => {
+  const done = await db
+    .updateTable("users")
+    .set({ token_version: sql<number>`token_version + 1` })
+    .where("id", "=", id)
+    .executeTakeFirst();
+  return done.numUpdatedRows > 0n;
 };

@@ -1,0 +1,119 @@
+import { HubError } from "@rootstock/protocol";
+import type { Clock, Log } from "@rootstock/service";
+import { errors, type JWTPayload, jwtVerify } from "jose";
+import { type ProvenIdentity, parseAvatarUrl, parseDisplayName, parseEmail } from "../people/index.ts";
+import { TokenError } from "./jwt.ts";
+import { KeySet } from "./keySet.ts";
+
+/** A proxy that signs who it lets through, and how that is checked (spec/03 3.6). */
+export interface AssertionRules {
+  /** Carries the assertion. */
+  readonly header: string;
+  /** Exactly this. */
+  readonly issuer: string;
+  /** One of the token's audiences, exactly. */
+  readonly audience: string;
+  readonly jwksUrl: string;
+  readonly algorithms: readonly string[];
+}
+
+/** The defaults of Google's Identity-Aware Proxy. */
+export const IAP = {
+  header: "X-Goog-IAP-JWT-Assertion",
+  issuer: "https://cloud.google.com/iap",
+  jwksUrl: "https://www.gstatic.com/iap/verify/public_key-jwk",
+  algorithms: ["ES256"],
+} as const;
+
+/** What a proxy of another make may sign with: no algorithm whose key could sign as well as verify. */
+export const ASSERTION_ALGORITHMS: readonly string[] = ["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "EdDSA"];
+
+const LEEWAY_SECONDS = 30;
+/** Google writes its accounts so in an IAP assertion. */
+const GOOGLE_PREFIX = "accounts.google.com:";
+
+export interface AssertionVerifierOptions {
+  readonly rules: AssertionRules;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly fetch: typeof fetch;
+}
+
+/** Reads the assertions of one proxy. */
+export class AssertionVerifier {
+  readonly #options: AssertionVerifierOptions;
+  readonly #keys: KeySet;
+
+  constructor(options: AssertionVerifierOptions) {
+    this.#options = options;
+    this.#keys = new KeySet({ ...options, url: options.rules.jwksUrl });
+  }
+
+  get header(): string {
+    return this.#options.rules.header;
+  }
+
+  /** Whom a proxy vouches for. Throws {@link TokenError}, or 503 while no keys can be had. */
+  async verify(token: string): Promise<ProvenIdentity> {
+    const { rules, clock } = this.#options;
+    const now = clock.now();
+    const payload = await this.#payload(token, now);
+    if (payload.iat !== undefined && payload.iat > now / 1000 + LEEWAY_SECONDS)
+      throw new TokenError("issued in the future");
+    return identityOf(payload, rules.issuer);
+  }
+
+  async #payload(token: string, now: number): Promise<JWTPayload> {
+    const { rules } = this.#options;
+    try {
+      const { payload } = await jwtVerify(token, this.#keys.key, {
+        issuer: rules.issuer,
+        audience: rules.audience,
+        algorithms: [...rules.algorithms],
+        clockTolerance: LEEWAY_SECONDS,
+        currentDate: new Date(now),
+        requiredClaims: ["sub", "exp"],
+      });
+      return payload;
+    } catch (cause) {
+      // Nobody can be told from anybody else for now: no fault of the caller.
+      if (cause instanceof errors.JWKSTimeout)
+        throw new HubError("unavailable", "the keys of the proxy before this hub cannot be had", {
+          retryAfter: 5,
+          cause,
+        });
+      throw new TokenError(reasonOf(cause), { cause });
+    }
+  }
+}
+
+/** The person in the claims of an ID token or assertion, verified by now. Throws {@link TokenError}. */
+export const identityOf = (payload: JWTPayload, issuer: string): ProvenIdentity => {
+  const subject = withoutPrefix(payload.sub);
+  if (!subject || subject.length > 255) throw new TokenError("claim sub refused");
+  const email = parseEmail(withoutPrefix(payload.email));
+  if (!email) throw new TokenError("claim email refused");
+  if (payload.email_verified === false || payload.email_verified === "false")
+    throw new TokenError("the address is not verified");
+  return {
+    issuer,
+    subject,
+    email,
+    displayName: parseDisplayName(payload.name) || email.slice(0, email.indexOf("@")),
+    avatarUrl: parseAvatarUrl(payload.picture),
+    hostedDomain: typeof payload.hd === "string" && payload.hd !== "" ? payload.hd.toLowerCase() : undefined,
+  };
+};
+
+const withoutPrefix = (claim: unknown): string =>
+  typeof claim !== "string" ? "" : claim.startsWith(GOOGLE_PREFIX) ? claim.slice(GOOGLE_PREFIX.length) : claim;
+
+/** Why jose refused a token, in words that tell the caller no more than they know. */
+export const reasonOf = (err: unknown): string => {
+  if (err instanceof errors.JWTExpired) return "token expired";
+  if (err instanceof errors.JWSSignatureVerificationFailed) return "signature verification failed";
+  if (err instanceof errors.JOSEAlgNotAllowed) return "algorithm not allowed";
+  if (err instanceof errors.JWTClaimValidationFailed) return `claim ${err.claim} refused`;
+  if (err instanceof errors.JWKSNoMatchingKey) return "unknown key";
+  return "malformed token";
+};

@@ -1,0 +1,130 @@
+import { BlockList, isIP } from "node:net";
+import { HubError, type Uuid } from "@rootstock/protocol";
+import type { Clock } from "@rootstock/service";
+import { type People, type ProvenIdentity, parseEmail } from "../people/index.ts";
+import type { AssertionVerifier } from "./assertions.ts";
+import type { Credentials } from "./credentials.ts";
+import { TokenError } from "./jwt.ts";
+
+/** A header that says in plain text who calls, believed from some addresses alone. */
+export interface PlainHeader {
+  readonly header: string;
+  readonly from: AddressList;
+}
+
+export interface ProxyLoginOptions {
+  readonly clock: Clock;
+  readonly people: Pick<People, "signIn">;
+  readonly verifiers: readonly AssertionVerifier[];
+  readonly plain: PlainHeader | undefined;
+}
+
+/** For so long a person whom a proxy vouches for is not signed in anew at each call, in milliseconds. */
+const KNOWN_MS = 60_000;
+const MOST_KNOWN = 10_000;
+
+/**
+ * People whom a proxy before the hub has signed in: there is nothing to log in to, each call says who makes it, and the
+ * first one makes the account.
+ */
+export class ProxyLogin {
+  readonly #options: ProxyLoginOptions;
+  readonly #known = new Map<string, { readonly at: number; readonly userId: Promise<Uuid> }>();
+  /** What began with an assertion may last longer than it; who made it stays who they are. */
+  readonly #proven = new WeakMap<Headers, ProvenIdentity>();
+
+  constructor(options: ProxyLoginOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The user whom a proxy vouches for; undefined where none does. Throws 401 for an assertion that proves nothing, and
+   * what {@link People.signIn} throws.
+   */
+  async userOf(request: Credentials): Promise<Uuid | undefined> {
+    const identity = this.#proven.get(request.headers) ?? (await this.#identity(request));
+    if (!identity) return undefined;
+    this.#proven.set(request.headers, identity);
+    return this.#userId(identity);
+  }
+
+  /** To be called when what was known of a user does not hold any more. */
+  forget(userId: Uuid): void {
+    for (const [key, known] of this.#known)
+      void known.userId.then(
+        (id) => id === userId && this.#known.get(key) === known && this.#known.delete(key),
+        () => {},
+      );
+  }
+
+  async #identity({ headers, peer }: Credentials): Promise<ProvenIdentity | undefined> {
+    for (const verifier of this.#options.verifiers) {
+      const token = headers.get(verifier.header);
+      if (token === null) continue;
+      try {
+        return await verifier.verify(token.trim());
+      } catch (err) {
+        if (!(err instanceof TokenError)) throw err;
+        throw new HubError("unauthorized", `invalid proxy assertion: ${err.message}`, { cause: err });
+      }
+    }
+    const { plain } = this.#options;
+    const value = plain && headers.get(plain.header);
+    if (!plain || value === null || value === undefined || !plain.from.has(peer)) return undefined;
+    const email = parseEmail(value);
+    if (!email) throw new HubError("unauthorized", `invalid proxy assertion: ${plain.header} is no e-mail address`);
+    return {
+      issuer: `header:${plain.header.toLowerCase()}`,
+      subject: email,
+      email,
+      displayName: email.slice(0, email.indexOf("@")),
+      avatarUrl: undefined,
+      hostedDomain: undefined,
+    };
+  }
+
+  #userId(identity: ProvenIdentity): Promise<Uuid> {
+    const { clock, people } = this.#options;
+    const { issuer, subject, email, hostedDomain } = identity;
+    const key = JSON.stringify([issuer, subject, email, hostedDomain]);
+    const found = this.#known.get(key);
+    if (found && clock.elapsed() - found.at < KNOWN_MS) return found.userId;
+    const userId = people.signIn(identity).then((user) => user.id);
+    const known = { at: clock.elapsed(), userId };
+    this.#known.delete(key);
+    this.#known.set(key, known);
+    // Refused or failed: asked anew by the next call, which may be admitted by then.
+    userId.catch(() => this.#known.get(key) === known && this.#known.delete(key));
+    if (this.#known.size > MOST_KNOWN)
+      for (const oldest of this.#known.keys()) {
+        this.#known.delete(oldest);
+        break;
+      }
+    return userId;
+  }
+}
+
+/** Addresses and networks, such as `10.0.0.7, 192.168.0.0/16, fd00::/8`. */
+export class AddressList {
+  readonly #list = new BlockList();
+
+  /** Throws `RangeError` for what is no address. */
+  constructor(entries: readonly string[]) {
+    for (const entry of entries) {
+      const [address = "", bits, ...rest] = entry.split("/");
+      const family = isIP(address) === 6 ? "ipv6" : "ipv4";
+      const most = family === "ipv6" ? 128 : 32;
+      const prefix = bits === undefined ? most : Number(bits);
+      if (isIP(address) === 0 || rest.length > 0 || !/^\d{1,3}$/.test(bits ?? "0") || prefix > most)
+        throw new RangeError(`"${entry}" is no address or network`);
+      this.#list.addSubnet(address, prefix, family);
+    }
+  }
+
+  /** Whether a connection's other end is among them. IPv4 in IPv6 is the IPv4 address. */
+  has(peer: string): boolean {
+    const address = peer.replace(/^::ffff:(?=\d+\.)/i, "");
+    const family = isIP(address);
+    return family !== 0 && this.#list.check(address, family === 6 ? "ipv6" : "ipv4");
+  }
+}

@@ -1,0 +1,117 @@
+import { HubError } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import {
+  type Db,
+  insertAllowed,
+  insertSignedInUser,
+  isAllowListed,
+  linkIdentity,
+  lockUserByEmail,
+  lockUserByIdentity,
+  recordSignIn,
+  transaction,
+  type UserRow,
+  useInvite,
+} from "@rootstock/store";
+import { type AdmissionRules, admission } from "./admission.ts";
+import type { ProvenIdentity } from "./identity.ts";
+import { inviteCodeHash } from "./inviteCodes.ts";
+
+export interface PeopleOptions {
+  readonly db: Db;
+  readonly rules: AdmissionRules;
+  /** Called after a commit that the change log tells of. */
+  readonly changed: () => void;
+}
+
+/** What somebody brings along to a sign-in. */
+export interface SignInExtras {
+  readonly inviteCode?: string | undefined;
+}
+
+/** A refused sign-in: 403 `unauthorized_domain` or `user_suspended`. */
+const refused = (message: string): HubError => new HubError("unauthorized_domain", message);
+
+/** Another sign-in of the same person was faster; what it made is looked at again. */
+const ATTEMPTS = 3;
+
+/** Lets people in (spec/03 3.7): every way to sign in ends here, so that none of them forgets a rule. */
+export class People {
+  readonly #base: Base;
+  readonly #options: PeopleOptions;
+
+  constructor(base: Base, options: PeopleOptions) {
+    this.#base = base;
+    this.#options = options;
+  }
+
+  /**
+   * The account of a proven identity, made at the first sign-in. An account is found by issuer and subject. By its address
+   * it is found only as long as it is nobody else's at that issuer. Throws 403 `unauthorized_domain` for who may not come
+   * in, 403 `user_suspended` for who may not any more. An invite is used up only if it was needed.
+   */
+  async signIn(identity: ProvenIdentity, extras: SignInExtras = {}): Promise<UserRow> {
+    const { log } = this.#base;
+    const who = { issuer: identity.issuer, subject: identity.subject, email: identity.email };
+    try {
+      const user = await this.#admit(identity, extras);
+      this.#options.changed();
+      log.info({ ...who, userId: user.id, role: user.role }, "signed in");
+      return user;
+    } catch (err) {
+      if (err instanceof HubError) log.warn({ ...who, code: err.code, reason: err.message }, "sign-in refused");
+      throw err;
+    }
+  }
+
+  async #admit(identity: ProvenIdentity, extras: SignInExtras): Promise<UserRow> {
+    for (let attempt = 1; ; attempt += 1) {
+      const user = await transaction(this.#options.db, (tx) => this.#attempt(tx, identity, extras));
+      if (user) return user;
+      if (attempt >= ATTEMPTS)
+        throw new HubError("unavailable", "sign-in was interrupted; try again", { retryAfter: 1 });
+    }
+  }
+
+  async #attempt(tx: Db, identity: ProvenIdentity, extras: SignInExtras): Promise<UserRow | undefined> {
+    const known = (await lockUserByIdentity(tx, identity)) ?? (await lockUserByEmail(tx, identity.email));
+    const admin = await this.#checkAdmission(tx, identity, extras);
+    if (known && known.status !== "active") throw new HubError("user_suspended", "this account is suspended");
+    const user =
+      known ??
+      (await insertSignedInUser(tx, {
+        id: this.#base.random.uuid(),
+        email: identity.email,
+        displayName: identity.displayName,
+        avatarUrl: identity.avatarUrl ?? null,
+        role: admin ? "admin" : "member",
+      }));
+    if (!user) return undefined;
+    if (!(await linkIdentity(tx, { ...identity, userId: user.id })))
+      throw refused("this address belongs to another account of the same issuer; an administrator can help");
+    return recordSignIn(tx, user.id, {
+      displayName: identity.displayName,
+      avatarUrl: identity.avatarUrl ?? null,
+      promote: admin && user.role !== "admin",
+    });
+  }
+
+  /** Whether the identity comes in as an admin. Throws when it does not come in. */
+  async #checkAdmission(tx: Db, identity: ProvenIdentity, extras: SignInExtras): Promise<boolean> {
+    const decision = admission(this.#options.rules, identity);
+    if (decision.allow === true) return decision.admin;
+    if (decision.allow === false) throw refused(`${identity.email} may not sign in here: ${decision.reason}`);
+    if (await isAllowListed(tx, identity.email)) return false;
+    const hash = decision.invites && extras.inviteCode ? inviteCodeHash(extras.inviteCode) : undefined;
+    const invite = hash && (await useInvite(tx, hash));
+    if (!invite) throw refused(`${identity.email} may not sign in here: not_on_allow_list`);
+    await insertAllowed(tx, {
+      id: this.#base.random.uuid(),
+      email: identity.email,
+      note: `invite ${invite.code_prefix}`,
+      addedBy: invite.created_by,
+      inviteId: invite.id,
+    });
+    return false;
+  }
+}
