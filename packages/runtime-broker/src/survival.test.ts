@@ -83,7 +83,7 @@ test("an agent outlives a runtime broker that is killed, and a message that come
   await kill("SIGKILL");
   const second = await launch();
   const after = await second.request("GET", "/api/v1/agents/a1", { query });
-  expect(after.json).toMatchObject({ phase: "running", containerId: before.json.containerId });
+  expect(after.json).toMatchObject({ phase: "running", containerId: before.get("containerId") });
   expect((await send(second, "a1", "only once", "m-1")).status).toBe(200);
   expect(await occurrences(second, "a1", "only once")).toBe(1);
 });
@@ -137,7 +137,7 @@ test("a stop of the runtime broker leaves its agents running", async () => {
   await kill("SIGTERM");
   expect((await first.closed).code).toBe(1000);
   const second = await launch();
-  expect((await second.request("GET", "/api/v1/agents/a1", { query })).json.phase).toBe("running");
+  expect((await second.request("GET", "/api/v1/agents/a1", { query })).get("phase")).toBe("running");
 });
 
 test("an agent that ended while nobody watched is reported at the next start", async () => {
@@ -147,8 +147,8 @@ test("an agent that ended while nobody watched is reported at the next start", a
   await state.endSessions();
   hub.reports.length = 0;
   await launch();
-  const report = await hub.report((r) => r.agentId === body.id && r.body.phase === "error");
-  expect(report.body.message).toMatch(/Agent (ended unseen|crashed)/);
+  const report = await hub.report((r) => r.agentId === body.id && r.get("phase") === "error");
+  expect(report.get("message")).toMatch(/Agent (ended unseen|crashed)/);
 });
 
 test("a create that a crash cut off is settled by the same request, without a second session", async () => {
@@ -159,6 +159,6 @@ test("a create that a crash cut off is settled by the same request, without a se
   await rm(join(state.path, "create-requests"), { recursive: true });
   const second = await launch();
   const again = await second.request("POST", "/api/v1/agents", { body });
-  expect([again.status, again.json.agent.containerId]).toEqual([201, made.json.agent.containerId]);
+  expect([again.status, again.get("agent.containerId")]).toEqual([201, made.get("agent.containerId")]);
   expect(await occurrences(second, "a1", "the task")).toBe(1);
 });

@@ -20,7 +20,7 @@ test.each([
 ])("a request %s is refused", async (_, options) => {
   const answer = await joined.session.request("GET", "/api/v1/info", options);
   expect(answer.status).toBe(401);
-  expect(answer.json.error.code).toBe("broker_auth_failed");
+  expect(answer.get("error.code")).toBe("broker_auth_failed");
 });
 
 test("a request that comes a second time is refused", async () => {
@@ -28,7 +28,7 @@ test("a request that comes a second time is refused", async () => {
   expect((await joined.session.answer(requestId)).status).toBe(200);
   if (frame.type !== "request") throw new Error("not a request");
   joined.session.send({ ...frame, requestId: "again" });
-  expect((await joined.session.answer("again")).json.error.code).toBe("broker_auth_failed");
+  expect((await joined.session.answer("again")).get("error.code")).toBe("broker_auth_failed");
 });
 
 test("an unknown path is unknown only to those who signed", async () => {
@@ -51,7 +51,7 @@ test("a path may carry its query, and the signature covers it", async () => {
   const { query: _, ...rest } = frame;
   joined.session.send({ ...rest, requestId: "moved", path: "/api/v1/agents?limit=1" });
   // The same text is signed either way; here only the nonce has been used by the first one.
-  expect((await joined.session.answer("moved")).json.error.message).toContain("nonce");
+  expect((await joined.session.answer("moved")).get("error.message")).toContain("nonce");
 });
 
 test.each([

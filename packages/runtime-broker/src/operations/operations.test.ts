@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
 import { agentDirectory, agentKey } from "../agents/agentRecord.ts";
+import { Found } from "../testing/found.ts";
 import { createBody, type Joined, joinedBroker, messageBody, PROJECT, query } from "../testing/setup.ts";
 
 const HARNESSES = {
@@ -67,26 +68,26 @@ test("create starts an agent, reports it and lists it", async () => {
       groveId: PROJECT,
     },
   });
-  expect(answer.json.agent.id).toBeUndefined();
-  expect(answer.json.agent.containerStatus).toMatch(/^Up /);
-  const report = await joined.hub.report((r) => r.agentId === body.id && r.body.phase === "running");
+  expect(answer.get("agent.id")).toBeUndefined();
+  expect(answer.get("agent.containerStatus")).toMatch(/^Up /);
+  const report = await joined.hub.report((r) => r.agentId === body.id && r.get("phase") === "running");
   expect(report).toMatchObject({
     token: "token-1",
     body: { phase: "running", activity: "working", status: "working", currentTurns: 0, currentModelCalls: 0 },
   });
-  expect(Date.parse(report.body.startedAt)).not.toBeNaN();
+  expect(Date.parse(report.textAt("startedAt"))).not.toBeNaN();
   expect(await heartbeat).toMatchObject({
     status: "online",
     projects: [{ projectId: PROJECT, groveId: PROJECT }],
     groves: [{ projectId: PROJECT }],
   });
   const list = await call("GET", "/api/v1/agents");
-  expect(list.json.agents.find((a: { slug: string }) => a.slug === slug)).toMatchObject({
+  expect(list.listAt("agents").find((a) => new Found(a).get("slug") === slug)).toMatchObject({
     id: body.id,
     phase: "running",
   });
-  expect((await call("GET", `/api/v1/agents/${slug.toUpperCase()}`)).json.slug).toBe(slug);
-  expect((await call("GET", `/api/v1/agents/${answer.json.agent.containerId}`)).json.slug).toBe(slug);
+  expect((await call("GET", `/api/v1/agents/${slug.toUpperCase()}`)).get("slug")).toBe(slug);
+  expect((await call("GET", `/api/v1/agents/${answer.get("agent.containerId")}`)).get("slug")).toBe(slug);
   expect((await call("GET", `/api/v1/agents/${slug}/logs`)).text).toContain("shell> received: say hello");
 });
 
@@ -171,13 +172,13 @@ test("a hub that renders the text itself is obeyed", async () => {
 
 test("a message for an agent that does not run is refused, for an unknown one too, and bad ones name the field", async () => {
   const slug = name();
-  expect((await say(slug, "hello")).json.error.code).toBe("agent_not_found");
+  expect((await say(slug, "hello")).get("error.code")).toBe("agent_not_found");
   await create(slug);
   await call("POST", `/api/v1/agents/${slug}/stop`);
   const stopped = await say(slug, "hello", "m-1");
-  expect([stopped.status, stopped.json.error.code]).toEqual([409, "agent_not_running"]);
+  expect([stopped.status, stopped.get("error.code")]).toEqual([409, "agent_not_running"]);
   const invalid = await say(slug, "hello", "white space");
-  expect([invalid.status, invalid.json.error.details.field]).toEqual([400, "message_id"]);
+  expect([invalid.status, invalid.get("error.details.field")]).toEqual([400, "message_id"]);
   const broken = joined.session.sendRequest("POST", `/api/v1/agents/${slug}/message`, { query, body: 7 });
   expect((await joined.session.answer(broken.requestId)).status).toBe(400);
 });
@@ -198,34 +199,34 @@ test("stop, suspend, start, restart and delete", async () => {
   const body = createBody(slug, { config: { harnessConfig: "resuming" } });
   await joined.session.request("POST", "/api/v1/agents", { body });
   const stop = await call("POST", `/api/v1/agents/${slug}/stop`);
-  expect([stop.status, stop.json.status]).toEqual([202, "accepted"]);
-  await joined.hub.report((r) => r.agentId === body.id && r.body.phase === "stopping");
+  expect([stop.status, stop.get("status")]).toEqual([202, "accepted"]);
+  await joined.hub.report((r) => r.agentId === body.id && r.get("phase") === "stopping");
   expect(
-    (await joined.hub.report((r) => r.agentId === body.id && r.body.phase === "stopped")).body.exitCode,
+    (await joined.hub.report((r) => r.agentId === body.id && r.get("phase") === "stopped")).get("exitCode"),
   ).toBeUndefined();
   const stopped = await call("GET", `/api/v1/agents/${slug}`);
   expect(stopped.json).toMatchObject({ phase: "stopped", ready: false });
-  expect(stopped.json.containerStatus).toMatch(/^Exited \(0\)/);
+  expect(stopped.get("containerStatus")).toMatch(/^Exited \(0\)/);
   expect((await call("POST", `/api/v1/agents/${slug}/stop`)).status).toBe(202);
   expect((await call("POST", "/api/v1/agents/nobody/stop")).status).toBe(202);
   const start = await call("POST", `/api/v1/agents/${slug}/start`, {
     resolvedEnv: { SCION_AUTH_TOKEN: "token-2", SCION_AGENT_ID: body.id },
   });
-  expect([start.status, start.json.created, start.json.agent.phase]).toEqual([202, false, "running"]);
-  expect((await joined.hub.report((r) => r.agentId === body.id && r.token === "token-2")).body.phase).toBe("running");
+  expect([start.status, start.get("created"), start.get("agent.phase")]).toEqual([202, false, "running"]);
+  expect((await joined.hub.report((r) => r.agentId === body.id && r.token === "token-2")).get("phase")).toBe("running");
   const again = await call("POST", `/api/v1/agents/${slug}/start`, {});
-  expect(again.json.agent.containerId).toBe(start.json.agent.containerId);
+  expect(again.get("agent.containerId")).toBe(start.get("agent.containerId"));
   const replaced = await call("POST", `/api/v1/agents/${slug}/start`, { task: "new work" });
-  expect(replaced.json.agent.containerId).not.toBe(start.json.agent.containerId);
+  expect(replaced.get("agent.containerId")).not.toBe(start.get("agent.containerId"));
   await call("POST", `/api/v1/agents/${slug}/suspend`);
-  expect((await call("GET", `/api/v1/agents/${slug}`)).json.phase).toBe("suspended");
+  expect((await call("GET", `/api/v1/agents/${slug}`)).get("phase")).toBe("suspended");
   await call("POST", `/api/v1/agents/${slug}/start`);
   expect((await call("GET", `/api/v1/agents/${slug}/logs`)).text).toContain("args: --continue");
   const restarted = await call("POST", `/api/v1/agents/${slug}/restart`, {});
-  expect([restarted.status, restarted.json.agent.phase]).toEqual([202, "running"]);
+  expect([restarted.status, restarted.get("agent.phase")]).toEqual([202, "running"]);
   expect((await call("DELETE", `/api/v1/agents/${slug}`, undefined, `deleteFiles=true&${query}`)).status).toBe(204);
   expect((await call("DELETE", `/api/v1/agents/${slug}`)).status).toBe(404);
-  expect((await call("GET", `/api/v1/agents/${slug}`)).json.error.code).toBe("agent_not_found");
+  expect((await call("GET", `/api/v1/agents/${slug}`)).get("error.code")).toBe("agent_not_found");
   expect((await call("POST", `/api/v1/agents/${slug}/restart`)).status).toBe(404);
 });
 
@@ -237,7 +238,7 @@ test("an agent that is unknown here is provisioned anew from its start", async (
     task: "again",
     resolvedEnv: { SCION_AGENT_ID: systemRandom.uuid(), SCION_AGENT_SLUG: slug, SCION_AUTH_TOKEN: "t" },
   });
-  expect([started.status, started.json.created, started.json.agent.phase]).toEqual([202, false, "running"]);
+  expect([started.status, started.get("created"), started.get("agent.phase")]).toEqual([202, false, "running"]);
   expect((await call("GET", `/api/v1/agents/${slug}/logs`)).text).toContain("received: again");
 });
 
@@ -247,7 +248,7 @@ test("an agent that crashes is reported with its exit code", async () => {
   await joined.session.request("POST", "/api/v1/agents", { body });
   const heartbeat = joined.hub.heartbeat.next((beat) => JSON.stringify(beat).includes("Exited (7)"));
   await say(slug, "go", undefined, { plain: true });
-  const report = await joined.hub.report((r) => r.agentId === body.id && r.body.phase === "error");
+  const report = await joined.hub.report((r) => r.agentId === body.id && r.get("phase") === "error");
   expect(report.body).toMatchObject({ phase: "error", exitCode: 7, message: "Agent crashed with exit code 7" });
   await heartbeat;
   expect((await call("GET", `/api/v1/agents/${slug}`)).json).toMatchObject({ phase: "error" });
@@ -256,8 +257,8 @@ test("an agent that crashes is reported with its exit code", async () => {
 test.each(["broken", "missing"])("an agent whose harness is %s fails its create with the reason", async (harness) => {
   const slug = name();
   const answer = await create(slug, { config: { harnessConfig: harness } });
-  expect([answer.status, answer.json.error.code]).toEqual([500, "runtime_error"]);
-  expect((await call("GET", `/api/v1/agents/${slug}`)).json.phase).toBe("error");
+  expect([answer.status, answer.get("error.code")]).toEqual([500, "runtime_error"]);
+  expect((await call("GET", `/api/v1/agents/${slug}`)).get("phase")).toBe("error");
 });
 
 test("a create that comes again is answered as before, and a failed one runs again", async () => {
@@ -269,7 +270,7 @@ test("a create that comes again is answered as before, and a failed one runs aga
   const { broker } = joined;
   expect(broker.agents.store.find(slug, PROJECT)?.createRequestId).toBe(body.requestId);
   const unknown = createBody(name(), { config: { harnessConfig: "nothing" } });
-  expect((await joined.session.request("POST", "/api/v1/agents", { body: unknown })).json.error.details.field).toBe(
+  expect((await joined.session.request("POST", "/api/v1/agents", { body: unknown })).get("error.details.field")).toBe(
     "harnessConfig",
   );
   unknown.config = {};
@@ -286,7 +287,7 @@ test.each([
   const answer = await joined.session.request("POST", "/api/v1/agents", {
     body: field === "projectSlug" ? { ...body, config: { sharedWorkspace: true } } : body,
   });
-  expect([answer.status, answer.json.error.details.field]).toEqual([400, field]);
+  expect([answer.status, answer.get("error.details.field")]).toEqual([400, field]);
 });
 
 test("missing values are asked for, and finalize-env starts the agent with them", async () => {
@@ -304,9 +305,9 @@ test("missing values are asked for, and finalize-env starts the agent with them"
   });
   const path = `/api/v1/agents/${body.id}/finalize-env`;
   const finalized = await call("POST", path, { env: { NEEDED_KEY: "gathered" } });
-  expect([finalized.status, finalized.json.agent.phase]).toEqual([201, "running"]);
+  expect([finalized.status, finalized.get("agent.phase")]).toEqual([201, "running"]);
   expect((await call("GET", `/api/v1/agents/${slug}/logs`)).text).toContain("key=gathered");
-  expect((await call("POST", path, { env: {} })).json.error.code).toBe("not_found");
+  expect((await call("POST", path, { env: {} })).get("error.code")).toBe("not_found");
   // The value is kept: a later start does not have to bring it again.
   await call("POST", `/api/v1/agents/${slug}/stop`);
   await call("POST", `/api/v1/agents/${slug}/start`, { resolvedEnv: {} });
@@ -314,7 +315,7 @@ test("missing values are asked for, and finalize-env starts the agent with them"
 });
 
 test("a missing value without gathering is an error; a given one and one of this machine are none", async () => {
-  expect((await create(name(), { config: { harnessConfig: "needy" } })).json.error.details.missingKeys).toEqual([
+  expect((await create(name(), { config: { harnessConfig: "needy" } })).get("error.details.missingKeys")).toEqual([
     "NEEDED_KEY",
   ]);
   const given = await create(name(), {
@@ -333,8 +334,8 @@ test("a start without a required value says which one is missing", async () => {
     harnessConfig: "needy",
     resolvedEnv: { SCION_AGENT_ID: systemRandom.uuid() },
   });
-  expect([answer.status, answer.json.error.code]).toEqual([500, "runtime_error"]);
-  expect(answer.json.error.message).toContain("NEEDED_KEY");
+  expect([answer.status, answer.get("error.code")]).toEqual([500, "runtime_error"]);
+  expect(answer.get("error.message")).toContain("NEEDED_KEY");
   expect((await create(name(), { noAuth: true, config: { harnessConfig: "needy" } })).status).toBe(201);
 });
 
@@ -360,10 +361,10 @@ test("exec gives output and exit code, the agent's environment, and a screen to 
     output: `yes ${slug}\n`,
     exitCode: 0,
   });
-  expect((await exec(["tmux", "capture-pane", "-p", "-t", "scion"])).json.output).toContain("shell> ready");
-  expect((await exec(["/no/such/program"])).json.error.code).toBe("runtime_error");
-  expect((await exec(["sleep", "30"], 0.2)).json.error.message).toContain("took longer");
-  expect((await exec([])).json.error.details.field).toBe("command");
+  expect((await exec(["tmux", "capture-pane", "-p", "-t", "scion"])).get("output")).toContain("shell> ready");
+  expect((await exec(["/no/such/program"])).get("error.code")).toBe("runtime_error");
+  expect((await exec(["sleep", "30"], 0.2)).get("error.message")).toContain("took longer");
+  expect((await exec([])).get("error.details.field")).toBe("command");
   expect((await call("POST", `/api/v1/agents/${slug}/exec`, { command: "ls" })).status).toBe(400);
 });
 
@@ -375,8 +376,8 @@ test("a slow exec holds up neither messages nor other agents", async () => {
     body: { command: ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done; echo went"], timeout: 20 },
   });
   expect((await say(slug, "meanwhile")).status).toBe(200);
-  expect((await call("POST", `/api/v1/agents/${slug}/exec`, { command: ["touch", "go"] })).json.exitCode).toBe(0);
-  expect((await joined.session.answer(slow.requestId)).json.output).toBe("went\n");
+  expect((await call("POST", `/api/v1/agents/${slug}/exec`, { command: ["touch", "go"] })).get("exitCode")).toBe(0);
+  expect((await joined.session.answer(slow.requestId)).get("output")).toBe("went\n");
 });
 
 test("an answer that the hub could not read becomes an error, a log its end", async () => {
@@ -388,7 +389,7 @@ test("an answer that the hub could not read becomes an error, a log its end", as
     query,
     body: { command: ["sh", "-c", "head -c 60000 /dev/zero | tr '\\0' x"] },
   });
-  expect([exec.status, exec.json.error.code]).toEqual([413, "payload_too_large"]);
+  expect([exec.status, exec.get("error.code")]).toEqual([413, "payload_too_large"]);
   const directory = agentDirectory(joined.stateDirectory, agentKey(PROJECT, slug));
   await writeFile(join(directory, "agent.log"), `${"line\n".repeat(50_000)}last\n`, { flag: "a" });
   const logs = await session.request("GET", `/api/v1/agents/${slug}/logs`, { query });
@@ -406,9 +407,9 @@ test("reset-auth replaces the token", async () => {
   expect((await reset("token-9")).status).toBe(200);
   const home = join(agentDirectory(joined.stateDirectory, agentKey(PROJECT, slug)), "home");
   expect(await readFile(join(home, ".scion", "scion-token"), "utf8")).toBe("token-9");
-  expect((await reset("two\nlines")).json.error.details.field).toBe("token");
+  expect((await reset("two\nlines")).get("error.details.field")).toBe("token");
   await call("POST", `/api/v1/agents/${slug}/stop`);
-  expect((await reset("token-9")).json.error.code).toBe("agent_not_running");
+  expect((await reset("token-9")).get("error.code")).toBe("agent_not_running");
 });
 
 test("project files go with the project, and no name leads out of it", async () => {
@@ -434,7 +435,7 @@ test("agents of one name in two projects are told apart", async () => {
   const other = systemRandom.uuid();
   await create(slug);
   await create(slug, { projectId: other });
-  expect((await call("GET", `/api/v1/agents/${slug}`, undefined, "")).json.error.details.field).toBe("projectId");
+  expect((await call("GET", `/api/v1/agents/${slug}`, undefined, "")).get("error.details.field")).toBe("projectId");
   await call("POST", `/api/v1/agents/${slug}/stop`, undefined, `projectId=${other}`);
-  expect((await call("GET", `/api/v1/agents/${slug}`)).json.phase).toBe("running");
+  expect((await call("GET", `/api/v1/agents/${slug}`)).get("phase")).toBe("running");
 });

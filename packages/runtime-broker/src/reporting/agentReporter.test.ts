@@ -45,7 +45,7 @@ test("the beginning, a heartbeat and the end are told in order, with the agent's
   make(systemClock, 20);
   await reporter.start();
   reporter.running(0);
-  const beat = await hub.report((r) => r.body.heartbeat === true);
+  const beat = await hub.report((r) => r.get("heartbeat") === true);
   expect(beat).toMatchObject({ agentId: "agent-1", token: "token-1" });
   await reporter.ended(3);
   expect(hub.reports[0]?.body).toMatchObject({ phase: "running", startedAt: "1970-01-01T00:00:00.000Z" });
@@ -80,7 +80,7 @@ test("a token is refreshed before its end, and the new one is used from then on"
   await refreshed;
   reporter.running(0);
   await reporter.ended(0);
-  await hub.report((r) => r.token === hub.refreshedToken || r.body.phase === "stopped");
+  await hub.report((r) => r.token === hub.refreshedToken || r.get("phase") === "stopped");
   expect(await readTokenFile(home)).toBe(hub.refreshedToken);
 });
 

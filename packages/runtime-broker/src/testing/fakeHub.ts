@@ -12,20 +12,35 @@ import {
 } from "@rootstock/protocol";
 import { Probe, systemClock, systemRandom } from "@rootstock/service";
 import { type WebSocket, WebSocketServer } from "ws";
+import { Found } from "./found.ts";
 
 /** An answer of the runtime broker, decoded. */
-export interface Answer {
+export class Answer extends Found {
   readonly status: number;
   readonly text: string;
-  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers freely
-  readonly json: any;
+  /** Undefined for an answer that is no JSON. */
+  readonly json: unknown;
+
+  constructor(status: number, text: string, json: unknown) {
+    super(json);
+    this.status = status;
+    this.text = text;
+    this.json = json;
+  }
 }
 
-export interface Report {
+/** What the runtime broker has reported of an agent. */
+export class Report extends Found {
   readonly agentId: string;
   readonly token: string;
-  // biome-ignore lint/suspicious/noExplicitAny: tests look into reports freely
-  readonly body: any;
+  readonly body: unknown;
+
+  constructor(agentId: string, token: string, body: unknown) {
+    super(body);
+    this.agentId = agentId;
+    this.token = token;
+    this.body = body;
+  }
 }
 
 export interface RequestOptions {
@@ -146,7 +161,8 @@ export class FakeHub {
         this.refreshed.emit(agent[1] ?? "");
         return reply(200, { token: this.refreshedToken, expires_at: new Date(0).toISOString(), tokens: [] });
       }
-      const report = { agentId: agent[1] ?? "", token: String(request.headers["x-scion-agent-token"]), body: parsed };
+      const token = String(request.headers["x-scion-agent-token"]);
+      const report = new Report(agent[1] ?? "", token, parsed);
       if (this.reportStatus === 200) this.reports.push(report);
       reply(this.reportStatus);
       return this.reported.emit(report);
@@ -272,7 +288,7 @@ export class FakeSession {
     );
     const text = Buffer.from(frame.body ?? "", "base64").toString("utf8");
     const isJson = frame.headers?.["Content-Type"] === "application/json";
-    return { status: frame.statusCode, text, json: isJson ? JSON.parse(text) : undefined };
+    return new Answer(frame.statusCode, text, isJson ? JSON.parse(text) : undefined);
   }
 
   /** Opens a terminal on an agent. */

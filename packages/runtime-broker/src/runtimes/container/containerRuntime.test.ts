@@ -134,7 +134,7 @@ test("the task reaches the harness as one word, whatever it contains", async () 
       `tmux() { shift 6; eval "set -- $1"; eval "set -- \${3%%; echo*}"; printf '%s\\n' "$@"; }; ${String(args.at(-1)).replace(/ \\;.*$/s, "")}`,
     ],
   });
-  expect(answer.json.output.split("\n").slice(0, 4)).toEqual(["gemini", "--yolo", "-i", task]);
+  expect(answer.textAt("output").split("\n").slice(0, 4)).toEqual(["gemini", "--yolo", "-i", task]);
 });
 
 test("a hub on this machine's own address is reached over the host's network", async () => {
@@ -182,7 +182,7 @@ test("exec, look and logs", async () => {
   });
   const calls = await docker.calls();
   expect(calls.filter((c) => c[0] === "exec").at(-1)).toEqual(expect.arrayContaining(["--user", "scion"]));
-  expect((await call("POST", "/exec", { command: ["tmux", "capture-pane", "-pe", "-t", "scion"] })).json.output).toBe(
+  expect((await call("POST", "/exec", { command: ["tmux", "capture-pane", "-pe", "-t", "scion"] })).get("output")).toBe(
     "the screen\n",
   );
   expect((await call("GET", "/logs")).text).toBe("from the container\n");
@@ -199,9 +199,9 @@ test("stop, start again, delete; a stopped agent gets no messages", async () => 
     phase: "stopped",
     containerStatus: "Exited (143) 1 second ago",
   });
-  expect((await call("POST", "/message", messageBody("hi"))).json.error.code).toBe("agent_not_running");
-  expect((await call("POST", "/exec", { command: ["true"] })).json.error.code).toBe("agent_not_running");
-  expect((await call("POST", "/start", {})).json.agent.phase).toBe("running");
+  expect((await call("POST", "/message", messageBody("hi"))).get("error.code")).toBe("agent_not_running");
+  expect((await call("POST", "/exec", { command: ["true"] })).get("error.code")).toBe("agent_not_running");
+  expect((await call("POST", "/start", {})).get("agent.phase")).toBe("running");
   expect((await call("DELETE", "")).status).toBe(204);
   expect((await docker.calls()).at(-1)?.slice(0, 1)).not.toEqual(["run"]);
   expect((await call("GET", "")).status).toBe(404);
@@ -222,8 +222,8 @@ test("a container that cannot be started fails the create with what docker said"
   await docker.refuseRuns(true);
   const answer = await create();
   await docker.refuseRuns(false);
-  expect([answer.status, answer.json.error.code]).toEqual([500, "runtime_error"]);
-  expect(answer.json.error.message).toContain("no such image");
+  expect([answer.status, answer.get("error.code")]).toEqual([500, "runtime_error"]);
+  expect(answer.get("error.message")).toContain("no such image");
   expect((await create({ id: systemRandom.uuid() })).status).toBe(201);
 });
 
@@ -232,8 +232,8 @@ test("a docker that is down is said so, and answers name it", async () => {
   await docker.breakDown(true);
   const answer = await call("GET", "");
   await docker.breakDown(false);
-  expect([answer.status, answer.json.error.code]).toEqual([500, "runtime_error"]);
-  expect(answer.json.error.message).toContain("Cannot connect");
+  expect([answer.status, answer.get("error.code")]).toEqual([500, "runtime_error"]);
+  expect(answer.get("error.message")).toContain("Cannot connect");
 });
 
 test("lists of both tools are read", () => {
