@@ -168,6 +168,7 @@ export class Hub implements Service {
       tracing,
       serving,
       draining: () => membership.draining(),
+      databaseSilentForMs: () => database.silentForMs(),
     });
     const upgrades = { tending: this.#streams.tending, authenticate, toError };
     const terminals = new TerminalUpgrades(this.#base, {

@@ -8,6 +8,7 @@ import type { Call, Route } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
 import { renderError, toHubError } from "./errors.ts";
+import { inTime } from "./inTime.ts";
 import { validate } from "./validate.ts";
 
 export interface AppOptions {
@@ -22,6 +23,8 @@ export interface AppOptions {
   readonly keyed: (call: Call, handle: () => Promise<Response>) => Promise<Response>;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
+  /** For how long the database has been asked without any answer, in milliseconds. */
+  readonly databaseSilentForMs: () => number;
   /** True while the replica drains: clients are asked to open their next connection elsewhere. */
   readonly draining: () => boolean;
 }
@@ -80,7 +83,9 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     };
     let response: Response;
     try {
-      response = await handle(c, route, refusal, requestId, span, log, known, readOnce);
+      response = await inTime(base.clock, options.databaseSilentForMs, () =>
+        handle(c, route, refusal, requestId, span, log, known, readOnce),
+      );
     } catch (err) {
       response = renderError(toHubError(err, log()), requestId);
       // Refused unread: what is still under way would end the connection before the client has heard why.

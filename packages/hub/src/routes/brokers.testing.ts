@@ -79,6 +79,7 @@ export const startBrokerHub = async (
     keyed: (_call, handle) => handle(),
     tracing: NO_TRACING,
     metrics: new Metrics(),
+    databaseSilentForMs: () => 0,
     draining: () => false,
   });
   const server = new HttpServer({ host: "127.0.0.1", port: 0, app, upgrades: [plane.channel], log: base.log });

@@ -43,6 +43,7 @@ beforeEach(async () => {
     metrics: new Metrics(),
     serving: () => true,
     keyed: (_call, handle) => handle(),
+    databaseSilentForMs: () => 0,
     draining: () => false,
   });
 });

@@ -88,6 +88,7 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     keyed: (_call, handle) => handle(),
     tracing: NO_TRACING,
     metrics: new Metrics(),
+    databaseSilentForMs: () => 0,
     draining: () => false,
   });
   return {
