@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
 import {
   type ApiReply,
   api,
@@ -15,6 +15,9 @@ import { PostgresProxy } from "./chaos/postgresProxy.ts";
  * and of an operation that another replica accepted, and the runtime broker reconnects elsewhere.
  */
 
+const SLUG = "a1";
+
+/** What all tests share: the database, and the replica that survives. */
 let scene: Scene;
 let proxy: PostgresProxy;
 let owner: ReplicaProcess;
@@ -22,28 +25,39 @@ let entry: ReplicaProcess;
 let runtimeBroker: SimulatedRuntimeBroker;
 let agent: string;
 let place: { url: string };
+let project: string;
 
-const replica = async (name: string, databaseUrl: string): Promise<ReplicaProcess> => {
-  const process = await startReplicaProcess({ databaseUrl, name });
-  scene.onEnd(async () => {
-    process.signal("SIGKILL");
-    await process.exited;
-  });
-  return process;
+const end = async (replica: ReplicaProcess): Promise<void> => {
+  replica.signal("SIGKILL");
+  await replica.exited;
 };
 
-beforeEach(async () => {
+beforeAll(async () => {
   scene = await Scene.create();
+  entry = await startReplicaProcess({ databaseUrl: scene.database.url, name: "entry" });
+  scene.onEnd(() => end(entry));
+  project = await scene.project(entry);
+}, 30_000);
+afterAll(() => scene.end(), 30_000);
+
+beforeEach(async () => {
   proxy = await PostgresProxy.start(scene.database.url);
-  scene.onEnd(() => proxy.stop());
-  owner = await replica("owner", proxy.url);
-  entry = await replica("entry", scene.database.url);
-  const project = await scene.project(entry);
-  place = { url: owner.url };
-  runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
-  agent = await scene.agent(entry, project, "a1");
-});
-afterEach(() => scene.end());
+  const started = await startReplicaProcess({ databaseUrl: proxy.url, name: "owner" });
+  owner = started;
+  place = { url: started.url };
+  const here = place;
+  const connected = await scene.runtimeBroker(started, { hubUrl: () => here.url });
+  runtimeBroker = connected;
+  agent = await scene.agent(entry, project, SLUG, connected.id);
+}, 30_000);
+afterEach(async () => {
+  await runtimeBroker.stop();
+  await end(owner);
+  await proxy.stop();
+  await scene.database.query("delete from agents");
+  await scene.database.query("delete from messages");
+  await scene.database.query("delete from broker_dispatch");
+}, 30_000);
 
 const MOMENTS = [
   "accept and claim",
@@ -135,6 +149,6 @@ describe.each(MOMENTS)("owner killed between %s", (moment) => {
     const rows = await scene.database.query("select state from broker_dispatch where op = 'stop'");
     expect(rows).toEqual([{ state: "done" }]);
     expect(received("/stop").length).toBeLessThanOrEqual(wasSentBefore(moment) ? 2 : 1);
-    expect(runtimeBroker.agents.phases.get("a1")).toBe("stopped");
+    expect(runtimeBroker.agents.phases.get(SLUG)).toBe("stopped");
   });
 });

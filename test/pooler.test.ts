@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
+import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import { systemClock } from "@rootstock/service";
 import {
   api,
@@ -36,11 +36,9 @@ const ARRANGEMENTS: readonly Arrangement[] = [
 
 let scene: Scene;
 let pooler: TransactionPooler;
-
-interface Stage {
-  readonly replicas: readonly [ReplicaProcess, ReplicaProcess, ReplicaProcess];
-  readonly project: string;
-}
+let owner: ReplicaProcess;
+let entry: ReplicaProcess;
+let third: ReplicaProcess;
 
 const textsOf = (delivered: readonly { readonly body: unknown }[]): unknown[] =>
   delivered.map((d) => Reflect.get(Object(Reflect.get(Object(d.body), "structured_message")), "msg"));
@@ -57,57 +55,52 @@ const send = (replica: { readonly url: string }, agent: string, msg: string, key
 const subjectsOf = (events: EventStream): string[] =>
   events.updates().map((u) => String(Reflect.get(Object(u.data), "subject")));
 
-describe.each(transactionPoolers())("$name", ({ start }) => {
-  beforeEach(async () => {
-    scene = await Scene.create();
-    pooler = await start(scene.database.url, SERVER_CONNECTIONS);
-    scene.onEnd(() => pooler.stop());
+const replica = async (name: string, direct: boolean): Promise<ReplicaProcess> => {
+  const process = await startReplicaProcess({
+    databaseUrl: pooler.url,
+    ...(direct && { directUrl: scene.database.url }),
+    name,
+    env: { ROOTSTOCK_STREAM_RELAY: "postgres" },
   });
-  afterEach(() => scene.end());
+  scene.onEnd(async () => {
+    process.signal("SIGKILL");
+    await process.exited;
+  });
+  return process;
+};
 
-  const replica = async (name: string, direct: boolean): Promise<ReplicaProcess> => {
-    const process = await startReplicaProcess({
-      databaseUrl: pooler.url,
-      ...(direct && { directUrl: scene.database.url }),
-      name,
-      env: { ROOTSTOCK_STREAM_RELAY: "postgres" },
-    });
-    scene.onEnd(async () => {
-      process.signal("SIGKILL");
-      await process.exited;
-    });
-    return process;
-  };
-
-  const stage = async (direct: boolean): Promise<Stage> => {
-    const first = await replica("one", direct);
-    const others = await Promise.all([replica("two", direct), replica("three", direct)]);
-    const replicas = [first, ...others] as const;
-    const signals = direct ? "ok" : "degraded";
-    for (const r of replicas)
-      await eventually(async () => {
-        const ready = await api(r, "GET", "/readyz");
-        expect([ready.status, ready.get("checks.signals"), ready.get("checks.coordination")]).toEqual([
-          200,
-          signals,
-          signals,
-        ]);
-        const { body } = await api(r, "GET", "/metrics");
-        expect(body).toContain(`rootstock_signals_degraded ${direct ? 0 : 1}`);
-        expect(body).toContain(`rootstock_coordination_degraded ${direct ? 0 : 1}`);
-      });
-    return { replicas, project: await scene.project(first) };
-  };
-
+describe.each(transactionPoolers())("$name", ({ start }) => {
   describe.each(ARRANGEMENTS)("$arrangement", ({ direct }) => {
+    beforeAll(async () => {
+      scene = await Scene.create();
+      pooler = await start(scene.database.url, SERVER_CONNECTIONS);
+      scene.onEnd(() => pooler.stop());
+      owner = await replica("one", direct);
+      [entry, third] = await Promise.all([replica("two", direct), replica("three", direct)]);
+    }, 60_000);
+    afterAll(() => scene.end(), 30_000);
+
+    test("readiness and metrics say whether signals and locks mean anything", async () => {
+      const state = direct ? "ok" : "degraded";
+      for (const r of [owner, entry, third])
+        await eventually(async () => {
+          const ready = await api(r, "GET", "/readyz");
+          expect([ready.status, ready.get("checks.signals"), ready.get("checks.coordination")]).toEqual([
+            200,
+            state,
+            state,
+          ]);
+          const { body } = await api(r, "GET", "/metrics");
+          expect(body).toContain(`rootstock_signals_degraded ${direct ? 0 : 1}`);
+          expect(body).toContain(`rootstock_coordination_degraded ${direct ? 0 : 1}`);
+        });
+    });
+
     test("messages, lifecycle, events, terminals and sweeps work from any replica", async () => {
-      const {
-        replicas: [owner, entry, third],
-        project,
-      } = await stage(direct);
+      const project = await scene.project(entry, "everything");
       const runtimeBroker = await scene.runtimeBroker(owner);
       const terminals = new SimulatedTerminals(runtimeBroker, { credits: true });
-      const agent = await scene.agent(entry, project, "a1");
+      const agent = await scene.agent(entry, project, "a1", runtimeBroker.id);
       const events = await openEventStream(third, { patterns: [`agent.${agent}.>`] });
       scene.onEnd(() => events.close());
 
@@ -150,13 +143,10 @@ describe.each(transactionPoolers())("$name", ({ start }) => {
     }, 90_000);
 
     test("the pooler is restarted under load, then the owner is killed: nothing accepted is lost or out of order", async () => {
-      const {
-        replicas: [owner, entry, third],
-        project,
-      } = await stage(direct);
+      const project = await scene.project(entry, "restart");
       const place = { url: owner.url };
       const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
-      const agent = await scene.agent(entry, project, "a1");
+      const agent = await scene.agent(entry, project, "a1", runtimeBroker.id);
       const accepted: string[] = [];
       const refused: number[] = [];
       let sending = true;
