@@ -2,6 +2,7 @@
 export * from "./client.ts";
 export * from "./errors.ts";
 export type { EventOptions, HubEvent } from "./events.ts";
+export type { FollowOptions } from "./followLogs.ts";
 export { Http, type HttpOptions, type RequestOptions, type RetryOptions } from "./http.ts";
 export * from "./resources/agents.ts";
 export * from "./resources/projects.ts";

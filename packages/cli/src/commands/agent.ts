@@ -1,5 +1,6 @@
 import type { Agent, HubClient, ProjectAgents } from "@rootstock/client";
 import type { Command } from "commander";
+import { followLog } from "../agent/followLog.ts";
 import { useProject } from "../agent/project.ts";
 import { startAgent } from "../agent/start.ts";
 import { table } from "../agent/table.ts";
@@ -96,16 +97,20 @@ export const addAgentCommand = (program: Command, terminal: Terminal): void => {
     },
   );
 
-  const logs = define(parent, "logs <name>", "print what an agent has printed").option(
-    "--tail <n>",
-    "only the last lines",
-  );
-  addSettings(logs, AGENT_SETTINGS).action(async (name: string, options: { tail?: string }) => {
+  const logs = define(parent, "logs <name>", "print what an agent has printed")
+    .option("--tail <n>", "only the last lines")
+    .option("--follow", "go on with what it prints from now on, until the log ends or Ctrl-C");
+  addSettings(logs, AGENT_SETTINGS).action(async (name: string, options: { tail?: string; follow?: true }) => {
     if (options.tail !== undefined && !/^[1-9]\d{0,6}$/.test(options.tail)) {
       throw new UsageError([`--tail: want a whole number above 0, got "${options.tail}"`]);
     }
     const agents = await openSession(logs, terminal).agents();
-    const text = await agents.logs(name, options.tail === undefined ? {} : { tail: Number(options.tail) });
+    const tail = options.tail === undefined ? undefined : Number(options.tail);
+    if (options.follow) {
+      await followLog(agents, name, tail, terminal);
+      return;
+    }
+    const text = await agents.logs(name, { tail });
     terminal.out(text.replace(/\n$/, ""));
   });
 

@@ -1,4 +1,5 @@
 import type { StructuredMessageInput } from "@rootstock/protocol";
+import { type FollowOptions, followLogs } from "../followLogs.ts";
 import type { Http, QueryValue } from "../http.ts";
 
 /** An agent as the hub shows it (spec/02 2.3); the fields that this client's users read. */
@@ -186,9 +187,14 @@ export class ProjectAgents {
   }
 
   /** What the agent has printed; the last `tail` lines where the runtime broker supports it. */
-  async logs(agent: string, query: { readonly tail?: number } = {}): Promise<string> {
+  async logs(agent: string, query: { readonly tail?: number | undefined } = {}): Promise<string> {
     const { logs } = await this.#http.json<{ readonly logs: string }>("GET", this.#path(agent, "logs"), { query });
     return logs;
+  }
+
+  /** What the agent prints, line by line, as it comes. */
+  followLogs(agent: string, options: FollowOptions): AsyncGenerator<string> {
+    return followLogs(this.#http, this.#path(agent, "logs"), options);
   }
 
   /** Runs a command beside the agent. `timeout` is in seconds. Not repeated by itself: a command may have effects. */

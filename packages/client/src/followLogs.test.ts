@@ -1,0 +1,69 @@
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, expect, test } from "@jest/globals";
+import { type FollowOptions, followLogs } from "./followLogs.ts";
+import { Http } from "./http.ts";
+
+let close: (() => void) | undefined;
+afterEach(() => close?.());
+
+/** Each connection gets the next script; what the client asked for is kept. */
+const serve = async (...scripts: ((res: ServerResponse) => void)[]) => {
+  const asked: (string | undefined)[] = [];
+  const server = createServer((req, res) => {
+    asked.push(req.url);
+    scripts[Math.min(asked.length, scripts.length) - 1]?.(res);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  close = () => {
+    server.closeAllConnections();
+    server.close();
+  };
+  const { port } = server.address() as AddressInfo;
+  return { asked, http: new Http({ baseUrl: `http://127.0.0.1:${port}` }) };
+};
+
+const log = (message: string) =>
+  `event: log\ndata: ${JSON.stringify({ timestamp: "2026-01-01T00:00:00Z", severity: "DEFAULT", message, insertId: "1" })}\n\n`;
+const end = (event: string, data: object) => `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+const stream = (res: ServerResponse, text: string) => {
+  res.writeHead(200, { "content-type": "text/event-stream" });
+  res.end(text);
+};
+
+const read = async (http: Http, options: Partial<FollowOptions> = {}) => {
+  const lines: string[] = [];
+  const attempts: number[] = [];
+  const wait = async (attempt: number) => void attempts.push(attempt);
+  const signal = new AbortController().signal;
+  const all = followLogs(http, "/logs", { tail: 5, signal, wait, ...options });
+  for await (const line of all) lines.push(line);
+  return { lines, attempts };
+};
+
+test("lines until the log ends", async () => {
+  const { asked, http } = await serve((res) => stream(res, `: hello\n\n${log("one")}${log("two")}${end("end", {})}`));
+  expect(await read(http)).toEqual({ lines: ["one", "two"], attempts: [] });
+  expect(asked).toEqual(["/logs?follow=true&tail=5"]);
+});
+
+test("what ends for a reason that passes is followed again, from then on", async () => {
+  const { asked, http } = await serve(
+    (res) => stream(res, log("one") + end("error", { code: 4503, reason: "broker_disconnected", reconnect: true })),
+    (res) => {
+      res.writeHead(503, { "content-type": "application/json" });
+      res.end(JSON.stringify({ error: { code: "runtime_broker_unavailable", message: "away" } }));
+    },
+    (res) => stream(res, log("two") + end("timeout", {})),
+    (res) => stream(res, log("three") + end("end", {})),
+  );
+  expect(await read(http)).toEqual({ lines: ["one", "two", "three"], attempts: [1, 2, 1] });
+  expect(asked.map((url) => url?.split("tail=")[1])).toEqual(["5", "0", "0", "0"]);
+});
+
+test("a refusal ends it", async () => {
+  const { http } = await serve((res) =>
+    stream(res, log("one") + end("error", { code: 4403, reason: "forbidden", reconnect: false })),
+  );
+  await expect(read(http)).rejects.toMatchObject({ code: "forbidden" });
+});
