@@ -199,3 +199,27 @@ test("a statement on many agents tells of each that changed, and of no other", a
   expect(rows.map((r) => r.changed)).toEqual(Array.from({ length: 4 }, () => ["activity"]));
   expect(rows[0]?.payload).toMatchObject({ phase: "running", activity: "working" });
 });
+
+test("a statement on thousands of agents compares each with itself alone, on a connection that began with few", async () => {
+  const project = systemRandom.uuid();
+  await test_db.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
+  await test_db.query(
+    `insert into agents (id, project_id, slug, name, phase)
+     select gen_random_uuid(), $1, n::text, n::text, 'running' from generate_series(1, 5000) n`,
+    [project],
+  );
+  const { seen } = await currentPosition(db);
+  const client = await pool.connect();
+  try {
+    // As a replica's pool has it; each with every other would take longer than this allows.
+    await client.query(
+      `set plan_cache_mode = force_generic_plan; set enable_hashjoin = off; set enable_mergejoin = off;
+       set statement_timeout = '10s'`,
+    );
+    await client.query("update agents set activity = 'working' where slug = '1'");
+    await client.query("update agents set activity = 'thinking'");
+  } finally {
+    client.release(true);
+  }
+  expect((await readChanges(db, { seen, limit: 10_000 })).rows).toHaveLength(5_001);
+});
