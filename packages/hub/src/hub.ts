@@ -123,6 +123,7 @@ export class Hub implements Service {
       changed: actions.changed,
       mintAgentToken,
       agentTokens,
+      people: this.#foundation.people,
       signingKeys,
       secrets,
       heartbeats,

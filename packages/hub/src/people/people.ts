@@ -1,7 +1,8 @@
-import { HubError } from "@rootstock/protocol";
+import { HubError, notFound } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import {
   type Db,
+  type InviteRow,
   insertAllowed,
   insertSignedInUser,
   isAllowListed,
@@ -13,8 +14,8 @@ import {
   type UserRow,
   useInvite,
 } from "@rootstock/store";
-import { type AdmissionRules, admission } from "./admission.ts";
-import type { ProvenIdentity } from "./identity.ts";
+import { type AdmissionRules, admission, isInDomain } from "./admission.ts";
+import { domainOf, type ProvenIdentity } from "./identity.ts";
 import { inviteCodeHash } from "./inviteCodes.ts";
 
 export interface PeopleOptions {
@@ -96,6 +97,34 @@ export class People {
     });
   }
 
+  /**
+   * Puts somebody who is in already on the allow list, for an invite. Throws 404 for a code that does not let in, 403
+   * `unauthorized_domain` for an address outside of the configured domains.
+   */
+  async redeem(user: { readonly id: string; readonly email: string }, code: string): Promise<void> {
+    const { emailDomains } = this.#options.rules;
+    if (emailDomains.length > 0 && !emailDomains.some((d) => isInDomain(domainOf(user.email), d)))
+      throw refused(`${user.email} may not use an invite here: domain_not_authorized`);
+    const hash = inviteCodeHash(code);
+    const invite = hash && (await transaction(this.#options.db, (tx) => this.#use(tx, hash, user.email)));
+    if (!invite) throw notFound("Invite");
+    this.#base.log.info({ inviteId: invite.id, userId: user.id }, "invite redeemed");
+  }
+
+  /** Uses an invite up by one and lists the address; one that is listed stays as it is. Undefined: no good. */
+  async #use(tx: Db, hash: Buffer, email: string): Promise<InviteRow | undefined> {
+    const invite = await useInvite(tx, hash);
+    if (!invite) return undefined;
+    await insertAllowed(tx, {
+      id: this.#base.random.uuid(),
+      email,
+      note: `invite ${invite.code_prefix}`,
+      addedBy: invite.created_by,
+      inviteId: invite.id,
+    });
+    return invite;
+  }
+
   /** Whether the identity comes in as an admin. Throws when it does not come in. */
   async #checkAdmission(tx: Db, identity: ProvenIdentity, extras: SignInExtras): Promise<boolean> {
     const decision = admission(this.#options.rules, identity);
@@ -103,15 +132,8 @@ export class People {
     if (decision.allow === false) throw refused(`${identity.email} may not sign in here: ${decision.reason}`);
     if (await isAllowListed(tx, identity.email)) return false;
     const hash = decision.invites && extras.inviteCode ? inviteCodeHash(extras.inviteCode) : undefined;
-    const invite = hash && (await useInvite(tx, hash));
+    const invite = hash && (await this.#use(tx, hash, identity.email));
     if (!invite) throw refused(`${identity.email} may not sign in here: not_on_allow_list`);
-    await insertAllowed(tx, {
-      id: this.#base.random.uuid(),
-      email: identity.email,
-      note: `invite ${invite.code_prefix}`,
-      addedBy: invite.created_by,
-      inviteId: invite.id,
-    });
     return false;
   }
 }

@@ -3,6 +3,7 @@ import type { Base } from "@rootstock/service";
 import { type ActionDeps, acceptInbound } from "../actions/index.ts";
 import type { AgentTokens, RuntimeBrokerSecrets, SigningKeys } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
+import type { People } from "../people/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { AgentStreams } from "../streams/index.ts";
 import type { TraceLimits } from "../trace/index.ts";
@@ -11,12 +12,14 @@ import { agentLifecycleRoutes } from "./agentLifecycle.ts";
 import { agentLogRoutes, type LogDeps } from "./agentLogs.ts";
 import { agentMessageRoutes } from "./agentMessages.ts";
 import { agentTerminalRoutes } from "./agentTerminal.ts";
+import { allowListRoutes } from "./allowList.ts";
 import { brokerOnboardingRoutes } from "./brokerOnboarding.ts";
 import { brokerPluginRoutes } from "./brokerPlugins.ts";
 import { eventRoutes } from "./events.ts";
 import { type HealthDeps, healthRoutes } from "./health.ts";
 import { type HeartbeatDeps, heartbeatRoutes } from "./heartbeat.ts";
 import { internalRoutes } from "./internal.ts";
+import { inviteRoutes } from "./invites.ts";
 import { jwksRoutes } from "./jwks.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
@@ -31,6 +34,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly signingKeys: SigningKeys;
   readonly secrets: RuntimeBrokerSecrets;
   readonly metrics: Metrics;
+  readonly people: People;
   readonly sse: SseHub;
   readonly streams: AgentStreams;
   readonly traceLimits: TraceLimits;
@@ -64,5 +68,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
     },
   }),
   ...eventRoutes(deps),
+  ...allowListRoutes(deps),
+  ...inviteRoutes(deps),
   ...notConfiguredRoutes(),
 ];

@@ -1,5 +1,5 @@
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
+import { Database, type Db, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
 import { AGENT_SCOPES, type AgentPrincipal, NOBODY, type Principal, type UserPrincipal } from "../auth/index.ts";
@@ -44,7 +44,7 @@ export interface TestHub {
   stop(): Promise<void>;
 }
 
-export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub> => {
+export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonly Route[]) = []): Promise<TestHub> => {
   const test = await createTestDatabase();
   const database = new Database({
     url: test.url,
@@ -77,7 +77,11 @@ export const startTestHub = async (more: readonly Route[] = []): Promise<TestHub
     },
   };
   const app = createApp(BASE, {
-    routes: [...more, ...resourceRoutes(deps), ...notConfiguredRoutes()],
+    routes: [
+      ...(typeof more === "function" ? more(database.db) : more),
+      ...resourceRoutes(deps),
+      ...notConfiguredRoutes(),
+    ],
     authenticate: async ({ headers }) => {
       const given = headers.get(PRINCIPAL_HEADER);
       return given === null ? NOBODY : (JSON.parse(given) as Principal);

@@ -29,6 +29,9 @@ export const isAllowListed = async (db: Db, email: string): Promise<boolean> => 
   return found !== undefined;
 };
 
+export const allowedById = (db: Db, id: Uuid): Promise<Selectable<AllowListTable> | undefined> =>
+  db.selectFrom("allow_list").selectAll().where("id", "=", id).executeTakeFirst();
+
 /** An entry; undefined when the address is there already. */
 export const insertAllowed = (
   db: Db,

@@ -1,0 +1,197 @@
+import { HubError, invalidField, isStorable, notFound } from "@rootstock/protocol";
+import type { Random } from "@rootstock/service";
+import {
+  type AllowListEntry,
+  allowedById,
+  type Db,
+  deleteAllowed,
+  emailDomains,
+  insertAllAllowed,
+  insertAllowed,
+  listAllowed,
+} from "@rootstock/store";
+import { z } from "zod";
+import { parseEmail } from "../people/index.ts";
+import { some, time, timeOrZero } from "../wire/index.ts";
+import { admins } from "./access.ts";
+import { pageQuery, readPage } from "./pages.ts";
+import { type Call, json, type Route, route } from "./route.ts";
+
+/** Addresses that may sign in (spec/03 6.5). */
+
+const PATH = "/api/v1/admin/allow-list";
+const MAX_NOTE = 1_000;
+const MAX_IMPORT = 1_000;
+const SIZES = { usual: 50, max: 200, first: 50 };
+
+const note = z
+  .string()
+  .max(MAX_NOTE)
+  .nullish()
+  .transform((s) => s ?? "");
+const addBody = z.object({ email: z.string().max(320), note });
+const importBody = z.object({ emails: z.array(z.object({ email: z.string(), note: z.string().nullish() })) });
+
+export interface AllowListDeps {
+  readonly db: Db;
+  readonly random: Random;
+}
+
+export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
+  route({
+    method: "GET",
+    path: PATH,
+    access: admins,
+    query: z.object(pageQuery),
+    handler: async ({ query }) => {
+      let total = 0;
+      const page = await readPage({
+        list: "allow-list",
+        filters: {},
+        given: query,
+        sizes: SIZES,
+        rows: async (wanted) => {
+          const found = await listAllowed(db, wanted);
+          total = found.total;
+          return found.rows;
+        },
+        position: (id) => allowedById(db, id),
+      });
+      return json(200, {
+        items: page.rows.map(entryJson),
+        totalCount: total,
+        ...some("nextCursor", page.nextCursor),
+      });
+    },
+  }),
+  route({
+    method: "POST",
+    path: PATH,
+    access: admins,
+    body: addBody,
+    handler: async ({ body, principal, log }) => {
+      const email = parseEmail(body.email);
+      if (!email) throw new HubError("invalid_request", "a valid email is required");
+      const entry = await insertAllowed(db, {
+        id: random.uuid(),
+        email,
+        note: body.note,
+        addedBy: callerId(principal),
+      });
+      if (!entry) throw new HubError("conflict", `${email} is on the allow list already`);
+      log.info({ email, actorId: callerId(principal) }, "allow list: added");
+      return json(201, entryJson(entry));
+    },
+  }),
+  route({
+    method: "POST",
+    path: `${PATH}/import`,
+    access: admins,
+    handler: async (call) => {
+      const entries = await importedEntries(call);
+      const unique = new Map(entries.map((e) => [e.email, e]));
+      const rows = [...unique.values()].map((e) => ({ id: random.uuid(), ...e }));
+      const added = await insertAllAllowed(db, rows, callerId(call.principal));
+      call.log.info({ count: added, actorId: callerId(call.principal) }, "allow list: added many");
+      return json(200, { added, skipped: entries.length - added, total: entries.length });
+    },
+  }),
+  route({
+    method: "GET",
+    path: `${PATH}/domains`,
+    access: admins,
+    handler: async () => json(200, { domains: await emailDomains(db) }),
+  }),
+  route({
+    method: "DELETE",
+    path: `${PATH}/:email`,
+    access: admins,
+    handler: async ({ params, principal, log }) => {
+      const email = params.email ?? "";
+      if (!isStorable(email) || !(await deleteAllowed(db, email))) throw notFound("Allow list entry");
+      log.info({ email, actorId: callerId(principal) }, "allow list: removed");
+      return json(200, { status: "removed" });
+    },
+  }),
+];
+
+/** The id of who calls a route for admins. */
+export const callerId = (principal: Call["principal"]): string => {
+  if (principal.kind !== "user") throw new HubError("forbidden", "only users may do this");
+  return principal.id;
+};
+
+const entryJson = (e: Omit<AllowListEntry, InviteColumn> & Partial<Pick<AllowListEntry, InviteColumn>>) => ({
+  id: e.id,
+  email: e.email,
+  note: e.note,
+  addedBy: e.added_by ?? "",
+  ...some("inviteId", e.invite_id),
+  created: time(e.created),
+  ...(e.code_prefix !== undefined && {
+    ...some("inviteCodePrefix", e.code_prefix),
+    ...some("inviteMaxUses", e.max_uses),
+    ...some("inviteUseCount", e.use_count),
+    inviteExpiresAt: timeOrZero(e.expires_at ?? null),
+    ...some("inviteRevoked", e.revoked),
+    ...some("inviteExpired", e.expired),
+  }),
+});
+type InviteColumn = "code_prefix" | "max_uses" | "use_count" | "expires_at" | "revoked" | "expired";
+
+interface Imported {
+  readonly email: string;
+  readonly note: string;
+}
+
+/** What is to be imported, without what is no address. Throws 400. */
+const importedEntries = async (call: Call): Promise<readonly Imported[]> => {
+  const given = /^multipart\/form-data/i.test(call.headers.get("content-type") ?? "")
+    ? csvEntries(await uploadedFile(call))
+    : jsonEntries(call.rawBody);
+  if (given.length === 0 || given.length > MAX_IMPORT)
+    throw new HubError("invalid_request", `between 1 and ${MAX_IMPORT} entries are required`);
+  return given.flatMap((entry) => {
+    const email = parseEmail(entry.email);
+    return email && isStorable(entry.note) ? [{ email, note: entry.note.slice(0, MAX_NOTE) }] : [];
+  });
+};
+
+const jsonEntries = (body: Buffer): readonly Imported[] => {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(body.toString("utf8"));
+  } catch (cause) {
+    throw new HubError("invalid_request", "the body is no JSON", { cause });
+  }
+  const read = importBody.safeParse(parsed);
+  if (!read.success) throw invalidField("emails", "emails: a list of {email, note} is required");
+  return read.data.emails.map((e) => ({ email: e.email, note: e.note ?? "" }));
+};
+
+const uploadedFile = async (call: Call): Promise<string> => {
+  const contentType = call.headers.get("content-type") ?? "";
+  try {
+    const form = await new Response(new Uint8Array(call.rawBody), {
+      headers: { "content-type": contentType },
+    }).formData();
+    const file = form.get("file");
+    if (file !== null && typeof file !== "string") return await file.text();
+  } catch (cause) {
+    throw new HubError("invalid_request", "the body is no form with a file", { cause });
+  }
+  throw new HubError("invalid_request", "the form has no file");
+};
+
+/** `email,note` per line; the note may be in quotes. A first line without an address is the header. */
+const csvEntries = (csv: string): readonly Imported[] =>
+  csv
+    .replace(/^\uFEFF/, "")
+    .split(/\r?\n/)
+    .filter((line, i) => line.trim() !== "" && (i > 0 || line.includes("@")))
+    .map((line) => {
+      const comma = line.indexOf(",");
+      const [email, rest] = comma < 0 ? [line, ""] : [line.slice(0, comma), line.slice(comma + 1).trim()];
+      const quoted = /^"((?:[^"]|"")*)"/.exec(rest)?.[1];
+      return { email: email.replaceAll('"', ""), note: quoted?.replaceAll('""', '"') ?? rest };
+    });

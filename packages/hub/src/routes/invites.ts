@@ -1,0 +1,207 @@
+import { HubError, invalidField, notFound, parseUuid } from "@rootstock/protocol";
+import type { Random } from "@rootstock/service";
+import {
+  type Db,
+  deleteInvite,
+  findInvite,
+  type InviteRow,
+  insertInvite,
+  inviteStatistics,
+  linkInvite,
+  listInvites,
+  revokeInvite,
+  transaction,
+} from "@rootstock/store";
+import { z } from "zod";
+import { newInviteCode, type People, parseEmail } from "../people/index.ts";
+import { some, time } from "../wire/index.ts";
+import { admins, users } from "./access.ts";
+import { callerId } from "./allowList.ts";
+import { pageQuery, readPage } from "./pages.ts";
+import { json, type Route, route } from "./route.ts";
+
+/** Codes that let somebody in (spec/03 6.6): kept as hashes, shown once. */
+
+const PATH = "/api/v1/admin/invites";
+const SIZES = { usual: 50, max: 200, first: 50 };
+const MAX_LIFETIME_MS = 120 * 3_600_000;
+const MAX_USES = 1_000_000;
+const MAX_NOTE = 1_000;
+
+const createBody = z.object({
+  expiresIn: z.string().max(64),
+  maxUses: z
+    .number()
+    .int()
+    .max(MAX_USES)
+    .nullish()
+    .transform((n) => Math.max(0, n ?? 0)),
+  note: z
+    .string()
+    .max(MAX_NOTE)
+    .nullish()
+    .transform((s) => s ?? ""),
+  email: z.string().max(320).nullish(),
+});
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  h: 3_600_000,
+  m: 60_000,
+  s: 1_000,
+  ms: 1,
+  us: 1e-3,
+  µs: 1e-3,
+  ns: 1e-6,
+};
+
+/** Milliseconds of a duration as Go writes it, such as `1h30m`; undefined for anything else. */
+export const parseGoDuration = (text: string): number | undefined => {
+  if (!/^(\d+(\.\d*)?(h|ms|m|s|us|µs|ns))+$/.test(text)) return undefined;
+  let ms = 0;
+  for (const [, n, unit] of text.matchAll(/(\d+(?:\.\d*)?)(h|ms|m|s|us|µs|ns)/g))
+    ms += Number(n) * (UNIT_MS[unit ?? ""] ?? 0);
+  return ms;
+};
+
+export interface InviteDeps {
+  readonly db: Db;
+  readonly random: Random;
+  readonly people: Pick<People, "redeem">;
+}
+
+export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
+  route({
+    method: "GET",
+    path: PATH,
+    access: admins,
+    query: z.object(pageQuery),
+    handler: async ({ query }) => {
+      let total = 0;
+      const page = await readPage({
+        list: "invites",
+        filters: {},
+        given: query,
+        sizes: SIZES,
+        rows: async (wanted) => {
+          const found = await listInvites(db, wanted);
+          total = found.total;
+          return found.rows;
+        },
+        position: (id) => findInvite(db, id),
+      });
+      return json(200, { items: page.rows.map(inviteJson), totalCount: total, ...some("nextCursor", page.nextCursor) });
+    },
+  }),
+  route({
+    method: "POST",
+    path: PATH,
+    access: admins,
+    body: createBody,
+    handler: async ({ body, principal, origin, log }) => {
+      const lifetimeMs = parseGoDuration(body.expiresIn);
+      if (!lifetimeMs || lifetimeMs > MAX_LIFETIME_MS)
+        throw new HubError("invalid_request", 'expiresIn: want a duration such as "24h", at most 120h');
+      const email = body.email ? parseEmail(body.email) : undefined;
+      if (body.email && !email) throw invalidField("email", "email: not an e-mail address");
+      const { code, hash, prefix } = newInviteCode(random);
+      const invite = await transaction(db, async (tx) => {
+        const row = await insertInvite(tx, {
+          id: random.uuid(),
+          codeHash: hash,
+          codePrefix: prefix,
+          maxUses: body.maxUses,
+          lifetimeMs,
+          createdBy: callerId(principal),
+          note: body.note,
+        });
+        if (email) await linkInvite(tx, email, row.id);
+        return row;
+      });
+      log.info({ inviteId: invite.id, actorId: callerId(principal) }, "invite created");
+      return json(201, { code, inviteUrl: `${origin}/invite?code=${code}`, invite: inviteJson(invite) });
+    },
+  }),
+  route({
+    method: "GET",
+    path: `${PATH}/stats`,
+    access: admins,
+    handler: async () => {
+      const found = await inviteStatistics(db);
+      return json(200, {
+        pendingInvites: found.pending,
+        totalRedemptions: found.redemptions,
+        allowListCount: found.allowed,
+        recentRedemptions: found.recent.map((i) => ({
+          id: i.id,
+          codePrefix: i.code_prefix,
+          useCount: i.use_count,
+          maxUses: i.max_uses,
+          expiresAt: time(i.expires_at),
+          note: i.note,
+          created: time(i.created),
+        })),
+      });
+    },
+  }),
+  route({
+    method: "GET",
+    path: `${PATH}/:inviteId`,
+    access: admins,
+    handler: async ({ params }) => {
+      const invite = await findInvite(db, inviteId(params));
+      if (!invite) throw notFound("Invite");
+      return json(200, inviteJson(invite));
+    },
+  }),
+  route({
+    method: "POST",
+    path: `${PATH}/:inviteId/revoke`,
+    access: admins,
+    handler: async ({ params, principal, log }) => {
+      const id = inviteId(params);
+      if (!(await revokeInvite(db, id))) throw notFound("Invite");
+      log.info({ inviteId: id, actorId: callerId(principal) }, "invite revoked");
+      return json(200, { status: "revoked" });
+    },
+  }),
+  route({
+    method: "DELETE",
+    path: `${PATH}/:inviteId`,
+    access: admins,
+    handler: async ({ params, principal, log }) => {
+      const id = inviteId(params);
+      if (!(await deleteInvite(db, id))) throw notFound("Invite");
+      log.info({ inviteId: id, actorId: callerId(principal) }, "invite deleted");
+      return json(200, { status: "deleted" });
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/auth/invite/redeem",
+    access: users,
+    body: z.object({ code: z.string().min(1, "code is required").max(256) }),
+    handler: async ({ body, principal }) => {
+      if (principal.kind !== "user") throw new HubError("unauthorized", "only users redeem invites");
+      await people.redeem(principal, body.code);
+      return json(200, { message: "Invite redeemed", user: { id: principal.id, email: principal.email } });
+    },
+  }),
+];
+
+const inviteId = (params: Readonly<Record<string, string>>): string => {
+  const id = parseUuid(params.inviteId ?? "");
+  if (!id) throw notFound("Invite");
+  return id;
+};
+
+const inviteJson = (i: InviteRow) => ({
+  id: i.id,
+  codePrefix: i.code_prefix,
+  maxUses: i.max_uses,
+  useCount: i.use_count,
+  expiresAt: time(i.expires_at),
+  revoked: i.revoked,
+  createdBy: i.created_by ?? "",
+  note: i.note,
+  created: time(i.created),
+});
