@@ -172,9 +172,9 @@ const jsonEntries = (body: Buffer): readonly Imported[] => {
 const uploadedFile = async (call: Call): Promise<string> => {
   const contentType = call.headers.get("content-type") ?? "";
   try {
-    const form = await new Response(new Uint8Array(call.rawBody), {
-      headers: { "content-type": contentType },
-    }).formData();
+    // Node's parser refuses the line break that most clients end a form with.
+    const body = new Uint8Array(call.rawBody.subarray(0, call.rawBody.lastIndexOf("--") + 2));
+    const form = await new Response(body, { headers: { "content-type": contentType } }).formData();
     const file = form.get("file");
     if (file !== null && typeof file !== "string") return await file.text();
   } catch (cause) {
