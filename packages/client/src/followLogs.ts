@@ -39,7 +39,8 @@ const isFinal = (err: unknown): boolean =>
 export async function* followLogs(http: Http, path: string, options: FollowOptions): AsyncGenerator<string> {
   const { signal, wait } = options;
   let tail = options.tail;
-  for (let attempt = 1; !signal.aborted; attempt += 1) {
+  let attempt = 0;
+  while (!signal.aborted) {
     try {
       for await (const frame of frames(http, path, tail, signal)) {
         tail = 0;
@@ -55,7 +56,9 @@ export async function* followLogs(http: Http, path: string, options: FollowOptio
       if (signal.aborted) return;
       if (isFinal(err)) throw err;
     }
-    if (!signal.aborted) await wait(attempt);
+    if (signal.aborted) return;
+    attempt += 1;
+    await wait(attempt);
   }
 }
 
