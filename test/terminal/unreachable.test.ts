@@ -1,4 +1,9 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { systemClock } from "@rootstock/service";
 import { api, eventually, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
 import { agentOn, refusal } from "./stage.ts";
 
@@ -14,6 +19,22 @@ const attach = async (replica: Replica, agent: string): Promise<TerminalClient> 
   const client = await TerminalClient.attach(replica, agent);
   scene.onEnd(async () => client.cut());
   return client;
+};
+
+/** Somebody listens there who accepts nobody, with a full line before the door: the kernel answers no further knock. */
+const addressThatDropsPackets = async (): Promise<string> => {
+  const listen =
+    'const s = require("net").createServer().listen(0, "127.0.0.1", 1, () => console.log(s.address().port))';
+  const child = spawn(process.execPath, ["-e", listen], { stdio: ["ignore", "pipe", "inherit"] });
+  const [port] = await once(createInterface({ input: child.stdout }), "line");
+  child.kill("SIGSTOP");
+  const waiting = Array.from({ length: 4 }, () => connect(Number(port), "127.0.0.1").on("error", () => {}));
+  scene.onEnd(async () => {
+    for (const socket of waiting) socket.destroy();
+    child.kill("SIGKILL");
+  });
+  await eventually(() => waiting.filter((socket) => !socket.connecting).length >= 2);
+  return `http://127.0.0.1:${port}`;
 };
 
 const NOWHERE = { ROOTSTOCK_INTERNAL_URL: "http://127.0.0.1:9" };
@@ -41,6 +62,19 @@ test("the database passes terminals, logs and exec on by itself", async () => {
   const exec = await api(entry, "POST", `/api/v1/agents/${agent}/exec`, { command: ["true"] });
   expect([exec.status, exec.get("output"), exec.get("exitCode")]).toEqual([200, "done", 3]);
 });
+
+test("where packets to the owner are dropped, calls and terminals go through the database before their clients give up", async () => {
+  const owner = await scene.replica({ ROOTSTOCK_INTERNAL_URL: await addressThatDropsPackets() });
+  const entry = await scene.replica();
+  const { agent, terminals } = await agentOn(scene, owner, entry);
+  const begun = systemClock.elapsed();
+  const logs = await api(entry, "GET", `/api/v1/agents/${agent}/logs`);
+  expect(logs.status).toBe(200);
+  expect(systemClock.elapsed() - begun).toBeLessThan(9_000);
+  const client = await attach(entry, agent);
+  (await terminals.nth(0)).print("by detour");
+  await client.shows("by detour");
+}, 60_000);
 
 test("switched off, it is not used", async () => {
   const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica({ ROOTSTOCK_STREAM_RELAY: "peer" })];

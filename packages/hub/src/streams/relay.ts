@@ -6,6 +6,7 @@ import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import { type Registry, TunnelError, type TunnelRequest, type TunnelResponse } from "../control/index.ts";
 import { acceptedTraceparent } from "../telemetry/index.ts";
 import type { Detours } from "./detours.ts";
+import { PeerNotConnected, postToPeer } from "./peerCall.ts";
 import type { PeerAnswer } from "./postgresLink.ts";
 import { INTERNAL_TUNNEL_PATH, type RelayedRequest, type RelayedResponse, relayedResponse } from "./relayedCall.ts";
 
@@ -40,9 +41,6 @@ const MAX_RESOLUTIONS = 5;
 const FIRST_WAIT_MS = 50;
 /** The owner that cannot be reached is asked by the detour from this attempt on: it may have died just now. */
 const DETOUR_FROM = 3;
-
-/** Failures of a connection that was never made: nothing was sent. */
-const NOT_SENT = ["ECONNREFUSED", "EHOSTUNREACH", "ENETUNREACH", "ENOTFOUND", "EAI_AGAIN", "UND_ERR_CONNECT_TIMEOUT"];
 
 export class Relay {
   readonly #base: Base;
@@ -107,7 +105,7 @@ export class Relay {
     const { direct, detour, detours } = this.#deps;
     const goesDirectly = direct && owner.internalUrl !== null;
     if (goesDirectly && !unreached.has(owner.instanceId) && !(detour && detours.has(owner.instanceId))) {
-      const answer = await this.#fetch(owner, owner.internalUrl, request);
+      const answer = await this.#post(owner, owner.internalUrl, request);
       if (answer) return responseOf(answer);
       unreached.add(owner.instanceId);
       return undefined;
@@ -121,21 +119,17 @@ export class Relay {
   }
 
   /** Undefined when the replica could not be reached and has certainly not been asked. */
-  async #fetch(owner: Owner, internalUrl: string, request: RelayedRequest): Promise<PeerAnswer | undefined> {
+  async #post(owner: Owner, internalUrl: string, request: RelayedRequest): Promise<PeerAnswer | undefined> {
     try {
-      const response = await fetch(new URL(INTERNAL_TUNNEL_PATH, internalUrl), {
-        method: "POST",
-        headers: {
-          "content-type": "application/json",
-          [REPLICA_TOKEN_HEADER]: await this.#deps.tokens.issue(owner.instanceId),
-        },
-        body: JSON.stringify(request),
-        signal: AbortSignal.timeout(request.timeoutMs + 2_000),
+      return await postToPeer(this.#base.clock, {
+        url: new URL(INTERNAL_TUNNEL_PATH, internalUrl),
+        headers: { [REPLICA_TOKEN_HEADER]: await this.#deps.tokens.issue(owner.instanceId) },
+        body: request,
+        timeoutMs: request.timeoutMs + 2_000,
       });
-      return { status: response.status, body: await response.json().catch(() => undefined) };
     } catch (err) {
       this.#base.log.warn({ err, owner: owner.instanceId }, "peer replica not reached");
-      if (wasNotSent(err)) return undefined;
+      if (err instanceof PeerNotConnected) return undefined;
       throw unreachable(err);
     }
   }
@@ -158,11 +152,6 @@ const toRelayed = (runtimeBrokerId: Uuid, request: RelayRequest): RelayedRequest
   ...(request.query && { query: request.query }),
   ...(request.body && { body: toBytes(request.body).toString("base64") }),
 });
-
-const wasNotSent = (err: unknown): boolean => {
-  const cause = err instanceof Error ? err.cause : undefined;
-  return typeof cause === "object" && cause !== null && "code" in cause && NOT_SENT.includes(String(cause.code));
-};
 
 const unreachable = (cause?: unknown): HubError =>
   new HubError("unavailable", "the replica that holds the runtime broker could not be reached", {
