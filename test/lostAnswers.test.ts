@@ -49,6 +49,17 @@ test("of an insert on the owner: the message is accepted, stored once and sent o
   expect(runtimeBroker.received.filter((r) => r.path.endsWith("/message"))).toHaveLength(1);
 });
 
+test("of an insert on the owner, and the database stays away: the caller hears that nobody knows", async () => {
+  await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const lost = proxy.loseAnswer("insert into messages");
+  const sending = send(owner, agent, "who knows?");
+  await lost;
+  await proxy.stop();
+  const sent = await sending;
+  expect([sent.status, sent.get("error.details.outcome")]).toEqual([503, "unknown"]);
+});
+
 test("of an insert elsewhere: the message is accepted, stored once and sent once", async () => {
   const runtimeBroker = await scene.runtimeBroker(entry);
   const agent = await scene.agent(entry, project, "a1");

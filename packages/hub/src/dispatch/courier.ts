@@ -47,6 +47,11 @@ const FINAL: readonly (string | null)[] = ["delivered", "failed"];
 
 type Inserted = { readonly ok: true } | { readonly ok: false; readonly error: unknown };
 
+/** Throws what kept a message from being stored. */
+const outcomeOf = (inserted: readonly Inserted[]): void => {
+  for (const one of inserted) if (!one.ok) throw one.error;
+};
+
 /** A message that is committed or about to be, and the wait for its end. */
 export interface Posted {
   readonly id: Uuid;
@@ -120,8 +125,11 @@ export class Courier implements Service {
     }
     const wait = this.#open(message.id);
     try {
-      if (!(await this.#postHere(message, target))) {
-        await this.#insert(message);
+      const here = await this.#postHere(message, target);
+      if (here !== "posted") {
+        // Nobody may hear "failed" of what is perhaps committed: in doubt, it is stored by itself until that is certain.
+        if (here === "in doubt") outcomeOf(await this.#insertAll([message], { begun: true }));
+        else await this.#insert(message);
         this.posted([message]);
       }
     } catch (err) {
@@ -185,15 +193,17 @@ export class Courier implements Service {
   }
 
   async #insert(message: NewMessage): Promise<void> {
-    const inserted = await this.#inserts.add(message);
-    if (!inserted.ok) throw inserted.error;
+    outcomeOf([await this.#inserts.add(message)]);
   }
 
   /** Together, or each alone when together they fail: a message that cannot be stored must not take others with it. */
-  async #insertAll(messages: readonly NewMessage[]): Promise<readonly Inserted[]> {
+  async #insertAll(
+    messages: readonly NewMessage[],
+    options: { readonly begun?: boolean } = {},
+  ): Promise<readonly Inserted[]> {
     const { db } = this.#deps.database;
     try {
-      const refused = new Set(await untilCertain(this.#base, () => this.#store(db, messages)));
+      const refused = new Set(await untilCertain(this.#base, () => this.#store(db, messages), options));
       return messages.map(({ id, stamp }) => {
         if (!refused.has(id)) return { ok: true };
         return { ok: false, error: stamp === undefined ? notFound("Agent") : new StaleTarget() };
@@ -221,14 +231,14 @@ export class Courier implements Service {
     return row ?? { id, state: "pending", holdReason: null, error: null };
   }
 
-  /** The short way: true when the message is stored and on the wire of a socket that this replica holds. */
-  async #postHere(message: NewMessage, target: DispatchTarget): Promise<boolean> {
+  /** The short way: "posted" when the message is stored and on the wire of a socket that this replica holds. */
+  async #postHere(message: NewMessage, target: DispatchTarget): Promise<"posted" | "not posted" | "in doubt"> {
     const { registry, membership, locks, database, reconciler, changed } = this.#deps;
     const { agentId, runtimeBrokerId } = message;
-    if (agentId === null || runtimeBrokerId === null || message.holdReason !== null) return false;
+    if (agentId === null || runtimeBrokerId === null || message.holdReason !== null) return "not posted";
     const connection = registry.get(runtimeBrokerId);
-    if (!connection?.isOpen || !membership.mayClaim() || locks.isBusy(agentId)) return false;
-    if (connection.inFlight() >= connection.limits.concurrentRequests) return false;
+    if (!connection?.isOpen || !membership.mayClaim() || locks.isBusy(agentId)) return "not posted";
+    if (connection.inFlight() >= connection.limits.concurrentRequests) return "not posted";
     const { instanceId } = membership;
     const claim = { instanceId, sessionId: connection.sessionId };
     return reconciler().expect(message.id, async () => {
@@ -236,18 +246,18 @@ export class Courier implements Service {
         const stored = await reconciler().settlingFor(agentId, (unsettled) =>
           insertClaimedMessage(database.db, { message, acceptedBy: instanceId, claim, ...unsettled }),
         );
-        if (!stored) return false;
+        if (!stored) return "not posted";
         const { slug } = target.agent;
         reconciler().deliverClaimed(
           { ...message, agentId, agentSlug: slug, runtimeBrokerId, sessionId: claim.sessionId, attempts: 1 },
           connection,
         );
         changed();
-        return true;
+        return "posted";
       } catch (err) {
         // Stored or not: the common way makes sure of it, and the reconciler gives back what is claimed and not on the wire.
-        // So is what another transaction kept from being stored.
-        if (isInDoubt(err) || isRetryable(err)) return false;
+        if (isInDoubt(err)) return "in doubt";
+        if (isRetryable(err)) return "not posted";
         throw err;
       }
     });
