@@ -202,6 +202,7 @@ describe("exit codes", () => {
       "start",
       "replica",
       "migrate",
+      "secrets rewrap",
       "runtime-broker",
       "agent start",
       "runtime-broker join-token",

@@ -5,6 +5,7 @@ import { addAgentCommand } from "./commands/agent.ts";
 import { addMigrateCommand } from "./commands/migrate.ts";
 import { addReplicaCommand } from "./commands/replica.ts";
 import { addRuntimeBrokerCommand } from "./commands/runtimeBroker.ts";
+import { addSecretsCommand } from "./commands/secrets.ts";
 import { addStartCommand } from "./commands/start.ts";
 import { addTraceCommand } from "./commands/trace.ts";
 import { CliError, EXIT, EXIT_CODE_HELP, UsageError } from "./exitCodes.ts";
@@ -27,6 +28,7 @@ const buildProgram = (terminal: Terminal): Command => {
   addStartCommand(program, terminal);
   addReplicaCommand(program, terminal);
   addMigrateCommand(program, terminal);
+  addSecretsCommand(program, terminal);
   addRuntimeBrokerCommand(program, terminal);
   addAgentCommand(program, terminal);
   addTraceCommand(program, terminal);

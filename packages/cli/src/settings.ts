@@ -25,6 +25,22 @@ const DATABASE_URL: Setting = {
   secret: true,
 };
 
+const SECRET: Setting = {
+  flag: "--secret <text>",
+  env: "ROOTSTOCK_SECRET",
+  description:
+    "at least 32 bytes, the same for every replica; keys of tokens and stored secrets come from it. Several, separated by commas: the first signs and encrypts, all are accepted",
+  secret: true,
+};
+
+const KMS: Setting = {
+  flag: "--kms <list>",
+  env: "ROOTSTOCK_KMS",
+  description:
+    "who wraps the keys of what is stored encrypted, separated by commas: secret (the above), file:<path> (a file of keys). The first wraps, all unwrap",
+  defaultText: "secret",
+};
+
 const DEV_TOKEN: Setting = {
   flag: "--token <token>",
   env: "SCION_DEV_TOKEN",
@@ -70,13 +86,8 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
   DATABASE_DIRECT_URL,
   { flag: "--host <address>", env: "HOST", description: "address to listen on", defaultText: "127.0.0.1" },
   { flag: "--port <port>", env: "PORT", description: "port to listen on; 0 takes any free one", defaultText: "8080" },
-  {
-    flag: "--secret <text>",
-    env: "ROOTSTOCK_SECRET",
-    description:
-      "at least 32 bytes, the same for every replica; keys of tokens and stored secrets come from it. Several, separated by commas: the first signs and encrypts, all are accepted",
-    secret: true,
-  },
+  SECRET,
+  KMS,
   {
     flag: "--name <name>",
     env: "ROOTSTOCK_NAME",
@@ -223,6 +234,9 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
 
 /** `rootstock migrate`. */
 export const MIGRATE_SETTINGS: readonly Setting[] = [DATABASE_URL, DATABASE_DIRECT_URL, LOG_LEVEL];
+
+/** `rootstock secrets …`. */
+export const SECRETS_SETTINGS: readonly Setting[] = [DATABASE_URL, DATABASE_DIRECT_URL, SECRET, KMS, LOG_LEVEL];
 
 const HUB_URL: Setting = {
   flag: "--hub <url>",

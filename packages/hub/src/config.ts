@@ -2,7 +2,16 @@ import { hostname } from "node:os";
 import type { LogLevel } from "@rootstock/service";
 import { z } from "zod";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
-import { parseRootSecrets, type RootSecrets, RootSecretsError } from "./secrets/index.ts";
+import {
+  checkKeyFile,
+  KeyFileError,
+  type KeyKeeper,
+  KeyKeepersError,
+  parseKeyKeepers,
+  parseRootSecrets,
+  type RootSecrets,
+  RootSecretsError,
+} from "./secrets/index.ts";
 import { parseSignIn, SIGN_IN_VARIABLES, type SignInConfig } from "./signInConfig.ts";
 
 /** Everything that a replica is told from outside. Production differs from the quick start by this alone. */
@@ -15,6 +24,8 @@ export interface HubConfig {
   readonly port: number;
   /** The first signs and seals, all verify and open. */
   readonly secrets: RootSecrets;
+  /** Who wraps the keys of what is stored encrypted; the first wraps, all unwrap. */
+  readonly keyKeepers: readonly KeyKeeper[];
   readonly name: string;
   /** Where other replicas reach this one; by default host and port where that is a loopback address. */
   readonly internalUrl: string | undefined;
@@ -75,6 +86,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   PORT: "port to listen on (default 8080; 0: any free one)",
   ROOTSTOCK_SECRET:
     "shared by all replicas, at least 32 bytes; keys are derived from it. A list, separated by commas: the first signs and encrypts, all are accepted (required)",
+  ROOTSTOCK_KMS:
+    "who wraps the keys of what is stored encrypted, as a list separated by commas: secret (ROOTSTOCK_SECRET), file:<path> (a file of keys). The first wraps, all unwrap (default: secret)",
   ROOTSTOCK_NAME: "name of this replica in logs and health (default: host name)",
   ROOTSTOCK_INTERNAL_URL: "where other replicas reach this one (default: its own address when it is a loopback one)",
   ROOTSTOCK_PUBLIC_URL: "where clients and containers reach the hub (default: the request's own origin)",
@@ -151,22 +164,40 @@ const percentDecoded = (text: string): string | undefined => {
   }
 };
 
+const rootSecrets = z
+  .string({ error: "is required: at least 32 bytes, the same on every replica" })
+  .transform((text, context): RootSecrets => {
+    try {
+      return parseRootSecrets(text);
+    } catch (err) {
+      if (!(err instanceof RootSecretsError)) throw err;
+      for (const message of err.problems) context.addIssue({ code: "custom", message });
+      return z.NEVER;
+    }
+  });
+
+const keyKeepers = z
+  .string()
+  .default("secret")
+  .transform((text, context): readonly KeyKeeper[] => {
+    try {
+      const keepers = parseKeyKeepers(text);
+      for (const keeper of keepers) if (keeper.kind === "file") checkKeyFile(keeper.path);
+      return keepers;
+    } catch (err) {
+      if (!(err instanceof KeyKeepersError || err instanceof KeyFileError)) throw err;
+      context.addIssue({ code: "custom", message: err.message });
+      return z.NEVER;
+    }
+  });
+
 const schema = z.object({
   DATABASE_URL: postgresUrl,
   DATABASE_DIRECT_URL: postgresUrl.optional(),
   HOST: z.string().default("127.0.0.1"),
   PORT: integer(8080, 0, 65_535),
-  ROOTSTOCK_SECRET: z
-    .string({ error: "is required: at least 32 bytes, the same on every replica" })
-    .transform((text, context): RootSecrets => {
-      try {
-        return parseRootSecrets(text);
-      } catch (err) {
-        if (!(err instanceof RootSecretsError)) throw err;
-        for (const message of err.problems) context.addIssue({ code: "custom", message });
-        return z.NEVER;
-      }
-    }),
+  ROOTSTOCK_SECRET: rootSecrets,
+  ROOTSTOCK_KMS: keyKeepers,
   ROOTSTOCK_NAME: z.string().max(100).optional(),
   ROOTSTOCK_INTERNAL_URL: httpUrl.optional(),
   ROOTSTOCK_PUBLIC_URL: httpUrl.optional(),
@@ -200,12 +231,41 @@ const schema = z.object({
 export const isLoopback = (host: string): boolean =>
   host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
 
+/** What is needed to go through the secrets that are stored. */
+export type StoredSecretsConfig = Pick<HubConfig, "databaseUrl" | "secrets" | "keyKeepers" | "logLevel">;
+
+const storedSecretsSchema = schema.pick({
+  DATABASE_URL: true,
+  DATABASE_DIRECT_URL: true,
+  ROOTSTOCK_SECRET: true,
+  ROOTSTOCK_KMS: true,
+  ROOTSTOCK_LOG_LEVEL: true,
+});
+
+/** The part of a replica's configuration that its stored secrets need. Throws {@link ConfigError}. */
+export const loadStoredSecretsConfig = (env: Readonly<Record<string, string | undefined>>): StoredSecretsConfig => {
+  const parsed = storedSecretsSchema.safeParse(setVariables(env));
+  if (!parsed.success) throw new ConfigError(problemsOf(parsed.error));
+  const c = parsed.data;
+  return {
+    databaseUrl: c.DATABASE_DIRECT_URL ?? c.DATABASE_URL,
+    secrets: c.ROOTSTOCK_SECRET,
+    keyKeepers: c.ROOTSTOCK_KMS,
+    logLevel: c.ROOTSTOCK_LOG_LEVEL,
+  };
+};
+
+type Variables = Readonly<Record<string, string | undefined>>;
+
+const setVariables = (env: Variables): Variables =>
+  Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
+
 /**
  * The configuration in these variables. An empty one counts as not set. Throws {@link ConfigError} with every problem at
  * once, unknown ROOTSTOCK_ variables included: a misspelt one would silently mean its default.
  */
 export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> = process.env): HubConfig => {
-  const set = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ""));
+  const set = setVariables(env);
   const given = Object.fromEntries(Object.entries(set).filter(([name]) => name in HUB_VARIABLES));
   const parsed = schema.safeParse(given);
   const problems = parsed.success ? [] : problemsOf(parsed.error);
@@ -224,6 +284,7 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     host: c.HOST,
     port: c.PORT,
     secrets: c.ROOTSTOCK_SECRET,
+    keyKeepers: c.ROOTSTOCK_KMS,
     name: c.ROOTSTOCK_NAME ?? hostname(),
     internalUrl: c.ROOTSTOCK_INTERNAL_URL,
     publicUrl: c.ROOTSTOCK_PUBLIC_URL,

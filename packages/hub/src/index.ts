@@ -2,6 +2,7 @@
 export { AGENT_TOKEN_HEADER, AgentTokens, REPLICA_TOKEN_HEADER, ReplicaTokens, SigningKeys } from "./auth/index.ts";
 export * from "./config.ts";
 export { Hub } from "./hub.ts";
+export { OlderReplicasError, rewrapStoredSecrets } from "./rewrap.ts";
 export type { Route } from "./routes/index.ts";
-export { SecretBox } from "./secrets/index.ts";
+export { type Resealed, SecretBox } from "./secrets/index.ts";
 export { VERSION } from "./version.ts";

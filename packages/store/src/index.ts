@@ -33,6 +33,7 @@ export type { ReadScope } from "./queries/readScope.ts";
 export * from "./queries/replicas.ts";
 export * from "./queries/runtimeBrokerChoice.ts";
 export * from "./queries/runtimeBrokers.ts";
+export * from "./queries/sealedValues.ts";
 export * from "./queries/signals.ts";
 export * from "./queries/statistics.ts";
 export * from "./queries/streamFrames.ts";

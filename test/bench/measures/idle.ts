@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { SecretBox } from "@rootstock/hub";
-import { systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import { TEST_SECRET } from "@rootstock/testkit";
 import type { Bench } from "../bench.ts";
 import { type BenchDatabase, startReplica } from "../cluster.ts";
@@ -25,11 +25,14 @@ interface State {
 
 /** Registered runtime brokers with a secret each, as their joins would leave them. */
 const register = async (database: BenchDatabase, count: number): Promise<IdlePeer[]> => {
-  const box = new SecretBox([TEST_SECRET], systemRandom);
-  const made = Array.from({ length: count }, (_, i) => {
-    const [brokerId, secretId, key] = [randomUUID(), randomUUID(), randomBytes(32)];
-    return { brokerId, secretId, key, name: `idle-${i}`, sealed: box.seal("runtime-broker-secret", secretId, key) };
-  });
+  const box = new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom });
+  const made = await Promise.all(
+    Array.from({ length: count }, async (_, i) => {
+      const [brokerId, secretId, key] = [randomUUID(), randomUUID(), randomBytes(32)];
+      const sealed = await box.seal("runtime-broker-secret", secretId, key);
+      return { brokerId, secretId, key, name: `idle-${i}`, sealed };
+    }),
+  );
   await database.query(
     "insert into runtime_brokers (id, name, slug) select id, name, name from unnest($1::uuid[], $2::text[]) as m(id, name)",
     [made.map((m) => m.brokerId), made.map((m) => m.name)],

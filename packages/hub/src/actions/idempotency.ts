@@ -167,13 +167,13 @@ export class Idempotency {
       const answer = await transaction(database.db, async (tx) => {
         if (!(await claimIdempotencyKey(tx, key))) return undefined;
         const made = await work(tx);
-        await keepIdempotentAnswer(tx, { ...key, ...this.#seal(key, made) });
+        await keepIdempotentAnswer(tx, { ...key, ...(await this.#seal(key, made)) });
         return made;
       });
       if (answer) return answer;
       const row = await getIdempotencyKey(database.db, key);
       if (row) refuseOther(key, row);
-      const kept = row && this.#open(key, row);
+      const kept = row && (await this.#open(key, row));
       if (!kept) throw inProgress();
       return kept;
     });
@@ -181,7 +181,7 @@ export class Idempotency {
 
   async #repeat(key: Key, row: IdempotencyRow): Promise<Answer> {
     refuseOther(key, row);
-    const kept = this.#open(key, row);
+    const kept = await this.#open(key, row);
     if (kept) return kept;
     const { kind, op } = row.operation;
     if (typeof kind !== "string") throw inProgress();
@@ -209,19 +209,20 @@ export class Idempotency {
     }
     if (!answer) return undefined;
     const { database } = this.#deps;
-    if (await keepIdempotentAnswer(database.db, { ...key, ...this.#seal(key, answer) })) return answer;
+    if (await keepIdempotentAnswer(database.db, { ...key, ...(await this.#seal(key, answer)) })) return answer;
     const row = await getIdempotencyKey(database.db, key);
-    return (row && this.#open(key, row)) ?? answer;
+    return (row && (await this.#open(key, row))) ?? answer;
   }
 
-  #seal(key: Key, answer: Answer): { status: number; answer: Buffer } {
+  async #seal(key: Key, answer: Answer): Promise<{ status: number; answer: Buffer }> {
     const plain = Buffer.from(JSON.stringify(answer.body ?? null));
-    return { status: answer.status, answer: this.#deps.box.seal(PURPOSE, rowId(key), plain) };
+    return { status: answer.status, answer: await this.#deps.box.seal(PURPOSE, rowId(key), plain) };
   }
 
-  #open(key: Key, row: IdempotencyRow): Answer | undefined {
+  async #open(key: Key, row: IdempotencyRow): Promise<Answer | undefined> {
     if (row.status === null || row.answer === null) return undefined;
-    return { status: row.status, body: JSON.parse(this.#deps.box.open(PURPOSE, rowId(key), row.answer).toString()) };
+    const plain = await this.#deps.box.open(PURPOSE, rowId(key), row.answer);
+    return { status: row.status, body: JSON.parse(plain.toString()) };
   }
 }
 

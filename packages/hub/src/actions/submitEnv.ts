@@ -26,11 +26,14 @@ export const submitEnv = async (
   if (!target.runtimeBroker) throw new HubError("validation_error", `agent ${agent.slug} has no runtime broker`);
   const runtimeBroker = deps.dispatcher.requireReachable(target);
   const createdBy = principalId(call.principal);
-  return carryOut(deps, call, ENV, async (tx) => {
-    const values = Object.entries(env).map(([key, value]) => ({
+  // Before the transaction: whoever keeps the keys may have to be asked, and nobody's connection waits for that.
+  const values = await Promise.all(
+    Object.entries(env).map(async ([key, value]) => ({
       key,
-      value: sealKeptValue(deps.box, agent.id, key, value),
-    }));
+      value: await sealKeptValue(deps.box, agent.id, key, value),
+    })),
+  );
+  return carryOut(deps, call, ENV, async (tx) => {
     await keepValues(tx, agent.id, values);
     return {
       id: deps.base.random.uuid(),

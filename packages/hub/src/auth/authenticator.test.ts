@@ -38,7 +38,10 @@ let key: Buffer;
 beforeAll(async () => {
   test_ = await createTestDatabase();
   database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", ...base });
-  const secrets = new RuntimeBrokerSecrets(new SecretBox([secret], systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(
+    new SecretBox({ secrets: [secret], clock: systemClock, random: systemRandom }),
+    base,
+  );
   signatures = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
   authenticator = new Authenticator({
     db: database.db,
@@ -200,7 +203,10 @@ test("a good token of a deleted, unknown, moved or renewed agent proves nothing"
 });
 
 test("a signed request passes once: of many copies at one moment, at one replica and at another, and ever after", async () => {
-  const secrets = new RuntimeBrokerSecrets(new SecretBox([secret], systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(
+    new SecretBox({ secrets: [secret], clock: systemClock, random: systemRandom }),
+    base,
+  );
   const elsewhere = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
   const copies = Array.from({ length: 5 }, signed).map(request);
   const passed = async (replicas: readonly RuntimeBrokerSignatures[]): Promise<number[]> => {

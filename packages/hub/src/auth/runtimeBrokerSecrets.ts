@@ -16,13 +16,19 @@ export interface RuntimeBrokerSecret {
   readonly proves: boolean;
 }
 
+interface Opened {
+  readonly sealed: Buffer;
+  /** The key itself once it is there: thousands are asked for at once, and a promise each would be most of the cost. */
+  key: KeyObject | Promise<KeyObject>;
+}
+
 /** The secrets that runtime brokers and hub share, sealed at rest. */
 export class RuntimeBrokerSecrets {
   readonly #box: SecretBox;
   readonly #random: Random;
   readonly #log: Log;
   /** Opened secrets by their row. What a row holds never changes; whether it counts is asked of the database each time. */
-  readonly #opened = new Map<Uuid, { readonly sealed: Buffer; readonly key: KeyObject }>();
+  readonly #opened = new Map<Uuid, Opened>();
 
   constructor(box: SecretBox, base: { readonly random: Random; readonly log: Log }) {
     this.#box = box;
@@ -38,9 +44,15 @@ export class RuntimeBrokerSecrets {
   /** The same of many, by runtime broker; those without any are missing. */
   async ofMany(db: Db, runtimeBrokerIds: readonly Uuid[]): Promise<ReadonlyMap<Uuid, readonly RuntimeBrokerSecret[]>> {
     const found = new Map<Uuid, RuntimeBrokerSecret[]>();
-    for (const { id, runtimeBrokerId, secret, proves } of await listSecrets(db, runtimeBrokerIds)) {
-      const key = this.#openOrLog(id, runtimeBrokerId, secret);
-      if (!key) continue;
+    const rows = await listSecrets(db, runtimeBrokerIds);
+    const keys = rows.map(({ id, runtimeBrokerId, secret }) => {
+      const key = this.#open(id, secret);
+      return key instanceof Promise ? this.#orLog(key, id, runtimeBrokerId) : key;
+    });
+    const opened = keys.some((key) => key instanceof Promise) ? await Promise.all(keys) : keys;
+    for (const [i, { id, runtimeBrokerId, proves }] of rows.entries()) {
+      const key = opened[i];
+      if (!key || key instanceof Promise) continue;
       const secrets = found.get(runtimeBrokerId);
       if (secrets) secrets.push({ id, key, proves });
       else found.set(runtimeBrokerId, [{ id, key, proves }]);
@@ -59,14 +71,14 @@ export class RuntimeBrokerSecrets {
   ): Promise<{ readonly key: Buffer; readonly rotatedAt: Date }> {
     const id = this.#random.uuid();
     const key = this.#random.bytes(SECRET_BYTES);
-    const secret = this.#box.seal("runtime-broker-secret", id, key);
+    const secret = await this.#box.seal("runtime-broker-secret", id, key);
     const rotatedAt = await replaceSecret(db, { id, runtimeBrokerId, secret, graceMs });
     return { key, rotatedAt };
   }
 
-  #openOrLog(id: Uuid, runtimeBrokerId: Uuid, sealed: Buffer): KeyObject | undefined {
+  async #orLog(opening: Promise<KeyObject>, id: Uuid, runtimeBrokerId: Uuid): Promise<KeyObject | undefined> {
     try {
-      return this.#open(id, sealed);
+      return await opening;
     } catch (err) {
       if (!(err instanceof SecretBoxError)) throw err;
       this.#log.error({ err, runtimeBrokerId, secretId: id }, "secret of a runtime broker cannot be opened");
@@ -74,10 +86,10 @@ export class RuntimeBrokerSecrets {
     }
   }
 
-  #open(id: Uuid, sealed: Buffer): KeyObject {
+  #open(id: Uuid, sealed: Buffer): KeyObject | Promise<KeyObject> {
     const known = this.#opened.get(id);
     this.#opened.delete(id);
-    // Sealed otherwise, the row was tampered with or moved: it must not open because another did before.
+    // Sealed otherwise, the row was sealed anew, or tampered with or moved: it must not open because another did before.
     const opened = known?.sealed.equals(sealed) ? known : this.#unseal(id, sealed);
     this.#opened.set(id, opened);
     if (this.#opened.size > MOST_OPENED)
@@ -88,11 +100,20 @@ export class RuntimeBrokerSecrets {
     return opened.key;
   }
 
-  #unseal(id: Uuid, sealed: Buffer): { readonly sealed: Buffer; readonly key: KeyObject } {
-    const key = createSecretKey(this.#box.open("runtime-broker-secret", id, sealed));
+  #unseal(id: Uuid, sealed: Buffer): Opened {
     // A copy of its own: what a driver or a decipher returns is a view that keeps kilobytes of other values in memory.
     const own = Buffer.allocUnsafeSlow(sealed.byteLength);
     sealed.copy(own);
-    return { sealed: own, key };
+    const opening = this.#box.open("runtime-broker-secret", id, own).then((key) => createSecretKey(key));
+    const opened: Opened = { sealed: own, key: opening };
+    opening.then(
+      (key) => {
+        opened.key = key;
+      },
+      () => {
+        if (this.#opened.get(id) === opened) this.#opened.delete(id);
+      },
+    );
+    return opened;
   }
 }

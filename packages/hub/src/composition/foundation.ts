@@ -15,12 +15,10 @@ import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
 import { People, UserStandings } from "../people/index.ts";
 import { Membership, Releases } from "../replicas/index.ts";
-import { SecretBox } from "../secrets/index.ts";
+import { ENVELOPES_SINCE, keyManagement, SecretBox } from "../secrets/index.ts";
 import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
 import { VERSION } from "../version.ts";
 
-/** The release that replicas' tokens with a public key's signature came with. */
-const ASYMMETRIC_SINCE = "0.2.0";
 /** So long, in milliseconds, does a signal wait at most for others to go with. */
 const MAX_SIGNAL_PAUSE_MS = 5;
 
@@ -76,16 +74,18 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
   const eventBus = new EventBus(base, { database, listener });
 
   const { secrets: rootSecrets } = config;
-  const box = new SecretBox(rootSecrets, base.random);
   const agentTokens = new AgentTokens(rootSecrets, base);
   const releases = new Releases(base, { database });
+  const olderReplicas = () => releases.olderThan(ENVELOPES_SINCE);
+  const keys = keyManagement(config, base.random);
+  const box = new SecretBox({ secrets: rootSecrets, keys, clock: base.clock, random: base.random, olderReplicas });
   const signingKeys = new SigningKeys(rootSecrets);
   const replicaTokens = new ReplicaTokens({
     secrets: rootSecrets,
     signingKeys,
     instanceId: membership.instanceId,
     clock: base.clock,
-    olderReplicas: () => releases.olderThan(ASYMMETRIC_SINCE),
+    olderReplicas,
   });
   const secrets = new RuntimeBrokerSecrets(box, base);
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);

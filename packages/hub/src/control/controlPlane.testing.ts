@@ -67,7 +67,7 @@ export const startControlPlane = async (
     },
     base,
   );
-  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], base.random), base);
+  const secrets = new RuntimeBrokerSecrets(new SecretBox({ secrets: [TEST_SECRET], ...base }), base);
   const registry = new Registry(base, ownership, {
     options: settings,
     signingKeys: async (id) => (await secrets.of(database.db, id)).map((s) => s.key),
@@ -110,7 +110,10 @@ const listen = (server: Server): Promise<string> =>
 export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Promise<SimulatedCredentials> => {
   const brokerId = systemRandom.uuid();
   const base = { random: systemRandom, log: silentLog() };
-  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(
+    new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom }),
+    base,
+  );
   const { key } = await transaction(plane.database.db, async (tx) => {
     const createdBy = systemRandom.uuid();
     await insertRuntimeBroker(tx, { id: brokerId, name, slug: name, autoProvide: false, labels: {}, createdBy });
@@ -122,7 +125,10 @@ export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Prom
 /** A new secret in the place of the present one; standard base64. */
 export const rotateSecret = async (plane: ControlPlane, runtimeBrokerId: string, graceMs: number): Promise<string> => {
   const base = { random: systemRandom, log: silentLog() };
-  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(
+    new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom }),
+    base,
+  );
   const { key } = await transaction(plane.database.db, (tx) => secrets.replace(tx, runtimeBrokerId, graceMs));
   return key.toString("base64");
 };

@@ -1,4 +1,4 @@
-import { type Db, type DispatchTarget, keptValues } from "@rootstock/store";
+import { type Db, type DispatchTarget, type KeptValue, keptValues } from "@rootstock/store";
 import { AGENT_SCOPES, type AgentTokens } from "../auth/index.ts";
 import type { SecretBox } from "../secrets/index.ts";
 import type { KeptValues, MintAgentToken } from "./operations/index.ts";
@@ -29,7 +29,7 @@ const PURPOSE = "agent-kept-value";
 const rowOf = (agentId: string, key: string): string => `${agentId} ${key}`;
 
 /** Seals a value gathered from a person's environment for the agent's row of this key. */
-export const sealKeptValue = (box: SecretBox, agentId: string, key: string, value: string): Buffer =>
+export const sealKeptValue = (box: SecretBox, agentId: string, key: string, value: string): Promise<Buffer> =>
   box.seal(PURPOSE, rowOf(agentId, key), Buffer.from(value));
 
 /** Reads the values kept for an agent. */
@@ -37,7 +37,9 @@ export const keptValueReader =
   (db: Db, box: SecretBox): KeptValues =>
   async (agentId) => {
     const rows = await keptValues(db, agentId);
-    return Object.fromEntries(
-      rows.map(({ key, value }) => [key, box.open(PURPOSE, rowOf(agentId, key), value).toString()]),
-    );
+    const open = async ({ key, value }: KeptValue): Promise<[string, string]> => [
+      key,
+      (await box.open(PURPOSE, rowOf(agentId, key), value)).toString(),
+    ];
+    return Object.fromEntries(await Promise.all(rows.map(open)));
   };

@@ -39,7 +39,10 @@ export const startBrokerHub = async (
   const base = { clock: systemClock, random: systemRandom, log: silentLog() };
   const plane = await startControlPlane(test);
   const { db } = plane.database;
-  const secrets = new RuntimeBrokerSecrets(new SecretBox([TEST_SECRET], systemRandom), base);
+  const secrets = new RuntimeBrokerSecrets(
+    new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom }),
+    base,
+  );
   const agentTokens = new AgentTokens([TEST_SECRET], base);
   const authenticator = new Authenticator({
     db,
@@ -61,7 +64,7 @@ export const startBrokerHub = async (
     plane.announced.changed += 1;
   };
   const heartbeats = new HeartbeatIntake(base, plane.database, { changed });
-  const box = new SecretBox([TEST_SECRET], systemRandom);
+  const box = new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom });
   const idempotency = new Idempotency(base, { database: plane.database, box, finishers: () => ({}) });
   const once: ResourceDeps["once"] = (call, work) => idempotency.once(call, work);
   const deps = { db, random: systemRandom, secrets, once, changed, heartbeats, acceptMessage };

@@ -53,7 +53,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
     applicationName: "routes-test",
     ...BASE,
   });
-  const box = new SecretBox(["a shared secret of at least 32 bytes"], BASE.random);
+  const box = new SecretBox({ secrets: ["a shared secret of at least 32 bytes"], ...BASE });
   const idempotency = new Idempotency(BASE, { database, box, finishers: () => ({}) });
   const calls: string[] = [];
   let changes = 0;

@@ -1,14 +1,9 @@
 import { createHash, createPrivateKey, createSecretKey, hkdfSync, type KeyObject } from "node:crypto";
+import type { SealedPurpose } from "@rootstock/store";
 import type { RootSecrets } from "./rootSecrets.ts";
 
 /** What a key derived from `ROOTSTOCK_SECRET` is for. Each purpose has a key of its own, so that none opens another's. */
-export type KeyPurpose =
-  | "runtime-broker-secret"
-  | "agent-kept-value"
-  | "idempotency-answer"
-  | "replica-to-replica"
-  | "data-keys"
-  | "token-signing";
+export type KeyPurpose = SealedPurpose | "replica-to-replica" | "data-keys" | "token-signing";
 
 const KEY_BYTES = 32;
 const KID_BYTES = 9;

@@ -1,74 +1,65 @@
-import { createCipheriv, createDecipheriv } from "node:crypto";
-import type { Random } from "@rootstock/service";
-import { deriveKey, type KeyPurpose } from "./keys.ts";
+import type { Clock, Random } from "@rootstock/service";
+import type { SealedPurpose } from "@rootstock/store";
+import { decrypt, encrypt } from "./aesGcm.ts";
+import { DataKeys } from "./dataKeys.ts";
+import { SecretBoxError } from "./errors.ts";
+import { FORMER_VERSION, FormerFormat } from "./formerFormat.ts";
+import type { KeyManagement } from "./keyManagement.ts";
 import type { RootSecrets } from "./rootSecrets.ts";
+import { decodeEnvelope, ENVELOPE_VERSION, encodeEnvelope, envelopeHead } from "./sealedFormat.ts";
+import { SecretKeys } from "./secretKeys.ts";
 
-const VERSION = 1;
-const NONCE_BYTES = 12;
-const TAG_BYTES = 16;
-const HEAD_BYTES = 1 + NONCE_BYTES + TAG_BYTES;
-const CIPHER = "aes-256-gcm";
+/** The first release that reads envelopes, and replicas' tokens with a public key's signature. */
+export const ENVELOPES_SINCE = "0.2.0";
 
-/** A sealed value that cannot be opened: changed, cut, moved to another row, or sealed under another shared secret. */
-export class SecretBoxError extends Error {
-  override readonly name = "SecretBoxError";
+export interface SecretBoxOptions {
+  readonly secrets: RootSecrets;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Who wraps data keys; keys of the shared secrets unless said otherwise. */
+  readonly keys?: KeyManagement;
+  /** Whether replicas may be there that cannot read envelopes; none unless said otherwise. */
+  readonly olderReplicas?: () => boolean;
 }
 
+const contextOf = (purpose: SealedPurpose, rowId: string): string =>
+  `${ENVELOPE_VERSION}\u0000${purpose}\u0000${rowId}`;
+
 /**
- * Encrypts what is secret at rest (AES-256-GCM, a key per purpose). Purpose and row are authenticated along with the
- * value: a sealed value copied into another row does not open there. Layout: version, nonce, tag, ciphertext.
+ * Encrypts what is secret at rest: AES-256-GCM under a data key, which stands beside the value, wrapped. Purpose and row
+ * are authenticated along with the value: a sealed value copied into another row does not open there.
  */
 export class SecretBox {
-  readonly #secrets: RootSecrets;
-  readonly #random: Random;
-  readonly #keys = new Map<string, Buffer>();
+  readonly #options: SecretBoxOptions;
+  readonly #keys: KeyManagement;
+  readonly #dataKeys: DataKeys;
+  readonly #former: FormerFormat;
 
-  constructor(secrets: RootSecrets, random: Random) {
-    this.#secrets = secrets;
-    this.#random = random;
+  constructor(options: SecretBoxOptions) {
+    this.#options = options;
+    this.#keys = options.keys ?? new SecretKeys(options.secrets, options.random);
+    this.#dataKeys = new DataKeys(this.#keys, options);
+    this.#former = new FormerFormat(options.secrets);
   }
 
   /** The sealed form of `plain` for the row `rowId`; different at every call. */
-  seal(purpose: KeyPurpose, rowId: string, plain: Uint8Array): Buffer {
-    const nonce = this.#random.bytes(NONCE_BYTES);
-    const cipher = createCipheriv(CIPHER, this.#key(this.#secrets[0], purpose), nonce, { authTagLength: TAG_BYTES });
-    cipher.setAAD(associatedData(purpose, rowId));
-    const text = Buffer.concat([cipher.update(plain), cipher.final()]);
-    return Buffer.concat([Buffer.of(VERSION), nonce, cipher.getAuthTag(), text]);
+  async seal(purpose: SealedPurpose, rowId: string, plain: Uint8Array): Promise<Buffer> {
+    const { random, olderReplicas } = this.#options;
+    if (olderReplicas?.()) return this.#former.seal(random, purpose, rowId, plain);
+    const { key, wrapped } = await this.#dataKeys.current(purpose);
+    return encodeEnvelope(wrapped, encrypt(key, random, contextOf(purpose, rowId), plain));
   }
 
-  /** What was sealed for this purpose and row. Throws `SecretBoxError`. */
-  open(purpose: KeyPurpose, rowId: string, sealed: Uint8Array): Buffer {
-    if (sealed.byteLength < HEAD_BYTES) throw new SecretBoxError("sealed value too short");
-    if (sealed[0] !== VERSION) throw new SecretBoxError("sealed value of an unknown version");
-    let refusal: unknown;
-    for (const secret of this.#secrets) {
-      try {
-        return open(this.#key(secret, purpose), purpose, rowId, sealed);
-      } catch (cause) {
-        refusal = cause;
-      }
-    }
-    throw new SecretBoxError("sealed value does not belong to this key and row", { cause: refusal });
+  /** What was sealed for this purpose and row. Throws {@link SecretBoxError}. */
+  async open(purpose: SealedPurpose, rowId: string, sealed: Buffer): Promise<Buffer> {
+    if (sealed[0] === FORMER_VERSION) return this.#former.open(purpose, rowId, sealed);
+    if (sealed[0] !== ENVELOPE_VERSION) throw new SecretBoxError("sealed value of an unknown version");
+    const { wrapped, encrypted } = decodeEnvelope(sealed);
+    return decrypt(await this.#dataKeys.unwrapped(wrapped, purpose), contextOf(purpose, rowId), encrypted);
   }
 
-  #key(secret: string, purpose: KeyPurpose): Buffer {
-    const name = `${purpose} ${secret}`;
-    const known = this.#keys.get(name);
-    if (known) return known;
-    const key = deriveKey(secret, purpose);
-    this.#keys.set(name, key);
-    return key;
+  /** How every value begins that is sealed as it should be now; any other is to be sealed anew. */
+  presentHead(): Buffer {
+    return envelopeHead(this.#keys.wrapsWith);
   }
 }
-
-const open = (key: Buffer, purpose: KeyPurpose, rowId: string, sealed: Uint8Array): Buffer => {
-  const nonce = sealed.subarray(1, 1 + NONCE_BYTES);
-  const decipher = createDecipheriv(CIPHER, key, nonce, { authTagLength: TAG_BYTES });
-  decipher.setAAD(associatedData(purpose, rowId));
-  decipher.setAuthTag(sealed.subarray(1 + NONCE_BYTES, HEAD_BYTES));
-  return Buffer.concat([decipher.update(sealed.subarray(HEAD_BYTES)), decipher.final()]);
-};
-
-const associatedData = (purpose: KeyPurpose, rowId: string): Buffer =>
-  Buffer.from(`${VERSION}\u0000${purpose}\u0000${rowId}`);

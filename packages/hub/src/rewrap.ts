@@ -1,0 +1,46 @@
+import type { Base } from "@rootstock/service";
+import { Database, registeredReleases } from "@rootstock/store";
+import type { StoredSecretsConfig } from "./config.ts";
+import { comesBefore } from "./replicas/index.ts";
+import { ENVELOPES_SINCE, keyManagement, type Resealed, resealAll, SecretBox } from "./secrets/index.ts";
+
+const CONNECTIONS = 2;
+
+/** Replicas run that could not read what would be written. */
+export class OlderReplicasError extends Error {
+  override readonly name = "OlderReplicasError";
+  constructor() {
+    super(`a replica of a release before ${ENVELOPES_SINCE} is running; finish the rollout first`);
+  }
+}
+
+/**
+ * Seals every stored secret anew that is not sealed under the first of the configured keys; with `check` only counts
+ * them. Beside running replicas. Throws {@link OlderReplicasError}.
+ */
+export const rewrapStoredSecrets = async (
+  config: StoredSecretsConfig,
+  base: Base,
+  options: { readonly check: boolean },
+): Promise<Resealed> => {
+  const { secrets } = config;
+  const database = new Database({
+    url: config.databaseUrl,
+    pooled: false,
+    poolSize: CONNECTIONS,
+    applicationName: "rootstock-secrets",
+    clock: base.clock,
+    log: base.log,
+  });
+  try {
+    await database.start();
+    const { db } = database;
+    const releases = await registeredReleases(db);
+    if (releases.some((release) => comesBefore(release, ENVELOPES_SINCE))) throw new OlderReplicasError();
+    const keys = keyManagement(config, base.random);
+    const box = new SecretBox({ secrets, keys, clock: base.clock, random: base.random });
+    return await resealAll(base, { db, box, ...options });
+  } finally {
+    await database.stop();
+  }
+};
