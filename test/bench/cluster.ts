@@ -33,6 +33,8 @@ export interface BenchDatabase {
 /** A PostgreSQL with a normal server's settings, started for this run, or the one in TEST_DATABASE_URL. */
 export interface BenchServer {
   database(): Promise<BenchDatabase>;
+  /** Ends the server with all connections and starts it again; undefined for a server that is not ours. */
+  readonly restart: (() => Promise<void>) | undefined;
   /** What the statements so far cost; the server must have loaded pg_stat_statements. */
   statements(): Promise<string>;
   stop(): Promise<void>;
@@ -44,6 +46,7 @@ export const startServer = async (settings: Readonly<Record<string, string>>): P
   const serverUrl = given ?? own?.url ?? "";
   return {
     database: () => createDatabase(serverUrl),
+    restart: own && (() => own.restart()),
     statements: () => readStatements(serverUrl),
     stop: async () => own?.stop(),
   };
@@ -64,16 +67,22 @@ const readStatements = async (serverUrl: string): Promise<string> => {
   return rows.map((r) => Object.values(r).join("\t")).join("\n");
 };
 
-const createDatabase = async (serverUrl: string): Promise<BenchDatabase> => {
+/** Runs one statement of an administrator. Errors of the connection while nothing is asked are nobody's. */
+const administer = async (serverUrl: string, statement: string): Promise<void> => {
   const admin = new pg.Client({ connectionString: serverUrl });
-  // A server that ends before its clients is what a failed benchmark leaves; its own error is to be seen.
   admin.on("error", () => {});
   await admin.connect();
+  await admin.query(statement);
+  await admin.end();
+};
+
+const createDatabase = async (serverUrl: string): Promise<BenchDatabase> => {
   const name = `rootstock_bench_${randomUUID().replaceAll("-", "")}`;
-  await admin.query(`create database ${name}`);
+  await administer(serverUrl, `create database ${name}`);
   const url = Object.assign(new URL(serverUrl), { pathname: `/${name}` }).toString();
   await migrate({ url, log: silentLog() });
   const client = new pg.Client({ connectionString: url });
+  // A server that ends before its clients is what a failed benchmark leaves; its own error is to be seen.
   client.on("error", () => {});
   await client.connect();
   const { rows } = await client.query(
@@ -90,9 +99,8 @@ const createDatabase = async (serverUrl: string): Promise<BenchDatabase> => {
     query: async (sql, values) => (await client.query(sql, values ? [...values] : undefined)).rows,
     cpuMs: () => (postmaster > 1 ? cpuOfFamilyMs(postmaster) : 0),
     drop: async () => {
-      await client.end();
-      await admin.query(`drop database ${name} with (force)`);
-      await admin.end();
+      await client.end().catch(() => {});
+      await administer(serverUrl, `drop database ${name} with (force)`);
     },
   };
 };
@@ -103,12 +111,16 @@ export interface ReplicaProcess {
   readonly pid: number;
   /** Ends it without a word. */
   kill(): Promise<void>;
+  /** Has it stand still, or go on. */
+  signal(signal: "SIGSTOP" | "SIGCONT"): void;
   /** Stops it as SIGTERM does. */
   stop(): Promise<void>;
 }
 
 export interface ReplicaOptions {
   readonly databaseUrl: string;
+  /** 0, the default, lets the system choose. */
+  readonly port?: number;
   readonly name: string;
   /** Options of Node, for profiles. */
   readonly nodeOptions?: string;
@@ -127,7 +139,7 @@ export const startReplica = async (options: ReplicaOptions): Promise<ReplicaProc
       PATH: process.env.PATH,
       DATABASE_URL: options.databaseUrl,
       HOST: "127.0.0.1",
-      PORT: "0",
+      PORT: String(options.port ?? 0),
       ROOTSTOCK_SECRET: TEST_SECRET,
       SCION_DEV_TOKEN: TEST_TOKEN,
       ROOTSTOCK_NAME: options.name,
@@ -154,7 +166,13 @@ export const startReplica = async (options: ReplicaOptions): Promise<ReplicaProc
     const line = text.split("\n").find((l) => l.includes('"listening"'));
     return line !== undefined && Number(JSON.parse(line).port);
   }, 30_000);
-  return { url: `http://127.0.0.1:${port}`, pid, kill: () => end("SIGKILL"), stop: () => end("SIGTERM") };
+  return {
+    url: `http://127.0.0.1:${port}`,
+    pid,
+    kill: () => end("SIGKILL"),
+    signal: (signal) => void child.kill(signal),
+    stop: () => end("SIGTERM"),
+  };
 };
 
 /** CPU time of these replicas and their database, in milliseconds. */

@@ -1,5 +1,6 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { startServer } from "./cluster.ts";
@@ -11,17 +12,21 @@ import { keystrokes } from "./measures/keystrokes.ts";
 import { latency } from "./measures/latency.ts";
 import { soak } from "./measures/soak.ts";
 import { storm } from "./measures/storm.ts";
+import { survival } from "./measures/survival.ts";
 import { takeover } from "./measures/takeover.ts";
 import { throughput } from "./measures/throughput.ts";
-import { describeEnvironment, type Figure, type Report, table, verdict } from "./report.ts";
+import { withMeasured } from "./readme.ts";
+import { describeEnvironment, type Figure, merged, type Report, table, verdict } from "./report.ts";
 
 const HELP = `npm run bench [-- name... options]: what the hub costs, beside floors measured in the same run (design section 11)
 
   name             which to run; without any, all but soak: latency, throughput, takeover, keystrokes, feed, idle,
-                   storm, growth
+                   storm, survival, growth
   --json FILE      writes the report, with the distribution of everything that was timed
   --from FILE      runs nothing: takes the report that --json wrote, for the table and the figure
   --figure FILE    draws latency by percentile as an SVG
+  --publish        puts the report beside the ones before in test/bench/figures, draws the picture, and writes the numbers
+                   into the README
   --quick          a fraction of the time; the figures mean little
   --minutes N      how long the soak lasts (15)
   --profile DIR    CPU profiles of the replicas
@@ -37,6 +42,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   feed,
   idle,
   storm,
+  survival,
   growth,
   soak,
 };
@@ -48,6 +54,7 @@ const { values, positionals } = parseArgs({
     json: { type: "string" },
     from: { type: "string" },
     figure: { type: "string" },
+    publish: { type: "boolean", default: false },
     quick: { type: "boolean", default: false },
     minutes: { type: "string", default: "15" },
     profile: { type: "string" },
@@ -93,6 +100,18 @@ const run = async (): Promise<Report> => {
   }
 };
 
+const near = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+const publish = (latest: Report): void => {
+  const [kept, picture, readme] = [near("figures/report.json"), near("figures/latency.svg"), near("../../README.md")];
+  const all = existsSync(kept) ? merged(JSON.parse(readFileSync(kept, "utf8")), latest) : latest;
+  const inOrder = Object.keys(BENCHES).flatMap((name) => all.figures.filter((f) => f.bench === name));
+  const whole: Report = { ...all, figures: inOrder };
+  writeFileSync(kept, `${JSON.stringify(whole)}\n`);
+  writeFileSync(picture, figureOf(whole));
+  writeFileSync(readme, withMeasured(readFileSync(readme, "utf8"), whole));
+};
+
 const report: Report = values.from ? JSON.parse(readFileSync(values.from, "utf8")) : await run();
 const { environment, figures } = report;
 const load = environment.loadAverage.map((l) => l.toFixed(2)).join(" ");
@@ -103,4 +122,5 @@ process.stdout.write(
 );
 if (values.json) writeFileSync(values.json, `${JSON.stringify(report, undefined, 1)}\n`);
 if (values.figure) writeFileSync(values.figure, figureOf(report));
+if (values.publish) publish(report);
 process.exit(0);

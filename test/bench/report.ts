@@ -100,25 +100,34 @@ export interface Report {
   readonly figures: readonly Figure[];
 }
 
-const number = (value: number): string => {
+/** A number for people. */
+export const number = (value: number): string => {
   if (!Number.isFinite(value)) return "-";
   if (Number.isInteger(value)) return value.toLocaleString("en");
   return Math.abs(value) >= 100 ? Math.round(value).toLocaleString("en") : value.toFixed(Math.abs(value) >= 10 ? 1 : 2);
 };
 
-const value = (f: Figure): string => `${number(f.value)} ${f.unit}`.trim();
+/** A figure's value with its unit. */
+export const valueText = (f: Figure): string => `${number(f.value)} ${f.unit}`.trim();
 
-const ratio = (f: Figure): string =>
+/** What it is of its floor; empty without one. */
+export const ratio = (f: Figure): string =>
   f.against ? `${(f.value / f.against.value).toFixed(2)} x ${f.against.name} (${number(f.against.value)})` : "";
 
 const cells = (f: Figure): string[] => [
   f.bench,
   f.name,
-  value(f),
+  valueText(f),
   f.spread ? `${number(f.spread.min)} - ${number(f.spread.max)}` : "",
   ratio(f),
   f.target ? `${f.target.text}: ${f.target.met ? "met" : "MISSED"}` : "",
 ];
+
+/** The newer of two reports, with what only the older one measured. */
+export const merged = (older: Report, newer: Report): Report => {
+  const again = new Set(newer.figures.map((f) => f.bench));
+  return { ...newer, figures: [...older.figures.filter((f) => !again.has(f.bench)), ...newer.figures] };
+};
 
 const RIGHT = new Set([2, 3]);
 
@@ -137,6 +146,6 @@ export const table = (figures: readonly Figure[]): string => {
 export const verdict = (figures: readonly Figure[]): string => {
   const held = figures.filter((f) => f.target);
   const missed = held.filter((f) => !f.target?.met);
-  const list = missed.map((f) => `\n  ${f.bench}: ${f.name}: ${value(f)} (${f.target?.text})`).join("");
+  const list = missed.map((f) => `\n  ${f.bench}: ${f.name}: ${valueText(f)} (${f.target?.text})`).join("");
   return `${held.length - missed.length} of ${held.length} targets met${list && `; missed:${list}`}`;
 };

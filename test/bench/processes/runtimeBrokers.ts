@@ -25,6 +25,9 @@ export interface Account {
 /** So that hours of messages leave nothing behind here: numbers alone are kept, and must come without a gap. */
 let numbersOnly = false;
 let gaps = 0;
+/** When each text came first, if that is asked for. */
+let arrivals: Map<string, bigint> | undefined;
+const sockets = new Set<WebSocket>();
 const seen = new Set<string>();
 const texts = new Set<string>();
 const last = new Map<string, number>();
@@ -40,6 +43,7 @@ const take = (body: { message_id?: string; structured_message?: { msg?: string }
   const id = body.message_id ?? "";
   awaited.get(text)?.(process.hrtime.bigint());
   awaited.delete(text);
+  if (arrivals && !arrivals.has(text)) arrivals.set(text, process.hrtime.bigint());
   if (id !== "" && !numbersOnly && seen.has(id)) {
     account.duplicates += 1;
     return;
@@ -101,6 +105,7 @@ const dial = (peer: Dialled, attempt = 0): void => {
     : {};
   const ws = new WebSocket(`${url.replace(/^http/, "ws")}${CONNECT_PATH}`, { headers, perMessageDeflate: false });
   let welcome = false;
+  sockets.add(ws);
   ws.on("open", () => {
     const rootstock = { concurrentRequests: 64, maxFrameBytes: MAX_FRAME_BYTES, remembersMessages: true };
     ws.send(JSON.stringify({ type: "connect", brokerId: peer.brokerId, version: "bench", rootstock }));
@@ -127,6 +132,7 @@ const dial = (peer: Dialled, attempt = 0): void => {
   });
   ws.on("error", () => {});
   ws.on("close", () => {
+    sockets.delete(ws);
     if (welcome) {
       online -= 1;
       onOnline();
@@ -176,6 +182,16 @@ serveWorker({
   },
   /** Of these texts, those that never arrived. */
   missing: (sent: readonly string[]) => sent.filter((text) => !texts.has(text)),
+  /** From now on it is remembered when each text came first. */
+  keepArrivals: () => {
+    arrivals = new Map();
+  },
+  /** When each text came first, in nanoseconds of the machine's monotonic clock. */
+  arrivals: () => arrivals,
+  /** All sockets end without a word, and are dialled again. */
+  drop: () => {
+    for (const ws of sockets) ws.terminate();
+  },
   /** Leaves the next message unanswered. Resolves when it has arrived. */
   hold: () =>
     new Promise<void>((resolve) => {
