@@ -90,6 +90,11 @@ export class Reconciler implements Service {
   readonly #settling = new Set<Acknowledged>();
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
   readonly #onWire = new Map<Uuid, Uuid>();
+  /**
+   * Messages acknowledged over a socket that lives, by id, whose claim was another's when they were to be settled: the
+   * claim of an older socket can come late, and go with its socket. Claimed for that socket again, they are not sent again.
+   */
+  readonly #uncounted = new Map<Uuid, Uuid>();
   readonly #running = new Map<Uuid, Promise<void>>();
   /** Messages that are being stored already claimed. */
   readonly #expected = new Set<Uuid>();
@@ -120,6 +125,9 @@ export class Reconciler implements Service {
       commandBus.onWake((wakes) => this.wakeFor(wakes)),
       commandBus.onLookAtEverything(() => void this.#poll.poke()),
       registry.onConnected((connection) => this.wake([connection.runtimeBrokerId])),
+      registry.onDisconnected(({ sessionId }) => {
+        for (const [id, over] of this.#uncounted) if (over === sessionId) this.#uncounted.delete(id);
+      }),
       registry.onRoom(({ runtimeBrokerId }) => {
         if (this.#crowded.delete(runtimeBrokerId)) this.wake([runtimeBrokerId]);
       }),
@@ -185,6 +193,11 @@ export class Reconciler implements Service {
   #acknowledgedAgain(deliveries: readonly Acknowledged[], settled: ReadonlySet<Uuid>): void {
     this.#acknowledged.unshift(...deliveries.filter((d) => !settled.has(d.id)));
     void this.#rounds.poke();
+  }
+
+  #leaveUncounted({ id, sessionId, runtimeBrokerId }: Acknowledged): void {
+    this.#onWire.delete(id);
+    if (this.#deps.registry.get(runtimeBrokerId)?.sessionId === sessionId) this.#uncounted.set(id, sessionId);
   }
 
   /** While `work` settles these deliveries, they count as neither acknowledged nor settled. */
@@ -254,6 +267,14 @@ export class Reconciler implements Service {
   }
 
   #beginDelivery(message: ClaimedMessage): void {
+    const { id, sessionId, agentId, runtimeBrokerId } = message;
+    if (this.#uncounted.get(id) === sessionId) {
+      this.#uncounted.delete(id);
+      this.#onWire.set(id, sessionId);
+      this.#acknowledged.push({ id, sessionId, agentId, runtimeBrokerId });
+      void this.#rounds.poke();
+      return;
+    }
     this.#begin(message.runtimeBrokerId, message.sessionId, (c) => this.#deliver(message, c), message.id);
   }
 
@@ -470,8 +491,9 @@ export class Reconciler implements Service {
         const at = more ? agents.get(id) : undefined;
         if (at) this.#woken.add(at.runtimeBrokerId, at.agentId);
       }
-      // Whose claim has moved on, too: it is not ours any more.
-      if (settled.length < deliveries.length) for (const { id } of deliveries) this.#onWire.delete(id);
+      // Whose claim has moved on is not ours any more, unless it comes back.
+      const counted = new Set(settled);
+      for (const delivery of deliveries) if (!counted.has(delivery.id)) this.#leaveUncounted(delivery);
     } catch (err) {
       this.#acknowledged.unshift(...deliveries);
       throw err;

@@ -1,0 +1,64 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { claimRuntimeBroker, Database, releaseRuntimeBrokers, voidOlderClaims } from "@rootstock/store";
+import { api, eventually, Scene, testBase } from "@rootstock/testkit";
+import { PostgresProxy } from "./chaos/postgresProxy.ts";
+
+/** The claim of an older socket commits after that of the newer one, and goes with its socket a moment later. */
+
+let scene: Scene;
+let proxy: PostgresProxy;
+beforeEach(async () => {
+  scene = await Scene.create();
+  proxy = await PostgresProxy.start(scene.database.url);
+});
+afterEach(async () => {
+  await scene.end();
+  await proxy.stop();
+});
+
+test("what was acknowledged meanwhile is settled when the socket is named again, and not sent over it once more", async () => {
+  const owner = await scene.replica({}, { databaseUrl: proxy.url });
+  const project = await scene.project(owner);
+  const runtimeBroker = await scene.runtimeBroker(owner, { like: "unmodified" });
+  const agent = await scene.agent(owner, project, "a1");
+  const base = testBase();
+  const database = new Database({
+    url: scene.database.url,
+    pooled: false,
+    poolSize: 2,
+    applicationName: "another",
+    clock: base.clock,
+    log: base.log,
+  });
+  await database.start();
+  scene.onEnd(() => database.stop());
+  await scene.database.query("create table settlings (n int)");
+  await scene.database.query(`create function settling() returns trigger language plpgsql as $$ begin
+    if current_query() like '%from locked e where m.id = e.id%' then insert into settlings values (1); end if;
+    return null; end $$`);
+  await scene.database.query(
+    "create trigger settling after update on messages for each statement execute function settling()",
+  );
+
+  // Between its looks at who owns the socket, and between the acknowledgement and its settling.
+  const look = await proxy.hold("coalesce(bit_xor(");
+  const settling = proxy.hold("from locked e where m.id = e.id");
+  const sent = api(owner, "POST", `/api/v1/agents/${agent}/message`, { structured_message: { msg: "once" } });
+  const settle = await settling;
+  const older = { runtimeBrokerId: runtimeBroker.id, sessionId: base.random.uuid() };
+  const elsewhere = base.random.uuid();
+  await claimRuntimeBroker(database.db, elsewhere, older);
+  await voidOlderClaims(database.db, [older]);
+  settle();
+  expect((await sent).status).toBe(200);
+  await eventually(async () => (await scene.database.query("select 1 from settlings")).length > 0);
+  expect(await scene.database.query("select state from messages")).toEqual([{ state: "pending" }]);
+  await releaseRuntimeBrokers(database.db, elsewhere, [older]);
+  look();
+
+  await eventually(async () => {
+    expect(await scene.database.query("select state from messages")).toEqual([{ state: "delivered" }]);
+  });
+  expect(runtimeBroker.delivered).toHaveLength(1);
+  expect(runtimeBroker.sessions).toHaveLength(1);
+}, 60_000);
