@@ -63,7 +63,7 @@ beforeAll(async () => {
     clock: systemClock,
     log: silentLog(),
   });
-}, 120_000);
+}, 300_000);
 afterAll(async () => {
   capture?.end();
   await database?.stop();
