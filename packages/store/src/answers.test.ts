@@ -26,20 +26,25 @@ const manualClock = () => {
         signal?.addEventListener("abort", () => resolve(), { once: true });
       }),
   };
-  const pass = (ms: number): void => {
-    for (const until = now + ms; now < until; ) {
-      now += 100;
-      for (const timer of due.filter((t) => t.at <= now)) {
-        due = due.filter((t) => t !== timer);
-        timer.fn();
-      }
+  const ring = (): void => {
+    for (const timer of due.filter((t) => t.at <= now)) {
+      due = due.filter((t) => t !== timer);
+      timer.fn();
     }
   };
-  return { clock, pass };
+  const pass = (ms: number): void => {
+    for (const until = now + ms; now < until; ring()) now += 100;
+  };
+  /** As while a process is stopped: no timer goes off before it is over. */
+  const jump = (ms: number): void => {
+    now += ms;
+    ring();
+  };
+  return { clock, pass, jump };
 };
 
 const answersWith = (probe: () => Promise<void>) => {
-  const { clock, pass } = manualClock();
+  const { clock, pass, jump } = manualClock();
   const answers = new Answers({ clock, log: silentLog(), probe, silentAfterMs: 10_000, statementLimitMs: 20_000 });
   /** A statement that the test answers, and that fails when its connection is ended. */
   const ask = () => {
@@ -55,7 +60,7 @@ const answersWith = (probe: () => Promise<void>) => {
     );
     return { result, answer: (text: string) => answer(text), fail: (err: Error) => fail(err) };
   };
-  return { answers, ask, pass };
+  return { answers, ask, pass, jump };
 };
 
 test("no answer at all: what is out is given up, nothing more is sent, and a probe ends it", async () => {
@@ -104,6 +109,21 @@ test("one slow statement is no silence while others are answered, be it with an 
   pass(3_000);
   await expect(slow.result).rejects.toThrow("Connection terminated");
   expect(answers.silent).toBe(false);
+  await answers.stop();
+});
+
+test("a process that was stopped itself does not take that for the database's silence", async () => {
+  const { answers, ask, pass, jump } = answersWith(async () => {});
+  const waiting = ask();
+  pass(1_000);
+  jump(30_000);
+  expect(answers.silent).toBe(false);
+  waiting.answer("it had been there for long");
+  expect(await waiting.result).toBe("it had been there for long");
+  const hanging = ask();
+  pass(12_000);
+  expect(answers.silent).toBe(true);
+  await expect(hanging.result).rejects.toThrow("Connection terminated");
   await answers.stop();
 });
 

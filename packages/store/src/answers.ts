@@ -27,6 +27,8 @@ export interface AnswersOptions {
 }
 
 const LOOK_EVERY_MS = 500;
+/** A look that comes so late says that this process stood still: answers may have come that it has not read yet. */
+const LATE_MS = 1_500;
 
 /**
  * Whether the database answers, noticed from what is asked of it anyway. One that hangs keeps connections open and takes
@@ -38,6 +40,7 @@ export class Answers implements Service {
   readonly #out = new Set<Asked>();
   readonly #probing: Loop;
   #heardAt: number;
+  #lookAt = 0;
   #silent = false;
   #timer: Timer | undefined;
 
@@ -83,7 +86,7 @@ export class Answers implements Service {
     }
     const asked = { since: this.#options.clock.elapsed(), giveUp };
     this.#out.add(asked);
-    this.#timer ??= this.#options.clock.after(LOOK_EVERY_MS, () => this.#look());
+    if (!this.#timer) this.#lookLater();
     return send().then(
       (answer) => {
         this.#out.delete(asked);
@@ -99,12 +102,23 @@ export class Answers implements Service {
     );
   }
 
+  #lookLater(): void {
+    const { clock } = this.#options;
+    this.#lookAt = clock.elapsed() + LOOK_EVERY_MS;
+    this.#timer = clock.after(LOOK_EVERY_MS, () => this.#look());
+  }
+
   #look(): void {
     this.#timer = undefined;
     if (this.#out.size === 0) return;
-    this.#timer = this.#options.clock.after(LOOK_EVERY_MS, () => this.#look());
     const { clock, log, silentAfterMs, statementLimitMs } = this.#options;
     const now = clock.elapsed();
+    const late = now - this.#lookAt > LATE_MS;
+    this.#lookLater();
+    if (late) {
+      this.#heardAt = now;
+      return;
+    }
     // The oldest comes first: a set keeps the order in which things were added.
     for (const asked of this.#out) {
       if (now - asked.since < statementLimitMs) break;
