@@ -1,5 +1,14 @@
 import { expect, test } from "@jest/globals";
-import { type AttachOptions, api, eventually, Scene, SimulatedTerminals, TerminalClient } from "@rootstock/testkit";
+import {
+  ApiReply,
+  type AttachOptions,
+  api,
+  eventually,
+  LogClient,
+  Scene,
+  SimulatedTerminals,
+  TerminalClient,
+} from "@rootstock/testkit";
 import { WebSocket } from "ws";
 import { refusal, Stages, WAYS } from "./stage.ts";
 
@@ -53,6 +62,37 @@ test("preflight and upgrade answer alike: 200, 401, 403, 404, 422, 503", async (
   expect(own.status).toBe(403);
 });
 
+test.each([
+  ["says that it has none", '{"attach": false}', "[]", undefined],
+  ["says so of the agent's profile", null, '[{"name": "p1", "attach": false}]', "p1"],
+])("no terminals on a runtime broker that %s, and it is told before an upgrade", async (_, said, profiles, profile) => {
+  const s = await stages.stage();
+  const { database } = stages.scene;
+  const path = `/api/v1/agents/${s.agent}/pty?cols=80&rows=24`;
+  await database.query("update agents set applied_config = jsonb_build_object('profile', 'p1') where id = $1", [
+    s.agent,
+  ]);
+  expect((await api(s.entry, "GET", path)).status).toBe(200);
+  await database.query("update runtime_brokers set capabilities = $2, profiles = $3 where id = $1", [
+    s.runtimeBroker.id,
+    said,
+    profiles,
+  ]);
+  const asked = await api(s.entry, "GET", path);
+  expect([asked.status, asked.get("error.code"), asked.get("error.details.reason")]).toEqual([
+    503,
+    "runtime_attach_unsupported",
+    "agent_pty_unavailable",
+  ]);
+  expect((await refusal(s.entry, s.agent)).status).toBe(503);
+  if (profile === undefined) return;
+  // Another profile of the same runtime broker has them.
+  await database.query("update agents set applied_config = jsonb_build_object('profile', 'p2') where id = $1", [
+    s.agent,
+  ]);
+  expect((await api(s.entry, "GET", path)).status).toBe(200);
+});
+
 test("only replicas get at the internal streams", async () => {
   const { entry } = stages.replicas;
   const dial = async (headers: Record<string, string>) => {
@@ -93,6 +133,10 @@ test("time limits: an idle terminal and one that is open for too long are closed
     expect(idle.errors.map((e) => e.code)).toEqual(["timeout"]);
     expect(await busy.closed).toEqual({ code: 4408, reason: "time_limit" });
     await keepBusy;
+    const followed = await LogClient.follow(owner, agent);
+    if (followed instanceof ApiReply) throw new Error(followed.body);
+    expect(await followed.ended).toBe(true);
+    expect(followed.others).toEqual([{ event: "timeout", data: {} }]);
     await runtimeBroker.stop();
   } finally {
     await owner.stop();

@@ -42,6 +42,7 @@ export const ERROR_STATUS = {
   runtime_error: 502,
   unavailable: 503,
   runtime_broker_unavailable: 503,
+  runtime_attach_unsupported: 503,
   storage_unavailable: 503,
 } as const satisfies Record<string, number>;
 

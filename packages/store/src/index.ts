@@ -10,6 +10,7 @@ export * from "./queries/admission.ts";
 export * from "./queries/affinity.ts";
 export * from "./queries/agentReports.ts";
 export * from "./queries/agents.ts";
+export * from "./queries/attachSupport.ts";
 export * from "./queries/brokerSecrets.ts";
 export * from "./queries/changes.ts";
 export * from "./queries/deliveries.ts";

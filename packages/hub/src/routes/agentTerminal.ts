@@ -2,7 +2,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { HubError, notFound } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
-import type { Db } from "@rootstock/store";
+import { type Db, refusesAttach } from "@rootstock/store";
 import { z } from "zod";
 import type { Credentials, Principal } from "../auth/index.ts";
 import {
@@ -34,7 +34,7 @@ const ptyQuery = z.object({
 });
 type PtyQuery = z.output<typeof ptyQuery>;
 
-/** Which terminal a call wants. Throws 403, 404, or 422 for an agent that runs nowhere. */
+/** Which terminal a call wants. Throws 403, 404, 422 for an agent that runs nowhere, 503 where terminals cannot be had. */
 const requestOf = async (
   db: Db,
   call: Pick<Call, "principal" | "params">,
@@ -43,6 +43,11 @@ const requestOf = async (
   const { agent, project, runtimeBroker } = await targetOf(db, call, "attach");
   if (agent.deleted_at) throw notFound("Agent");
   if (!runtimeBroker) throw new HubError("no_runtime_broker", `agent ${agent.slug} has no runtime broker`);
+  const { profile } = agent.applied_config;
+  if (await refusesAttach(db, { runtimeBrokerId: runtimeBroker.id, profile }))
+    throw new HubError("runtime_attach_unsupported", `runtime broker ${runtimeBroker.name} offers no terminals`, {
+      details: { reason: "agent_pty_unavailable" },
+    });
   return {
     streamType: "pty",
     runtimeBrokerId: runtimeBroker.id,
