@@ -265,3 +265,18 @@ test("owner killed in the middle of a restart that it was asked for itself: no m
   await eventually(async () => (await states())[0] === "delivered", 40_000);
   expect(phases).toEqual(["running"]);
 }, 60_000);
+
+test("a runtime broker that loses its connection in the middle of every attempt: a stop is not given up, or its agent would count as running", async () => {
+  const owner = await scene.replica();
+  const project = await scene.project(owner);
+  const runtimeBroker = await scene.runtimeBroker(owner, { like: "unmodified" });
+  const agent = await scene.agent(owner, project, "a1");
+  let cuts = 0;
+  runtimeBroker.onRequest.on((request) => {
+    if (!request.path.endsWith("/stop") || cuts === 4) return;
+    cuts += 1;
+    runtimeBroker.cut();
+  });
+  const stopped = await api(owner, "POST", `/api/v1/agents/${agent}/stop`);
+  expect([stopped.status, stopped.get("phase"), cuts]).toEqual([200, "stopped", 4]);
+}, 60_000);

@@ -378,7 +378,7 @@ test("an operation: what it waited for, an attempt that came to nothing, its end
   await claimDispatches(hub.database.db, scope(a, second));
   await completeDispatch(hub.database.db, { id, claim: { instanceId: a, sessionId: second }, result: {} });
   const done = await traceOf();
-  expect(done).toMatchObject({ kind: "dispatch", op: "stop", state: "done", attempts: 2, maxAttempts: 3, next: [] });
+  expect(done).toMatchObject({ kind: "dispatch", op: "stop", state: "done", attempts: 2, maxAttempts: 30, next: [] });
   expect(done.hops).toMatchObject([
     { event: "accepted", replica: { name: "A" } },
     {

@@ -42,6 +42,18 @@ const holdReason = (d: NewDispatch) => sql<string | null>`(
         || to_char(rb.disconnected_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') end
     from runtime_brokers rb where rb.id = ${d.runtimeBrokerId})`;
 
+/** How often an operation is begun before it is given up, unless its deadline comes first. */
+const ATTEMPTS = 3;
+/**
+ * What ends a run is begun again as often as it takes: the end is the same. Given up after it has reached the runtime
+ * broker, it leaves an agent that runs as far as anybody knows, and has stopped; what it is sent then is acknowledged and
+ * dropped.
+ */
+const ATTEMPTS_OF_HALTS = 30;
+const HALTS: ReadonlySet<DispatchOp> = new Set<DispatchOp>(["stop", "suspend", "restart", "delete"]);
+
+const maxAttempts = (op: DispatchOp): number => (HALTS.has(op) ? ATTEMPTS_OF_HALTS : ATTEMPTS);
+
 /** Commits what must happen. Repeated, it changes nothing. */
 export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
   await db
@@ -55,6 +67,7 @@ export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
       op: d.op,
       args: JSON.stringify(d.args),
       attempts: d.attempts ?? 0,
+      max_attempts: maxAttempts(d.op),
       deadline_at: sql<Date>`now() + make_interval(secs => ${d.deadlineSeconds})`,
       created_by: d.createdBy ?? null,
       traceparent: d.traceparent ?? null,
@@ -80,10 +93,10 @@ export const insertClaimedDispatch = async (
         and connected_session_id = ${claim.sessionId} for share
     )
     insert into broker_dispatch (id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, state, claimed_by,
-        claim_session, attempts, deadline_at, created_by, traceparent, accepted_by, claimed_at)
+        claim_session, attempts, max_attempts, deadline_at, created_by, traceparent, accepted_by, claimed_at)
     select ${d.id}::uuid, ${d.runtimeBrokerId}::uuid, ${d.agentId}::uuid, ${d.agentSlug}, ${d.projectId}::uuid, ${d.op},
         ${JSON.stringify(d.args)}::jsonb, 'in_progress', ${claim.instanceId}::uuid, ${claim.sessionId}::uuid, 1,
-        now() + make_interval(secs => ${d.deadlineSeconds}), ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null},
+        ${maxAttempts(d.op)}::int, now() + make_interval(secs => ${d.deadlineSeconds}), ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null},
         ${d.acceptedBy}::uuid, now()
       from fence
      where not exists (select from broker_dispatch o where o.agent_id = ${d.agentId}
