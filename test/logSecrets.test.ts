@@ -10,6 +10,7 @@ import {
   startReplicaProcess,
   TEST_SECRET,
   TEST_TOKEN,
+  type TestDatabase,
 } from "@rootstock/testkit";
 
 /** What a replica writes while it does everything that handles a secret, at the level that tells most. */
@@ -30,7 +31,7 @@ const tokenOf = (request: ReceivedRequest): string | undefined =>
   textAt(request.json, "resolvedEnv", "SCION_AUTH_TOKEN") ??
   textAt(request.json, "token");
 
-test("weak point: no credential and no gathered value is ever in the log, nor in clear in the database", async () => {
+test("weak point: no credential and no gathered value is ever in the log, nor does a dump of the database show one", async () => {
   const scrapeToken = `scrape-${systemRandom.uuid()}`;
   const replica = await startReplicaProcess({
     databaseUrl: scene.database.url,
@@ -115,16 +116,53 @@ test("weak point: no credential and no gathered value is ever in the log, nor in
   expect(given.filter((secret) => output.includes(secret))).toEqual([]);
   expect(signatures.filter((signature) => signature !== "none" && output.includes(signature))).toEqual([]);
 
-  const tables = await scene.database.query<{ name: string }>(
+  const rows = await dump(scene.database);
+  expect(rows.length).toBeGreaterThan(20);
+  const clear = Object.entries(secrets).flatMap(([what, secret]) =>
+    secret === "none" ? [] : rows.filter(({ text }) => holds(text, secret)).map(({ table }) => `${what} in ${table}`),
+  );
+  expect(clear).toEqual([]);
+});
+
+/** Every row of every table as text, bytes as hexadecimal digits. */
+const dump = async (database: TestDatabase): Promise<readonly { readonly table: string; readonly text: string }[]> => {
+  const tables = await database.query<{ name: string }>(
     "select tablename as name from pg_tables where schemaname = 'public'",
   );
-  const clear: string[] = [];
-  for (const { name } of tables) {
-    const rows = await scene.database.query<{ row: string }>(`select row_to_json(t)::text as row from ${name} t`);
-    for (const [what, secret] of Object.entries(secrets))
-      if (secret !== "none" && rows.some(({ row }) => row.includes(secret))) clear.push(`${what} in ${name}`);
-  }
-  expect(clear).toEqual([]);
+  const rows: { table: string; text: string }[] = [];
+  for (const { name } of tables)
+    for (const { row } of await database.query<{ row: string }>(`select row_to_json(t)::text as row from ${name} t`))
+      rows.push({ table: name, text: row });
+  return rows;
+};
+
+/** Whether a text holds a secret as it is, in base64 wherever it begins there, or as hexadecimal digits of either. */
+const holds = (text: string, secret: string): boolean => {
+  const asGiven = Buffer.from(secret);
+  const decoded = /^[\w+/-]{40,}=*$/.test(secret) ? [Buffer.from(secret, "base64")] : [];
+  const forms = [asGiven, ...decoded].flatMap((bytes) => [
+    bytes.toString("hex"),
+    ...[0, 1, 2].map((shift) => {
+      // What stands before and behind it changes the characters at the ends.
+      const encoded = Buffer.concat([Buffer.alloc(shift), bytes]).toString("base64");
+      return encoded.slice(shift === 0 ? 0 : 4, Math.floor(encoded.length / 4) * 4 - 4);
+    }),
+  ]);
+  return [secret, JSON.stringify(secret).slice(1, -1), ...forms].some((form) => text.includes(form));
+};
+
+test("the search of the dump finds a secret in every form", () => {
+  const secret = systemRandom.bytes(32).toString("base64");
+  const raw = Buffer.from(secret, "base64");
+  const forms = [
+    secret,
+    raw.toString("hex"),
+    Buffer.from(secret).toString("hex"),
+    ...["", "x", "xy", "xyz"].map((before) => Buffer.from(`${before}${secret} and more`).toString("base64")),
+    JSON.stringify({ nested: JSON.stringify({ secret }) }),
+  ];
+  expect(forms.filter((form) => !holds(`{"column":"${form}"}`, secret))).toEqual([]);
+  expect(holds(systemRandom.bytes(200).toString("hex"), secret)).toBe(false);
 });
 
 test("a database that refuses the password: the replica says why it does not start, and not with what", async () => {

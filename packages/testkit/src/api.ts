@@ -1,4 +1,5 @@
 import { TEST_TOKEN } from "./replicas.ts";
+import { noteSecretsIn } from "./runRecord.ts";
 
 /** What a replica answered. */
 export class ApiReply {
@@ -65,7 +66,9 @@ export const api = async (
     ...(payload !== undefined && { body: payload }),
     ...(options.signal && { signal: options.signal }),
   });
-  return new ApiReply(response.status, response.headers, await response.text());
+  const text = await response.text();
+  noteSecretsIn(text);
+  return new ApiReply(response.status, response.headers, text);
 };
 
 const parse = (text: string): unknown => {

@@ -10,6 +10,7 @@ export * from "./logClient.ts";
 export * from "./past.ts";
 export * from "./pgBouncer.ts";
 export * from "./replicas.ts";
+export * from "./runRecord.ts";
 export * from "./samples.ts";
 export * from "./scene.ts";
 export * from "./seed.ts";

@@ -1,12 +1,16 @@
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type PostgresServer, startPostgresServer } from "./postgresServer.ts";
 
 declare global {
   var rootstockTestServer: PostgresServer | undefined;
 }
 
-/** Starts the run's PostgreSQL once; workers find it in TEST_DATABASE_URL. */
+/** Starts the run's PostgreSQL once; workers find it in TEST_DATABASE_URL. What replicas log is kept until the end. */
 export default async function setup(): Promise<void> {
   const server = await startPostgresServer();
   globalThis.rootstockTestServer = server;
   process.env.TEST_DATABASE_URL = server.url;
+  process.env.TEST_RUN_DIRECTORY = mkdtempSync(join(tmpdir(), "rootstock-test-run-"));
 }

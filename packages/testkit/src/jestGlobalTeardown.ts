@@ -1,4 +1,16 @@
-/** Stops what the run's setup started. */
+import { rmSync } from "node:fs";
+import { searchRun } from "./runRecord.ts";
+
+const MOST_SHOWN = 20;
+
+/** Stops what the run's setup started, and fails the run when a replica logged a secret that a test made. */
 export default async function teardown(): Promise<void> {
   await globalThis.rootstockTestServer?.stop();
+  const dir = process.env.TEST_RUN_DIRECTORY;
+  if (!dir) return;
+  const { leaks } = await searchRun(dir);
+  rmSync(dir, { recursive: true, force: true });
+  if (leaks.length === 0) return;
+  const shown = leaks.slice(0, MOST_SHOWN).map(({ file, line }) => `  ${file}: ${line}`);
+  throw new Error(`${leaks.length} log lines of this run hold a secret:\n${shown.join("\n")}`);
 }

@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Hub, loadHubConfig } from "@rootstock/hub";
-import { createLog, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { createLog, type Log, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { noteSecrets, recordLog } from "./runRecord.ts";
 
 /** The shared secret and the development token of test replicas. */
 export const TEST_SECRET = "a shared secret of at least 32 bytes";
@@ -53,13 +54,30 @@ const environment = (options: ReplicaOptions): Record<string, string> => ({
 
 /** Starts a replica in this process. */
 export const startReplica = async (options: ReplicaOptions): Promise<InProcessReplica> => {
-  const config = loadHubConfig(environment(options));
-  const level = process.env.TEST_LOG_LEVEL;
-  const log = level === "debug" || level === "info" ? createLog({ level }) : silentLog();
-  const hub = new Hub(config, { clock: systemClock, random: systemRandom, log });
+  const env = environment(options);
+  noteSecretsOf(env);
+  const config = loadHubConfig(env);
+  const record = recordLog(config.name);
+  const hub = new Hub(config, { clock: systemClock, random: systemRandom, log: logOf(record) });
   await hub.start();
   const { host, port } = hub.address();
-  return { name: config.name, hub, url: `http://${host}:${port}`, stop: () => hub.stop() };
+  const stop = async () => {
+    await hub.stop();
+    await record?.end();
+  };
+  return { name: config.name, hub, url: `http://${host}:${port}`, stop };
+};
+
+/** `TEST_LOG_LEVEL` shows the lines; else they are kept for the end of the run, at a level that tells much. */
+const logOf = (record: ReturnType<typeof recordLog>): Log => {
+  const level = process.env.TEST_LOG_LEVEL;
+  if (level === "debug" || level === "info") return createLog({ level });
+  return record ? createLog({ level: "debug", destination: record }) : silentLog();
+};
+
+const noteSecretsOf = (env: Readonly<Record<string, string>>): void => {
+  for (const [name, value] of Object.entries(env))
+    if (/SECRET|TOKEN/.test(name)) noteSecrets(value, ...(name === "ROOTSTOCK_SECRET" ? value.split(",") : []));
 };
 
 const CHECKOUT = fileURLToPath(new URL("../../..", import.meta.url));
@@ -74,16 +92,20 @@ export interface ReplicaProcessOptions extends ReplicaOptions {
 /** Starts `rootstock replica` in a process of its own and waits until it listens. */
 export const startReplicaProcess = async (options: ReplicaProcessOptions): Promise<ReplicaProcess> => {
   const command = join(options.code ?? CHECKOUT, "packages/cli/bin/rootstock.js");
+  const env = environment(options);
+  noteSecretsOf(env);
+  const record = recordLog(env.ROOTSTOCK_NAME ?? "replica");
   const preload = options.preload === undefined ? [] : ["--import", pathToFileURL(options.preload).toString()];
   const child = spawn(process.execPath, [...preload, command, "replica"], {
-    env: { PATH: process.env.PATH, ...environment(options) },
+    env: { PATH: process.env.PATH, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const lines: string[] = [];
   const exited = new Promise<number | string>((resolve) => {
     child.once("exit", (code, signal) => resolve(code ?? signal ?? "unknown"));
   });
-  const port = await listening(child, lines, exited);
+  child.once("close", () => void record?.end());
+  const port = await listening(child, lines, exited, (line) => record?.write(line));
   const { pid } = child;
   if (pid === undefined) throw new Error("the replica process has no id");
   return {
@@ -101,12 +123,18 @@ export const startReplicaProcess = async (options: ReplicaProcessOptions): Promi
   };
 };
 
-const listening = (child: ChildProcess, lines: string[], exited: Promise<number | string>): Promise<number> =>
+const listening = (
+  child: ChildProcess,
+  lines: string[],
+  exited: Promise<number | string>,
+  keep: (line: string) => void,
+): Promise<number> =>
   new Promise((resolve, reject) => {
     for (const stream of [child.stdout, child.stderr]) {
       if (!stream) continue;
       createInterface({ input: stream }).on("line", (line) => {
         lines.push(line);
+        keep(line);
         if (!line.includes('"listening"')) return;
         const port: unknown = JSON.parse(line).port;
         if (typeof port === "number") resolve(port);

@@ -1,4 +1,5 @@
 import { Probe } from "@rootstock/service";
+import { noteSecretsIn } from "../runRecord.ts";
 import type { ReceivedRequest, SimulatedHandler, SimulatedReply } from "../simulatedAgents.ts";
 import { isSigned } from "./signing.ts";
 
@@ -50,6 +51,7 @@ export class Executor {
   /** Resolves with the answer once it may be sent. */
   async execute(request: ReceivedRequest): Promise<SimulatedReply> {
     this.received.push(request);
+    noteSecretsIn(request.json);
     this.onRequest.emit(request);
     const reply = isSigned(request, this.#options.keys())
       ? await this.#answer(request).catch((err: unknown) => ({

@@ -1,3 +1,5 @@
+import { noteSecretsIn } from "../runRecord.ts";
+
 /** What a join gives, as the unmodified command line keeps it. */
 export interface SimulatedCredentials {
   readonly brokerId: string;
@@ -21,6 +23,7 @@ export const joinRuntimeBroker = async (options: {
       body: JSON.stringify(body),
     });
     const text = await response.text();
+    noteSecretsIn(text);
     if (!response.ok) throw new Error(`${path} answered ${response.status}: ${text}`);
     return JSON.parse(text);
   };
