@@ -77,7 +77,7 @@ export const figureOf = (report: Report): string => {
       `<tspan class="tick">${distribution.p50.toFixed(2)}</tspan></text>`,
   );
   const { environment } = report;
-  const where = `${environment.cores} cores (${environment.cpu}), Node ${environment.node.slice(1)}, PostgreSQL ${environment.postgres}; one call at a time; right: p50 in ms`;
+  const where = `${environment.cores} cores (${environment.cpu}), Node ${environment.node.slice(1)}, PostgreSQL ${environment.postgres}; one call at a time${report.quick ? "; a short run" : ""}; right: p50 in ms`;
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${HEIGHT}" width="${WIDTH}" height="${HEIGHT}" role="img" aria-labelledby="title">
 <title id="title">Latency by percentile, HTTP in to HTTP out</title>
 <style>

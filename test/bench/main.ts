@@ -69,6 +69,8 @@ if (values.help || unknown.length > 0 || !(Number(values.minutes) > 0)) {
   process.stderr.write(unknown.length > 0 ? `no benchmark ${unknown.join(", ")}\n\n${HELP}` : HELP);
   process.exit(values.help ? 0 : 2);
 }
+// Whoever was started ends with this process: only at its exit, not by a signal's death, are they told.
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(1));
 const say = (text: string) => void process.stderr.write(`  ${text}\n`);
 
 const run = async (): Promise<Report> => {
@@ -108,7 +110,7 @@ const publish = (latest: Report): void => {
   const inOrder = Object.keys(BENCHES).flatMap((name) => all.figures.filter((f) => f.bench === name));
   const whole: Report = { ...all, figures: inOrder };
   writeFileSync(kept, `${JSON.stringify(whole)}\n`);
-  writeFileSync(picture, figureOf(whole));
+  if (whole.figures.some((f) => f.bench === "latency")) writeFileSync(picture, figureOf(whole));
   writeFileSync(readme, withMeasured(readFileSync(readme, "utf8"), whole));
 };
 

@@ -84,7 +84,7 @@ const costs = (figures: readonly Figure[]): string => {
 const ground = (report: Report): string => {
   const { environment: e } = report;
   const day = e.started.slice(0, 10);
-  return `${day}, ${e.cores} cores (${e.cpu}) and ${e.memoryGb} GB for everything, load generator included; Node ${e.node.slice(1)}, PostgreSQL ${e.postgres} (${e.settings}).`;
+  return `${day}, ${e.cores} cores (${e.cpu}) and ${e.memoryGb} GB for everything, load generator included; Node ${e.node.slice(1)}, PostgreSQL ${e.postgres} (${e.settings}); ${e.loadAverage[0]?.toFixed(1)} processes wanted a core before it began.`;
 };
 
 const PARTS: Readonly<Record<string, (report: Report) => string>> = {
