@@ -1,7 +1,8 @@
-import { currentPosition, type Db, readChanges } from "@rootstock/store";
+import { countChanges, currentPosition, type Db, readChanges } from "@rootstock/store";
 import type { HubEvent } from "./hubEvent.ts";
+import { EVERYTHING, type Wanted } from "./interest.ts";
 import type { Position } from "./position.ts";
-import { EVERYTHING, Projection, type Wanted } from "./projection.ts";
+import { Projection } from "./projection.ts";
 import { parseSnapshot, type Snapshot } from "./snapshot.ts";
 
 /** Why a position cannot be read on from: the log was pruned past it, belongs to another history, or is behind it. */
@@ -56,7 +57,11 @@ export class ChangeFeed {
    * is within a page. `settle` is called with them in the moment for which the answers of `wanted` hold: whoever begins
    * to want something before that is heard.
    */
-  async read(from: Position, wanted: Wanted = EVERYTHING, settle: (step: Step) => void = () => {}): Promise<Step> {
+  async read(
+    from: Position,
+    wanted: Wanted = EVERYTHING.wanted,
+    settle: (step: Step) => void = () => {},
+  ): Promise<Step> {
     const { page } = from;
     const found = await readChanges(this.#db, {
       seen: from.seen.text,
@@ -64,11 +69,8 @@ export class ChangeFeed {
       limit: this.#pageSize,
     });
     const now = snapshotOf(found.now);
-    const reason = found.epoch !== from.epoch ? "epoch" : found.future ? "future" : found.pruned ? "pruned" : undefined;
-    if (reason) {
-      const lost: Resync = { kind: "resync", reason, to: { epoch: found.epoch, seen: now } };
-      return settled({ outcome: lost, changes: 0, lagMs: 0 }, settle);
-    }
+    const lost = lostBy(found, from, now);
+    if (lost) return settled(lost, settle);
     const target = page?.target ?? now;
     const last = found.rows.at(-1);
     const to: Position =
@@ -83,7 +85,32 @@ export class ChangeFeed {
     const batch: Batch = { kind: "batch", from, target, events, to };
     return settled({ outcome: batch, changes: found.rows.length, lagMs: found.oldestMs }, settle);
   }
+
+  /** As `read` when nobody wants anything: the way past all changes, without them. Not from within a page. */
+  async pass(from: Position): Promise<Step> {
+    const found = await countChanges(this.#db, from.seen.text);
+    const target = snapshotOf(found.now);
+    const to: Position = { epoch: from.epoch, seen: target };
+    return (
+      lostBy(found, from, target) ?? {
+        outcome: { kind: "batch", from, target, events: [], to },
+        changes: found.count,
+        lagMs: found.oldestMs,
+      }
+    );
+  }
 }
+
+/** The step that says that the position is lost, if it is. */
+const lostBy = (
+  found: { readonly epoch: string; readonly future: boolean; readonly pruned: boolean },
+  from: Position,
+  now: Snapshot,
+): Step | undefined => {
+  const reason = found.epoch !== from.epoch ? "epoch" : found.future ? "future" : found.pruned ? "pruned" : undefined;
+  if (!reason) return undefined;
+  return { outcome: { kind: "resync", reason, to: { epoch: found.epoch, seen: now } }, changes: 0, lagMs: 0 };
+};
 
 const settled = (step: Step, settle: (step: Step) => void): Step => {
   settle(step);

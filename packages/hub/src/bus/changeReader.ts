@@ -1,8 +1,8 @@
 import { type Base, Hook, Lifecycle, Loop, type Service, SingleFlight } from "@rootstock/service";
 import { type Database, type Listener, verifyHistory } from "@rootstock/store";
 import { type Batch, ChangeFeed, type Resync, type Step } from "./changeFeed.ts";
+import type { Interest } from "./interest.ts";
 import type { Position } from "./position.ts";
-import type { Wanted } from "./projection.ts";
 
 export interface ChangeReaderOptions {
   readonly database: Database;
@@ -35,7 +35,7 @@ export class ChangeReader implements Service {
   readonly #options: ChangeReaderOptions;
   readonly #feed: ChangeFeed;
   readonly #outcomes: Hook<Batch | Resync>;
-  readonly #wishes = new Set<{ readonly wanted: Wanted }>();
+  readonly #wishes = new Set<Interest>();
   readonly #reading: SingleFlight;
   readonly #polling: Loop;
   readonly #lifecycle: Lifecycle;
@@ -64,10 +64,10 @@ export class ChangeReader implements Service {
 
   /**
    * Every batch that has events or moves the position, and every loss of it, in order. A batch has the events that
-   * `wanted`, or anybody else here, wants in the moment in which it is handed on.
+   * `interest`, or anybody else here, wants in the moment in which it is handed on.
    */
-  onOutcome(fn: (outcome: Batch | Resync) => void, wanted: Wanted): () => void {
-    const wish = { wanted };
+  onOutcome(fn: (outcome: Batch | Resync) => void, interest: Interest): () => void {
+    const wish = { ...interest };
     this.#wishes.add(wish);
     const off = this.#outcomes.on(fn);
     return () => {
@@ -136,17 +136,35 @@ export class ChangeReader implements Service {
       this.#historyChecked = true;
     }
     let found = 0;
-    do {
-      const { changes } = await this.#feed.read(
-        this.position(),
-        (subjects) => this.#isWanted(subjects),
-        (step) => this.#handOn(step),
-      );
-      found += changes;
-    } while (this.#running && this.position().page);
+    do found += await this.#step();
+    while (this.#running && this.position().page);
     if (this.#failing) this.#base.log.info({}, "change feed is read again");
     this.#failing = false;
     if (found > 0 && this.#running) await this.#base.clock.sleep(found < MANY_CHANGES ? BREATHER_MS : LONG_BREATHER_MS);
+  }
+
+  /** Reads on and hands on. Returns how many changes there were. */
+  async #step(): Promise<number> {
+    const from = this.position();
+    if (!this.#isAnyWanted() && !from.page) {
+      const step = await this.#feed.pass(from);
+      // Whoever came meanwhile has been told of nothing since `from`, and wants to hear of it.
+      if (!this.#isAnyWanted()) {
+        this.#handOn(step);
+        return step.changes;
+      }
+    }
+    const { changes } = await this.#feed.read(
+      from,
+      (subjects) => this.#isWanted(subjects),
+      (step) => this.#handOn(step),
+    );
+    return changes;
+  }
+
+  #isAnyWanted(): boolean {
+    for (const { any } of this.#wishes) if (any()) return true;
+    return false;
   }
 
   #isWanted(subjects: readonly string[]): boolean {

@@ -10,6 +10,7 @@ import {
   startTransactionPooler,
   type TestDatabase,
 } from "@rootstock/testkit";
+import { ChangeFeed } from "./changeFeed.ts";
 import { EventBus } from "./eventBus.ts";
 import type { HubEvent } from "./hubEvent.ts";
 
@@ -82,6 +83,25 @@ test("the listen connection is cut while others write: nothing is missed", async
   }
   await eventually(() => events.length === 20);
   expect(events.map((e) => e.data.name)).toEqual(Array.from({ length: 20 }, (_, i) => `n${i}`));
+});
+
+test("while nobody listens nothing is read but the place is kept; who comes in the middle of a look misses nothing", async () => {
+  const r = await replica();
+  for (let i = 0; i < 3; i += 1) await rows.project({ name: `unheard ${i}` });
+  await r.bus.catchUp();
+  await eventually(() => r.bus.stats().events === 3);
+  const before = r.bus.position();
+  await rows.project({ name: "under way" });
+  const looking = r.bus.catchUp();
+  const events = collect(r.bus);
+  await looking;
+  expect(events.map((e) => e.data.name)).toEqual(["under way"]);
+  await rows.project({ name: "later" });
+  await eventually(() => events.length === 2);
+  expect(r.bus.stats().events).toBe(5);
+  // From the place that was kept, the same is read again.
+  const { outcome } = await new ChangeFeed(r.database.db).read(before);
+  expect(outcome.kind === "batch" && outcome.events.map((e) => e.data.name)).toEqual(["under way", "later"]);
 });
 
 test("a reading that fails is repeated, and nothing is lost", async () => {

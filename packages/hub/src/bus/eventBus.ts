@@ -2,8 +2,8 @@ import type { Base, Service } from "@rootstock/service";
 import type { Batch, Resync } from "./changeFeed.ts";
 import { ChangeReader, type ChangeReaderOptions, type ReaderStats } from "./changeReader.ts";
 import type { HubEvent } from "./hubEvent.ts";
+import { EVERYTHING, type Interest } from "./interest.ts";
 import type { Position } from "./position.ts";
-import { EVERYTHING, type Wanted } from "./projection.ts";
 import { SubjectIndex } from "./subjects.ts";
 
 type Subscriber = (event: HubEvent, subject: string) => void;
@@ -32,11 +32,11 @@ export class EventBus implements Service {
   }
 
   /**
-   * What the reader reads, batch by batch, with positions. Of the events, those that `wanted` wants by then, perhaps with
-   * others: what nobody wants is not made.
+   * What the reader reads, batch by batch, with positions. Of the events, those that `interest` wants by then, perhaps
+   * with others: what nobody wants is not made.
    */
-  onOutcome(fn: (outcome: Batch | Resync) => void, wanted: Wanted = EVERYTHING): () => void {
-    return this.#reader.onOutcome(fn, wanted);
+  onOutcome(fn: (outcome: Batch | Resync) => void, interest: Interest = EVERYTHING): () => void {
+    return this.#reader.onOutcome(fn, interest);
   }
 
   /** Up to where this replica has read. */
@@ -54,12 +54,9 @@ export class EventBus implements Service {
   }
 
   async start(): Promise<void> {
-    this.#off ??= this.#reader.onOutcome(
-      (outcome) => {
-        if (outcome.kind === "batch") for (const event of outcome.events) this.#tell(event);
-      },
-      (subjects) => this.#subscribers.has(subjects),
-    );
+    this.#off ??= this.#reader.onOutcome((outcome) => {
+      if (outcome.kind === "batch") for (const event of outcome.events) this.#tell(event);
+    }, this.#subscribers.interest);
     await this.#reader.start();
   }
 

@@ -3,7 +3,7 @@ export * from "./changeFeed.ts";
 export type { ReaderStats } from "./changeReader.ts";
 export * from "./eventBus.ts";
 export * from "./hubEvent.ts";
+export type { Interest, Wanted } from "./interest.ts";
 export * from "./position.ts";
-export type { Wanted } from "./projection.ts";
 export * from "./snapshot.ts";
 export * from "./subjects.ts";

@@ -12,6 +12,7 @@ import {
   runtimeBrokerFacts,
 } from "@rootstock/store";
 import type { EventEntity, HubEvent } from "./hubEvent.ts";
+import type { Wanted } from "./interest.ts";
 import { withGrove } from "./subjects.ts";
 
 /** Turns rows of the change log into the events that clients know (spec/02 7.1, 7.2). */
@@ -35,11 +36,6 @@ interface Draft {
   readonly data: Values;
   readonly parties?: readonly Uuid[];
 }
-
-/** Whether anybody is to be told of an event that goes by one of these subjects. */
-export type Wanted = (subjects: readonly string[]) => boolean;
-
-export const EVERYTHING: Wanted = () => true;
 
 /**
  * The events of some rows, in the rows' order. What nobody wants is neither read nor made; who wants what may change

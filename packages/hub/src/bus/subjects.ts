@@ -1,3 +1,5 @@
+import type { Interest } from "./interest.ts";
+
 /**
  * Subjects and patterns (spec/02 7.1): tokens split by `.`; in a pattern `*` stands for one token and a last `>` for one
  * or more.
@@ -81,6 +83,11 @@ export class SubjectIndex<T> {
   /** Whether there is a pattern for one of `subjects`. */
   has(subjects: readonly string[]): boolean {
     return this.#byPrefix.size > 0 && subjects.some((subject) => this.#visit(subject, () => true));
+  }
+
+  /** What all of them together want, as it is at any time. */
+  get interest(): Interest {
+    return { wanted: (subjects) => this.has(subjects), any: () => this.#byPrefix.size > 0 };
   }
 
   /** Calls `fn` for each entry whose pattern stands for `subject`, until it returns true. Whether it did. */

@@ -351,7 +351,7 @@ test("an agent's messages: only the caller's own, as message frames, until the t
   const p = await rows.project();
   const a = await rows.agent({ project_id: p });
   const [me, you] = [systemRandom.uuid(), systemRandom.uuid()];
-  const client = listen(r.sse, { ...agentMessageStream({ agentId: a, userId: me }), expireAfterMs: 700 });
+  const client = listen(r.sse, { ...agentMessageStream({ agentId: a, userId: me }), expireAfterMs: 2_500 });
   const id = await rows.message({ project_id: p, agent_id: a, sender_id: a, recipient_id: me, msg: "for me" });
   await rows.message({ project_id: p, agent_id: a, sender_id: a, recipient_id: you, msg: "for you" });
   await db.query("update agents set phase = 'running' where id = $1", [a]);

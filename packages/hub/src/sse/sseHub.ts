@@ -59,10 +59,7 @@ export class SseHub implements Service {
     this.#feed = new ChangeFeed(options.database.db);
     this.#lifecycle = new Lifecycle(
       async () => {
-        this.#off = options.bus.onOutcome(
-          (outcome) => this.#tell(outcome),
-          (subjects) => this.#live.has(subjects),
-        );
+        this.#off = options.bus.onOutcome((outcome) => this.#tell(outcome), this.#live.interest);
         this.#running = true;
       },
       () => this.#stop(),

@@ -141,12 +141,15 @@ test("changes beyond the number that is kept go from the oldest on, and only pos
 });
 
 test("every column of an agent is news by its name when it changes, whoever added it, but for noise", async () => {
+  // One connection for all: it is many small statements.
+  const query = async <T extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<T[]> =>
+    (await pool.query<T>(text, values)).rows;
   const noise = ["updated", "last_seen", "last_activity_event", "state_version", "launching"];
   const [project, other, runtimeBroker, agent] = Array.from({ length: 4 }, () => systemRandom.uuid());
-  await test_db.query("insert into projects (id, name, slug) values ($1, 'p', 'p'), ($2, 'q', 'q')", [project, other]);
-  await test_db.query("insert into runtime_brokers (id, name, slug) values ($1, 'r', 'r')", [runtimeBroker]);
-  await test_db.query("insert into agents (id, project_id, slug, name) values ($1, $2, 'a', 'a')", [agent, project]);
-  const columns = await test_db.query<{ name: string; type: string }>(
+  await query("insert into projects (id, name, slug) values ($1, 'p', 'p'), ($2, 'q', 'q')", [project, other]);
+  await query("insert into runtime_brokers (id, name, slug) values ($1, 'r', 'r')", [runtimeBroker]);
+  await query("insert into agents (id, project_id, slug, name) values ($1, $2, 'a', 'a')", [agent, project]);
+  const columns = await query<{ name: string; type: string }>(
     `select attname as name, format_type(atttypid, null) as type from pg_attribute
       where attrelid = 'agents'::regclass and attnum > 0 and not attisdropped and attname <> 'id'`,
   );
@@ -167,20 +170,20 @@ test("every column of an agent is news by its name when it changes, whoever adde
     "timestamp with time zone": () => "now() + interval '1 hour'",
   };
   const newest = async () =>
-    (await test_db.query<{ id: string; changed: string[] }>("select id, changed from change_log order by id desc"))[0];
+    (await query<{ id: string; changed: string[] }>("select id, changed from change_log order by id desc"))[0];
   for (const { name, type } of columns) {
     const value = chosen[name] ?? another[type]?.(name);
     if (value === undefined) throw new Error(`say how to change ${name}, of type ${type}`);
     const before = await newest();
-    await test_db.query(`update agents set ${name} = ${value}`);
+    await query(`update agents set ${name} = ${value}`);
     if (noise.includes(name)) expect({ [name]: await newest() }).toEqual({ [name]: before });
     else expect({ [name]: (await newest())?.changed }).toEqual({ [name]: expect.arrayContaining([name]) });
   }
   const before = await newest();
-  await test_db.query("update agents set slug = slug, labels = labels");
+  await query("update agents set slug = slug, labels = labels");
   expect(await newest()).toEqual(before);
-  await test_db.query("alter table agents add column later text");
-  await test_db.query("update agents set later = 'news'");
+  await query("alter table agents add column later text");
+  await query("update agents set later = 'news'");
   expect(await newest()).not.toEqual(before);
 });
 

@@ -1,0 +1,11 @@
+/** Whether anybody is to be told of an event that goes by one of these subjects. */
+export type Wanted = (subjects: readonly string[]) => boolean;
+
+/** What somebody wants to be told, which may change at any time. */
+export interface Interest {
+  readonly wanted: Wanted;
+  /** Whether there is anything at all. */
+  readonly any: () => boolean;
+}
+
+export const EVERYTHING: Interest = { wanted: () => true, any: () => true };
