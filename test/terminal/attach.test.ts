@@ -30,16 +30,20 @@ describe.each(KINDS)("a runtime broker like %s", (like) => {
     expect(client.errors).toEqual([]);
   });
 
-  test.each(WAYS)("a paste of 3 MB through the %s replica arrives whole, in frames that can be read", async (where) => {
-    const s = await stages.stage({ like });
-    const client = await stages.attach(s[where], s.agent);
-    const terminal = await s.terminals.nth(0);
-    const paste = Buffer.concat(Array.from({ length: 48 }, (_, n) => patternBytes(n * 65_536, 65_536)));
-    for (let at = 0; at < paste.byteLength; at += 65_536) client.type(paste.subarray(at, at + 65_536));
-    await eventually(() => terminal.inputBytes === paste.byteLength);
-    expect(terminal.input().equals(paste)).toBe(true);
-    expect(s.runtimeBroker.closes).toEqual([]);
-  });
+  test.each(WAYS)(
+    "a paste of 3 MB through the %s replica arrives whole, in frames that can be read",
+    async (where) => {
+      const s = await stages.stage({ like });
+      const client = await stages.attach(s[where], s.agent);
+      const terminal = await s.terminals.nth(0);
+      const paste = Buffer.concat(Array.from({ length: 48 }, (_, n) => patternBytes(n * 65_536, 65_536)));
+      for (let at = 0; at < paste.byteLength; at += 65_536) client.type(paste.subarray(at, at + 65_536));
+      await eventually(() => terminal.inputBytes === paste.byteLength, 60_000);
+      expect(terminal.input().equals(paste)).toBe(true);
+      expect(s.runtimeBroker.closes).toEqual([]);
+    },
+    90_000,
+  );
 });
 
 test.each(WAYS)("the viewer leaves through the %s replica: the stream ends at the runtime broker", async (where) => {

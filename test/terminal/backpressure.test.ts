@@ -6,6 +6,9 @@ import { MIB, Stages, WAYS } from "./stage.ts";
 
 const stages = new Stages();
 
+/** For megabytes on a machine that does other things, too. */
+const PATIENCE_MS = 60_000;
+
 test.each(WAYS)(
   "through the %s replica: the writer stops, others go on, and nothing is lost when reading resumes",
   async (where) => {
@@ -14,7 +17,7 @@ test.each(WAYS)(
     const quick = await stages.attach(s[where], s.agent);
     const [flooded, typing] = [await s.terminals.nth(0), await s.terminals.nth(1)];
     // Sockets' buffers in the kernel take about 8 MiB on the way, the windows 1 MiB.
-    const total = 32 * MIB;
+    const total = (where === "detour" ? 16 : 32) * MIB;
     let at = 0;
     let faults = 0;
     slow.onOutput.on((data) => {
@@ -23,8 +26,8 @@ test.each(WAYS)(
     });
     slow.pause();
     const flood = flooded.flood(total);
-    await eventually(() => flooded.stalled);
-    expect(flooded.printed).toBeLessThan(24 * MIB);
+    await eventually(() => flooded.stalled, PATIENCE_MS);
+    expect(flooded.printed).toBeLessThan(total * 0.75);
     for (let n = 0; n < 20; n += 1) {
       const typed = typing.onInput.next();
       quick.type(`key ${n};`);
@@ -34,9 +37,10 @@ test.each(WAYS)(
     }
     slow.resume();
     await flood;
-    await eventually(() => slow.received === total, 60_000);
+    await eventually(() => slow.received === total, PATIENCE_MS);
     expect(faults).toBe(0);
   },
+  2 * PATIENCE_MS,
 );
 
 test.each(WAYS)(
@@ -57,6 +61,7 @@ test.each(WAYS)(
     await quick.shows("still here");
     expect(s.runtimeBroker.closes).toEqual([]);
   },
+  2 * PATIENCE_MS,
 );
 
 test.each(WAYS)(
@@ -83,6 +88,7 @@ test.each(WAYS)(
     deaf.takeInput();
     // All of it; through the database that would take a while.
     const rest = where === "detour" ? 2 * MIB : 600 * piece.byteLength;
-    await eventually(() => deaf.inputBytes >= rest, 60_000);
+    await eventually(() => deaf.inputBytes >= rest, PATIENCE_MS);
   },
+  2 * PATIENCE_MS,
 );

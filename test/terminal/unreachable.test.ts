@@ -70,7 +70,7 @@ test("where packets to the owner are dropped, calls and terminals go through the
   const begun = systemClock.elapsed();
   const logs = await api(entry, "GET", `/api/v1/agents/${agent}/logs`);
   expect(logs.status).toBe(200);
-  expect(systemClock.elapsed() - begun).toBeLessThan(9_000);
+  expect(systemClock.elapsed() - begun).toBeLessThan(20_000);
   const client = await attach(entry, agent);
   (await terminals.nth(0)).print("by detour");
   await client.shows("by detour");
