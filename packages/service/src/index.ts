@@ -1,5 +1,6 @@
 /** Building blocks of long-lived parts: life cycle, time, randomness, logs. Imports nothing of ours. */
 export * from "./backoff.ts";
+export * from "./batcher.ts";
 export * from "./breather.ts";
 export * from "./clock.ts";
 export * from "./hook.ts";

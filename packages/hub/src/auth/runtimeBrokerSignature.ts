@@ -8,9 +8,8 @@ import {
   type Uuid,
   verifySignature,
 } from "@rootstock/protocol";
-import type { Clock } from "@rootstock/service";
+import { Batcher, type Clock } from "@rootstock/service";
 import { type Db, recordNonces, type UsedNonce } from "@rootstock/store";
-import { Batcher } from "../control/index.ts";
 import type { Credentials } from "./credentials.ts";
 import type { RuntimeBrokerSecret, RuntimeBrokerSecrets } from "./runtimeBrokerSecrets.ts";
 

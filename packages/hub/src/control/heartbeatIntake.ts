@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import type { Base, Service } from "@rootstock/service";
+import { type Base, Batcher, type Service } from "@rootstock/service";
 import {
   type AgentPatch,
   type AgentState,
@@ -14,7 +14,6 @@ import {
   writeHeartbeats,
 } from "@rootstock/store";
 import { type AgentReport, applyReport, refreshedStatus } from "./agentReport.ts";
-import { Batcher } from "./batcher.ts";
 import type { Announcements, PoolOfConnections } from "./ownership.ts";
 
 /** One heartbeat of a runtime broker, read and checked. */

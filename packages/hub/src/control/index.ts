@@ -1,6 +1,5 @@
 /** The sockets of runtime brokers: who holds them, what goes through them. */
 export * from "./agentReport.ts";
-export * from "./batcher.ts";
 export type { Connection } from "./connection.ts";
 export * from "./heartbeatIntake.ts";
 export * from "./options.ts";

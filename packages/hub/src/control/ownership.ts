@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Base, type Log, SingleFlight } from "@rootstock/service";
+import { type Base, Batcher, type Log, SingleFlight } from "@rootstock/service";
 import {
   type AffinityMismatch,
   type ClaimedRuntimeBroker,
@@ -16,7 +16,6 @@ import {
   type VoidedClaims,
   voidOlderClaims,
 } from "@rootstock/store";
-import { Batcher } from "./batcher.ts";
 
 /** This replica, as the database knows it. `Membership` is one. */
 export interface ThisReplica {

@@ -1,5 +1,5 @@
 import { HubError, notFound, type Uuid } from "@rootstock/protocol";
-import type { Base, Service } from "@rootstock/service";
+import { type Base, Batcher, type Service } from "@rootstock/service";
 import {
   type Database,
   type Db,
@@ -16,7 +16,7 @@ import {
   Wakes,
 } from "@rootstock/store";
 import type { CommandBus } from "../commands/index.ts";
-import { Batcher, type Registry } from "../control/index.ts";
+import type { Registry } from "../control/index.ts";
 import type { Membership } from "../replicas/index.ts";
 import type { Span, Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";

@@ -1,7 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
-import type { Clock } from "@rootstock/service";
+import { Batcher, type Clock } from "@rootstock/service";
 import { type Database, type DispatchTarget, targetBySlug, targetsByIds } from "@rootstock/store";
-import { Batcher } from "../control/index.ts";
 import { breatherOf } from "./load.ts";
 
 /** While look-ups are under way the next ones gather, and go together. One that comes alone goes at once. */

@@ -1,6 +1,6 @@
 import { expect, test } from "@jest/globals";
-import { type Clock, systemClock } from "@rootstock/service";
 import { Batcher } from "./batcher.ts";
+import { type Clock, systemClock } from "./index.ts";
 
 /** A clock whose timers go off when the test says so. */
 const manualClock = () => {

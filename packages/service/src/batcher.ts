@@ -1,4 +1,5 @@
-import type { Breather, Clock, Timer } from "@rootstock/service";
+import type { Breather } from "./breather.ts";
+import type { Clock, Timer } from "./clock.ts";
 
 export interface BatcherOptions {
   /** How long the first of a batch waits for others, in milliseconds; 0: only while others are under way. */
