@@ -81,18 +81,11 @@ export const copyCommit = async (commit: string): Promise<CodeCopy> => {
   return copyAt(`the code of ${stdout.trim()}`, root);
 };
 
-/**
- * The newest commit whose schema is older than that of the checkout: the release before, seen from this one. Undefined
- * without git, and where the newest migration says that older code cannot go on.
- */
-export const commitBefore = async (): Promise<string | undefined> => {
-  const folder = join(CHECKOUT.root, "migrations");
-  const [newest = ""] = (await readdir(folder)).filter((f) => f.endsWith(".sql")).toSorted((a, b) => (a < b ? 1 : -1));
-  if (!(await readFile(join(folder, newest), "utf8")).startsWith("-- compatible: yes")) return undefined;
+/** The tag of the newest release before the checkout. Undefined without git, and before there was any. */
+export const releaseBefore = async (): Promise<string | undefined> => {
   try {
-    const asked = ["log", "-1", "--diff-filter=A", "--format=%H", "--", join("migrations", newest)];
-    const { stdout } = await run("git", ["-C", CHECKOUT.root, ...asked]);
-    return stdout.trim() === "" ? undefined : `${stdout.trim()}^`;
+    const { stdout } = await run("git", ["-C", CHECKOUT.root, "describe", "--tags", "--abbrev=0", "HEAD^"]);
+    return stdout.trim() || undefined;
   } catch {
     return undefined;
   }

@@ -21,9 +21,9 @@ const { values } = parseArgs({
     replicas: { type: "string", default: "3" },
     "runtime-brokers": { type: "string", default: "12" },
     senders: { type: "string", default: "8" },
-    /** `none`; `before`, the newest commit with an older schema; `next`, this code with one more migration. */
+    /** `none`; `before`, the newest release; `next`, this code with one more migration. */
     beside: { type: "string" },
-    /** What `before` is. */
+    /** What `before` is: any commit. */
     commit: { type: "string" },
     verbose: { type: "boolean", default: false },
     /** Where histories and logs of rounds with a breach go. */

@@ -1,4 +1,4 @@
-import { CHECKOUT, type Code, type CodeCopy, commitBefore, copyCommit, nextRelease } from "./codeCopy.ts";
+import { CHECKOUT, type Code, type CodeCopy, copyCommit, nextRelease, releaseBefore } from "./codeCopy.ts";
 
 /** What runs beside this code: nothing, the release before it, or the one after it. */
 export type Beside = (typeof BESIDE)[number];
@@ -9,18 +9,18 @@ export class Versions {
   #copies = new Map<Beside, Promise<CodeCopy>>();
   readonly #commit: string | undefined;
 
-  /** `commit`: what "the release before" is; by default the newest commit with an older schema. */
+  /** `commit`: what "the release before" is; by default the newest tag. */
   constructor(commit?: string) {
     this.#commit = commit;
   }
 
   /**
-   * The versions, the one whose schema the database has first. Without git there is no release before: the next one, to
-   * which this code is the older, stands in for it.
+   * The versions, the one whose schema the database has first. Without git, and before the first release, there is none
+   * before this one: the next one, to which this code is the older, stands in for it.
    */
   async beside(beside: Beside): Promise<readonly Code[]> {
     if (beside === "none") return [CHECKOUT];
-    const commit = beside === "before" ? (this.#commit ?? (await commitBefore())) : undefined;
+    const commit = beside === "before" ? (this.#commit ?? (await releaseBefore())) : undefined;
     if (commit !== undefined) return [CHECKOUT, await this.#copy("before", () => copyCommit(commit))];
     return [await this.#copy("next", nextRelease), CHECKOUT];
   }
