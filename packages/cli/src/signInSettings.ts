@@ -68,4 +68,14 @@ export const SIGN_IN_SETTINGS: readonly Setting[] = [
     env: "ROOTSTOCK_PROXY_EMAIL_FROM",
     description: "addresses and networks from which that header is believed; required with it",
   },
+  {
+    flag: "--test-login",
+    env: "ROOTSTOCK_TEST_LOGIN",
+    description: "tests that can sign with the hub's key may sign in as anybody (the variable: 1)",
+  },
+  {
+    flag: "--allow-remote-test-login",
+    env: "ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN",
+    description: "allows the test login on another address than loopback (the variable: 1)",
+  },
 ];

@@ -269,7 +269,7 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
   const given = Object.fromEntries(Object.entries(set).filter(([name]) => name in HUB_VARIABLES));
   const parsed = schema.safeParse(given);
   const problems = parsed.success ? [] : problemsOf(parsed.error);
-  const signIn = parseSignIn(given);
+  const signIn = parseSignIn(given, isLoopback(set.HOST ?? "127.0.0.1"));
   problems.push(...signIn.problems);
   const host = set.HOST ?? "127.0.0.1";
   if (set.SCION_DEV_TOKEN && !isLoopback(host) && !["1", "true"].includes(set.ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN ?? ""))

@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { AddressList, ASSERTION_ALGORITHMS, type AssertionRules, IAP } from "./auth/index.ts";
-import { httpUrl, listOf, problemsOf } from "./configValues.ts";
+import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
 import { type AdmissionRules, parseEmail } from "./people/index.ts";
 
 /** How people sign in, by configuration. */
@@ -9,6 +9,8 @@ export interface SignInConfig {
   /** Proxies that sign who they let through. */
   readonly assertions: readonly AssertionRules[];
   /** A proxy that says it in plain text, at these addresses. */
+  /** Whether tests may sign in as whoever they like (spec/03 3.5). */
+  readonly testLogin: boolean;
   readonly plainHeader: { readonly header: string; readonly from: AddressList } | undefined;
 }
 
@@ -28,6 +30,8 @@ export const SIGN_IN_VARIABLES = {
   ROOTSTOCK_PROXY_EMAIL_HEADER: "header in which a proxy passes the address of who calls, in plain text",
   ROOTSTOCK_PROXY_EMAIL_FROM:
     "comma-separated addresses and networks from which that header is believed (required with it)",
+  ROOTSTOCK_TEST_LOGIN: "1: tests that can sign with the hub's key may sign in as anybody",
+  ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN: "1: the test login on a host that is not loopback, too",
 } as const;
 
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/;
@@ -91,12 +95,16 @@ const schema = z.object({
   ROOTSTOCK_PROXY_JWKS_URL: httpUrl.optional(),
   ROOTSTOCK_PROXY_EMAIL_HEADER: headerName.optional(),
   ROOTSTOCK_PROXY_EMAIL_FROM: addresses,
+  ROOTSTOCK_TEST_LOGIN: switchOf("0"),
+  ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN: switchOf("0"),
 });
 type Variables = z.output<typeof schema>;
 
 /** What the variables say of sign-in; no configuration when there is a problem. */
 export const parseSignIn = (
   given: Readonly<Record<string, unknown>>,
+  /** Whether the replica listens on an address that only this machine reaches. */
+  loopback: boolean,
 ): { readonly config: SignInConfig | undefined; readonly problems: readonly string[] } => {
   const parsed = schema.safeParse(given);
   if (!parsed.success) return { config: undefined, problems: problemsOf(parsed.error) };
@@ -107,6 +115,10 @@ export const parseSignIn = (
   const header = v.ROOTSTOCK_PROXY_EMAIL_HEADER;
   if ((header === undefined) !== (from === undefined))
     problems.push("ROOTSTOCK_PROXY_EMAIL_HEADER, ROOTSTOCK_PROXY_EMAIL_FROM: either needs the other");
+  if (v.ROOTSTOCK_TEST_LOGIN && !loopback && !v.ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN)
+    problems.push(
+      "ROOTSTOCK_TEST_LOGIN: would be open to the network; set ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN=1 if that is meant",
+    );
   if (problems.length > 0) return { config: undefined, problems };
   const iap = v.ROOTSTOCK_IAP_AUDIENCE;
   return {
@@ -124,6 +136,7 @@ export const parseSignIn = (
           : [{ ...IAP, audience: iap, issuer: v.ROOTSTOCK_IAP_ISSUER, jwksUrl: v.ROOTSTOCK_IAP_JWKS_URL }]),
         ...(proxy ? [proxy] : []),
       ],
+      testLogin: v.ROOTSTOCK_TEST_LOGIN,
       plainHeader: header !== undefined && from !== undefined ? { header, from } : undefined,
     },
   };

@@ -36,6 +36,7 @@ export * from "./queries/runtimeBrokerChoice.ts";
 export * from "./queries/runtimeBrokers.ts";
 export * from "./queries/sealedValues.ts";
 export * from "./queries/signals.ts";
+export * from "./queries/signIns.ts";
 export * from "./queries/statistics.ts";
 export * from "./queries/streamFrames.ts";
 export * from "./queries/subscriptions.ts";

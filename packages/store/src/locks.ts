@@ -17,6 +17,7 @@ export const LOCK_KEYS = {
   oldPayloads: 0x5c20_001b,
   streamFrames: 0x5c20_001c,
   oldMessages: 0x5c20_001d,
+  signIns: 0x5c20_001e,
 } as const;
 
 export type LockName = keyof typeof LOCK_KEYS;

@@ -61,6 +61,17 @@ export interface AllowListTable {
   created: DefaultTime;
 }
 
+export interface SignInsTable {
+  id: Uuid;
+  user_id: Uuid;
+  client: "web" | "cli" | "api";
+  generation: Generated<number>;
+  rotated_at: DefaultTime;
+  ended_at: NullableTime;
+  created: DefaultTime;
+  expires_at: Time;
+}
+
 export interface SharedDir {
   readonly name: string;
   readonly read_only?: boolean;
@@ -400,6 +411,7 @@ export interface Tables {
   user_identities: UserIdentitiesTable;
   invites: InvitesTable;
   allow_list: AllowListTable;
+  sign_ins: SignInsTable;
   projects: ProjectsTable;
   runtime_brokers: RuntimeBrokersTable;
   runtime_broker_heartbeats: RuntimeBrokerHeartbeatsTable;

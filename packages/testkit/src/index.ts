@@ -21,4 +21,5 @@ export * from "./spanCollector.ts";
 export * from "./storeStack.ts";
 export * from "./terminalClient.ts";
 export * from "./testDatabase.ts";
+export * from "./testLogin.ts";
 export * from "./transactionPooler.ts";

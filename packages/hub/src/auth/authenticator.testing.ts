@@ -1,14 +1,23 @@
 import type { Base } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import { type AdmissionRules, People, UserStandings } from "../people/index.ts";
+import type { RootSecrets } from "../secrets/index.ts";
 import { ProxyLogin } from "./proxyLogin.ts";
+import { SignIns } from "./signIns.ts";
+import { UserTokens } from "./userTokens.ts";
 
 /** Whoever is vouched for comes in. */
 export const EVERYBODY: AdmissionRules = { mode: "open", admins: new Set(), emailDomains: [], hostedDomains: [] };
 
 /** The parts of an authenticator that people sign in through, without any proxy before the hub. */
-export const signInParts = (base: Base, db: Db) => ({
+export const signInParts = (base: Base, db: Db, secrets: RootSecrets = ["a shared secret of at least 32 bytes"]) => ({
   standings: new UserStandings(base.clock, db),
+  signIns: new SignIns(base, {
+    db,
+    tokens: new UserTokens(secrets, base),
+    standings: new UserStandings(base.clock, db),
+    changed: () => {},
+  }),
   proxyLogin: new ProxyLogin({
     clock: base.clock,
     people: new People(base, { db, rules: EVERYBODY, changed: () => {} }),

@@ -9,7 +9,9 @@ import { type AgentPrincipal, NOBODY, type Principal, type UserPrincipal } from 
 import type { ProxyLogin } from "./proxyLogin.ts";
 import type { ReplicaTokens } from "./replicaTokens.ts";
 import type { RuntimeBrokerSignatures } from "./runtimeBrokerSignature.ts";
+import type { SignIns } from "./signIns.ts";
 import { type AgentTokens, FixedToken } from "./tokens.ts";
+import { looksLikeUserToken } from "./userTokens.ts";
 
 /** Carries an agent's token; its tools send an `Authorization` for somebody else beside it (spec/03 1.6). */
 export const AGENT_TOKEN_HEADER = "X-Scion-Agent-Token";
@@ -26,6 +28,7 @@ export interface AuthenticatorOptions {
   readonly signatures: RuntimeBrokerSignatures;
   readonly standings: Pick<UserStandings, "find">;
   readonly proxyLogin: ProxyLogin;
+  readonly signIns: Pick<SignIns, "userOf">;
   /** Undefined: development login is off. */
   readonly developmentToken: string | undefined;
   /** Undefined: only admins read the metrics. */
@@ -102,9 +105,14 @@ export class Authenticator implements Service {
     if (token.startsWith(DEVELOPMENT_PREFIX)) return this.#development(token);
     if (token.startsWith(ACCESS_TOKEN_PREFIX)) throw new HubError("unauthorized", "invalid access token");
     if (token.split(".").length !== 3) throw new HubError("unauthorized", "unrecognized token format");
-    return this.#agent(token).catch((err: unknown) => {
+    const principal = looksLikeUserToken(token) ? this.#user(token) : this.#agent(token);
+    return principal.catch((err: unknown) => {
       throw unauthorized(err, "invalid access token");
     });
+  }
+
+  async #user(token: string): Promise<UserPrincipal> {
+    return userPrincipal((await this.#options.signIns.userOf(token)).user);
   }
 
   #development(token: string): Principal {

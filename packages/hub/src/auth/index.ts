@@ -10,5 +10,7 @@ export * from "./proxyLogin.ts";
 export * from "./replicaTokens.ts";
 export * from "./runtimeBrokerSecrets.ts";
 export * from "./runtimeBrokerSignature.ts";
+export * from "./signIns.ts";
 export * from "./signingKeys.ts";
 export * from "./tokens.ts";
+export * from "./userTokens.ts";

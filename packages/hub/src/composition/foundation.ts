@@ -8,7 +8,9 @@ import {
   ReplicaTokens,
   RuntimeBrokerSecrets,
   RuntimeBrokerSignatures,
+  SignIns,
   SigningKeys,
+  UserTokens,
 } from "../auth/index.ts";
 import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
@@ -40,6 +42,8 @@ export interface Foundation {
   readonly authenticator: Authenticator;
   readonly people: People;
   readonly standings: UserStandings;
+  readonly userTokens: UserTokens;
+  readonly signIns: SignIns;
   readonly tracing: Tracing;
   readonly stages: readonly (readonly Service[])[];
 }
@@ -95,6 +99,13 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     changed: () => signaller.changed(),
   });
   const standings = new UserStandings(base.clock, database.db);
+  const userTokens = new UserTokens(rootSecrets, base);
+  const signIns = new SignIns(base, {
+    db: database.db,
+    tokens: userTokens,
+    standings,
+    changed: () => signaller.changed(),
+  });
   const { assertions, plainHeader } = config.signIn;
   const proxyLogin = new ProxyLogin({
     clock: base.clock,
@@ -106,6 +117,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     db: database.db,
     standings,
     proxyLogin,
+    signIns,
     agentTokens,
     replicaTokens,
     signatures,
@@ -136,6 +148,8 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     authenticator,
     people,
     standings,
+    userTokens,
+    signIns,
     tracing: collected ?? NO_TRACING,
     stages: [
       collected ? [database, collected] : [database],

@@ -1,5 +1,6 @@
 /** People: who they are, who may come in, and how they stand now. */
 export * from "./admission.ts";
+export * from "./fresh.ts";
 export * from "./identity.ts";
 export * from "./inviteCodes.ts";
 export * from "./people.ts";

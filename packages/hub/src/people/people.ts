@@ -1,4 +1,4 @@
-import { HubError, notFound } from "@rootstock/protocol";
+import { HubError, notFound, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import {
   type Db,
@@ -12,6 +12,7 @@ import {
   recordSignIn,
   transaction,
   type UserRow,
+  upsertTestUser,
   useInvite,
 } from "@rootstock/store";
 import { type AdmissionRules, admission, isInDomain } from "./admission.ts";
@@ -95,6 +96,19 @@ export class People {
       avatarUrl: identity.avatarUrl ?? null,
       promote: admin && user.role !== "admin",
     });
+  }
+
+  /**
+   * The account of whoever a test wants to be, with this role; no rule of access is asked. Throws 403 `user_suspended`.
+   */
+  async testUser(
+    user: Pick<ProvenIdentity, "email" | "displayName"> & { readonly role: UserRow["role"] },
+  ): Promise<Uuid> {
+    const row = await upsertTestUser(this.#options.db, { id: this.#base.random.uuid(), ...user });
+    this.#options.changed();
+    if (row.status !== "active") throw new HubError("user_suspended", "this account is suspended");
+    this.#base.log.info({ userId: row.id, email: row.email, role: row.role }, "signed in by test login");
+    return row.id;
   }
 
   /**

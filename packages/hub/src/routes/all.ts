@@ -1,7 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type ActionDeps, acceptInbound } from "../actions/index.ts";
-import type { AgentTokens, RuntimeBrokerSecrets, SigningKeys } from "../auth/index.ts";
+import type { AgentTokens, RuntimeBrokerSecrets, SignIns, SigningKeys, UserTokens } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { People } from "../people/index.ts";
 import type { SseHub } from "../sse/index.ts";
@@ -26,6 +26,7 @@ import { notConfiguredRoutes } from "./notConfigured.ts";
 import { resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
+import { userSessionRoutes } from "./userSessions.ts";
 
 /** What the routes of a replica work with. */
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
@@ -35,6 +36,9 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly secrets: RuntimeBrokerSecrets;
   readonly metrics: Metrics;
   readonly people: People;
+  readonly signIns: SignIns;
+  readonly userTokens: UserTokens;
+  readonly testLogin: boolean;
   readonly sse: SseHub;
   readonly streams: AgentStreams;
   readonly traceLimits: TraceLimits;
@@ -70,5 +74,6 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...eventRoutes(deps),
   ...allowListRoutes(deps),
   ...inviteRoutes(deps),
+  ...userSessionRoutes(deps),
   ...notConfiguredRoutes(),
 ];

@@ -91,7 +91,6 @@ export const notConfiguredRoutes = (): Route[] => [
   ...refusedBelow("/api/v1/auth/cli", "OAuth is", anyone),
   ...refused("/api/v1/auth/login", "OAuth is", anyone),
   ...refused("/api/v1/auth/token", "OAuth is", anyone),
-  ...refused("/api/v1/auth/refresh", "OAuth is", anyone),
   ...PROJECT_PARTS.flatMap(([name, what]) => refusedBelow(`${PROJECT}/${name}`, what)),
   ...refusedBelow(`${PROJECT}/shared-dirs/:name/files`, "files on the hub are"),
   ...refused(`${PROJECT}/shared-dirs/:name/archive`, "files on the hub are"),

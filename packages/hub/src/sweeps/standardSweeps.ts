@@ -4,6 +4,7 @@ import {
   deleteExpiredIdempotencyKeys,
   deleteExpiredJoinTokens,
   deleteExpiredSecrets,
+  deleteExpiredSignIns,
   deleteFinishedDispatches,
   deleteOldHops,
   deleteOldMessages,
@@ -182,6 +183,7 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
             (await database.background(() => deleteExpiredSecrets(database.db))),
     },
     sweep("idempotencyKeys", 10 * MINUTE, 1_000, deleteExpiredIdempotencyKeys),
+    sweep("signIns", 10 * MINUTE, 1_000, deleteExpiredSignIns),
     // Often: what a busy hour leaves behind is not to be deleted in one go.
     sweep("changeLog", Math.min(MINUTE, tenthOf(options.feedSeconds)), 10_000, (db, limit) =>
       pruneChangeLog(db, { maxAgeSeconds: options.feedSeconds, maxRows: CHANGE_LOG_ROWS, limit }),

@@ -49,6 +49,20 @@ export const insertSignedInUser = (
     .returningAll()
     .executeTakeFirst();
 
+/** A user with this address and role, whatever they were before. */
+export const upsertTestUser = (
+  db: Db,
+  user: { readonly id: Uuid; readonly email: string; readonly displayName: string; readonly role: UserRow["role"] },
+): Promise<UserRow> =>
+  db
+    .insertInto("users")
+    .values({ id: user.id, email: normalizedEmail(user.email), display_name: user.displayName, role: user.role })
+    .onConflict((c) =>
+      c.column("email").doUpdateSet({ display_name: user.displayName, role: user.role, last_login: sql<Date>`now()` }),
+    )
+    .returningAll()
+    .executeTakeFirstOrThrow();
+
 /**
  * Makes the identity the user's, or notes that it was shown again. False: this user is somebody else at the same issuer.
  * To be called with the user's row locked.

@@ -1,0 +1,133 @@
+import type { Uuid } from "@rootstock/protocol";
+import type { Base } from "@rootstock/service";
+import {
+  type Db,
+  endSignIn,
+  findUserStanding,
+  insertSignIn,
+  rotateSignIn,
+  type SignInClient,
+  type UserStanding,
+  voidUserTokens,
+} from "@rootstock/store";
+import type { UserStandings } from "../people/index.ts";
+import { TokenError } from "./jwt.ts";
+import { refreshSeconds, type TokenPair, type UserClaims, type UserTokens } from "./userTokens.ts";
+
+export interface SignInsOptions {
+  readonly db: Db;
+  readonly tokens: UserTokens;
+  readonly standings: UserStandings;
+  /** Called after a commit that the change log tells of. */
+  readonly changed: () => void;
+}
+
+/** Two processes of one person that refresh at the same time are no theft, nor is an answer that was lost; in seconds. */
+const GRACE_SECONDS = 60;
+
+/** What people hold after signing in: made, refreshed, checked, and taken back. */
+export class SignIns {
+  readonly #base: Base;
+  readonly #options: SignInsOptions;
+
+  constructor(base: Base, options: SignInsOptions) {
+    this.#base = base;
+    this.#options = options;
+  }
+
+  /** Tokens for somebody who has just proved who they are. */
+  async begin(user: UserStanding, client: SignInClient): Promise<TokenPair> {
+    const signInId = this.#base.random.uuid();
+    await insertSignIn(this.#options.db, {
+      id: signInId,
+      userId: user.id,
+      client,
+      lifetimeSeconds: refreshSeconds(client),
+    });
+    return this.#options.tokens.issue({ user, client, signInId, generation: 1 });
+  }
+
+  /**
+   * New tokens for a refresh token, which is good once. One that comes back later ends the whole sign-in: either it or
+   * its successor is in wrong hands. Throws {@link TokenError}.
+   */
+  async refresh(refreshToken: string): Promise<TokenPair> {
+    const { db, tokens, standings } = this.#options;
+    const claims = await tokens.verify(refreshToken);
+    const { userId, client, signInId, generation } = claims;
+    if (claims.kind !== "refresh" || !signInId) throw new TokenError("not a refresh token");
+    // Not from memory: what is issued now lasts.
+    const user = activeUser(await findUserStanding(db, userId), claims);
+    const lifetimeSeconds = refreshSeconds(client);
+    if (claims.legacy) await insertLegacy(db, claims, signInId, this.#base.clock.now());
+    const rotation = await rotateSignIn(db, {
+      id: signInId,
+      userId,
+      generation,
+      lifetimeSeconds,
+      graceSeconds: GRACE_SECONDS,
+    });
+    if (rotation.kind === "rotated") return tokens.issue({ user, client, signInId, generation: rotation.generation });
+    standings.forgetSignIn(signInId);
+    if (rotation.kind === "reused")
+      this.#base.log.warn({ userId, signInId }, "refresh token used twice: sign-in ended");
+    throw new TokenError("token revoked");
+  }
+
+  /** The user who shows an access token, as the row says now. Throws {@link TokenError}. */
+  async userOf(token: string): Promise<{ readonly user: UserStanding; readonly claims: UserClaims }> {
+    const claims = await this.#options.tokens.verify(token);
+    if (claims.kind === "refresh") throw new TokenError("a refresh token is no access token");
+    return { user: await this.check(claims), claims };
+  }
+
+  /** The user of a token that was verified, if it still counts. Throws {@link TokenError}. */
+  async check(claims: UserClaims): Promise<UserStanding> {
+    const { standings } = this.#options;
+    const [standing, live] = await Promise.all([
+      standings.find(claims.userId),
+      claims.signInId === undefined || claims.legacy ? true : standings.isLive(claims.signInId),
+    ]);
+    const user = activeUser(standing, claims);
+    if (!live) throw new TokenError("token revoked");
+    return user;
+  }
+
+  /** Ends the sign-in that a token names, at every replica; nothing happens for one that names none. */
+  async end(token: string): Promise<void> {
+    const { db, tokens, standings } = this.#options;
+    let claims: UserClaims;
+    try {
+      claims = await tokens.verify(token);
+    } catch (err) {
+      if (err instanceof TokenError) return;
+      throw err;
+    }
+    if (!claims.signInId) return;
+    if (claims.legacy) await insertLegacy(db, claims, claims.signInId, this.#base.clock.now());
+    await endSignIn(db, claims.signInId);
+    standings.forgetSignIn(claims.signInId);
+  }
+
+  /** Signs the user out of everything that signing in has given them, everywhere. */
+  async endAll(userId: Uuid): Promise<void> {
+    const { db, standings, changed } = this.#options;
+    await voidUserTokens(db, userId);
+    standings.forget(userId);
+    changed();
+    this.#base.log.info({ userId }, "signed out everywhere");
+  }
+}
+
+/** Makes a sign-in of a refresh token of the original, for as long as that token lasts. */
+const insertLegacy = async (db: Db, claims: UserClaims, id: Uuid, now: number): Promise<void> => {
+  const lifetimeSeconds = Math.max(0, (claims.expiresAt.getTime() - now) / 1000);
+  await insertSignIn(db, { id, userId: claims.userId, client: claims.client, lifetimeSeconds });
+};
+
+const activeUser = (user: UserStanding | undefined, claims: UserClaims): UserStanding => {
+  if (!user) throw new TokenError("the account is gone");
+  if (user.status !== "active") throw new TokenError("the account is suspended");
+  if (user.tokenVersion !== claims.tokenVersion) throw new TokenError("token revoked");
+  return user;
+};

@@ -1,0 +1,41 @@
+import type { Clock } from "@rootstock/service";
+
+const MOST_KEPT = 10_000;
+
+/** Answers that are believed for a moment, so that what every call asks is not read at every call. */
+export class Fresh<Key, Value> {
+  readonly #clock: Clock;
+  readonly #freshMs: number;
+  readonly #read: (key: Key) => Promise<Value>;
+  readonly #kept = new Map<Key, { readonly at: number; readonly value: Promise<Value> }>();
+
+  /** `freshMs`: how old, in milliseconds, an answer may be. */
+  constructor(clock: Clock, freshMs: number, read: (key: Key) => Promise<Value>) {
+    this.#clock = clock;
+    this.#freshMs = freshMs;
+    this.#read = read;
+  }
+
+  /** What is read of `key`, or was a moment ago. A failure is for whoever asked; the next one asks anew. */
+  get(key: Key): Promise<Value> {
+    const now = this.#clock.elapsed();
+    const kept = this.#kept.get(key);
+    if (kept && now - kept.at < this.#freshMs) return kept.value;
+    const value = this.#read(key);
+    const entry = { at: now, value };
+    value.catch(() => this.#kept.get(key) === entry && this.#kept.delete(key));
+    this.#kept.delete(key);
+    this.#kept.set(key, entry);
+    if (this.#kept.size > MOST_KEPT)
+      for (const oldest of this.#kept.keys()) {
+        this.#kept.delete(oldest);
+        break;
+      }
+    return value;
+  }
+
+  /** To be called when what `key` stands for has changed. */
+  forget(key: Key): void {
+    this.#kept.delete(key);
+  }
+}

@@ -1,0 +1,146 @@
+import { HubError } from "@rootstock/protocol";
+import type { Db, UserStanding } from "@rootstock/store";
+import { findUserStanding, userById } from "@rootstock/store";
+import { z } from "zod";
+import { type SignIns, TokenError, type TokenPair, type UserTokens } from "../auth/index.ts";
+import { type People, parseDisplayName, parseEmail } from "../people/index.ts";
+import { some, time } from "../wire/index.ts";
+import { anyone, users } from "./access.ts";
+import { type Call, empty, json, type Reply, type Route, route } from "./route.ts";
+
+/** What people hold after signing in: refreshed, looked at, given up (spec/03 3.1), and made for tests (3.5). */
+
+export interface UserSessionDeps {
+  readonly db: Db;
+  readonly signIns: SignIns;
+  readonly userTokens: UserTokens;
+  readonly people: Pick<People, "testUser">;
+  /** Whether the test login is switched on. */
+  readonly testLogin: boolean;
+}
+
+const MAX_TOKEN = 8_192;
+const TEST_LOGIN_BYTES = 4_096;
+/** Tokens in answers are for whoever asked, and for no cache. */
+const NO_STORE = { "cache-control": "no-store" };
+
+const token = (name: string) => z.string(`${name} is required`).min(1, `${name} is required`).max(MAX_TOKEN);
+
+export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
+  route({
+    method: "POST",
+    path: "/api/v1/auth/refresh",
+    access: anyone,
+    body: z.object({ refreshToken: token("refreshToken") }),
+    handler: async ({ body }) => {
+      try {
+        return json(200, await deps.signIns.refresh(body.refreshToken), NO_STORE);
+      } catch (err) {
+        if (!(err instanceof TokenError)) throw err;
+        throw new HubError("unauthorized", `invalid refresh token: ${err.message}`, { cause: err });
+      }
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/auth/validate",
+    access: anyone,
+    body: z.object({ token: token("token") }),
+    handler: async ({ body }) => {
+      try {
+        const claims = await deps.userTokens.verify(body.token);
+        const user = await deps.signIns.check(claims);
+        return json(200, {
+          valid: true,
+          user: userInfo(user),
+          expiresAt: time(claims.expiresAt),
+          tokenType: claims.kind === "refresh" ? "refresh" : claims.client === "cli" ? "cli" : "access",
+          clientType: claims.client,
+        });
+      } catch (err) {
+        if (err instanceof TokenError) return json(200, { valid: false });
+        throw err;
+      }
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/auth/logout",
+    access: anyone,
+    body: z.object({ refreshToken: z.string().max(MAX_TOKEN).nullish() }),
+    handler: async ({ body, headers }) => {
+      const shown = [body.refreshToken, bearerOf(headers)].filter((t): t is string => Boolean(t));
+      for (const one of shown) await deps.signIns.end(one);
+      return json(200, { success: true });
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/auth/sign-out-everywhere",
+    access: users,
+    handler: async ({ principal }) => {
+      if (principal.kind === "user") await deps.signIns.endAll(principal.id);
+      return empty();
+    },
+  }),
+  route({
+    method: "POST",
+    path: "/api/v1/auth/test-login",
+    access: anyone,
+    maxBodyBytes: TEST_LOGIN_BYTES + 1,
+    handler: (call) => testLogin(deps, call),
+  }),
+];
+
+const testBody = z.object({
+  email: z.string(),
+  role: z.enum(["admin", "member", "viewer"]).or(z.literal("")).nullish(),
+  displayName: z.string().nullish(),
+});
+
+/** Signs anybody in as whoever a test likes, for a token that only who holds the hub's key can make. */
+const testLogin = async (deps: UserSessionDeps, call: Call): Promise<Reply> => {
+  if (!deps.testLogin) return plain(403, "test login is not enabled");
+  try {
+    await deps.userTokens.verifyTestLogin(bearerOf(call.headers) ?? "");
+  } catch (err) {
+    if (err instanceof TokenError) return plain(401, `invalid test login token: ${err.message}`);
+    throw err;
+  }
+  if (call.rawBody.byteLength > TEST_LOGIN_BYTES) return plain(400, "the body is too large");
+  const body = testBody.safeParse(parsed(call.rawBody));
+  const email = body.success ? parseEmail(body.data.email) : undefined;
+  if (!body.success || !email) return plain(400, "email is required, and role is one of admin, member, viewer");
+  const { role, displayName } = body.data;
+  const id = await deps.people.testUser({
+    email,
+    displayName: parseDisplayName(displayName) || email,
+    role: role || "member",
+  });
+  const user = await findUserStanding(deps.db, id);
+  if (!user) return plain(400, "the account is gone");
+  return signedIn(deps.db, user, await deps.signIns.begin(user, "web"));
+};
+
+const parsed = (body: Buffer): unknown => {
+  try {
+    return JSON.parse(body.toString("utf8"));
+  } catch {
+    return undefined;
+  }
+};
+
+const plain = (status: number, text: string): Reply =>
+  new Response(`${text}\n`, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
+
+/** The answer of a sign-in: who it is, and what they hold. */
+export const signedIn = async (db: Db, user: UserStanding, tokens: TokenPair): Promise<Reply> => {
+  const row = await userById(db, user.id);
+  return json(200, { user: { ...userInfo(user), ...some("avatarUrl", row?.avatar_url) }, ...tokens }, NO_STORE);
+};
+
+/** UserInfo of spec/03 3.1. */
+export const userInfo = ({ id, email, displayName, role }: UserStanding) => ({ id, email, displayName, role });
+
+const bearerOf = (headers: Headers): string | undefined =>
+  /^bearer +(\S+)$/i.exec(headers.get("authorization")?.trim() ?? "")?.[1];
