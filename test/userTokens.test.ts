@@ -22,7 +22,8 @@ const signIn = async (email = "ann@example.org"): Promise<ApiReply> => {
   expect(reply.status).toBe(200);
   return reply;
 };
-const out = (replica: Replica, token: string) => eventually(async () => (await me(replica, token)).status === 401, 2_000);
+const out = (replica: Replica, token: string) =>
+  eventually(async () => (await me(replica, token)).status === 401, 2_000);
 
 test("a pair of tokens is good at every replica, and each refresh token once", async () => {
   const pair = await signIn();
@@ -171,5 +172,7 @@ test("the test login is off unless it is switched on, and never open to the netw
   expect((await post(good, { email: "eve@example.org", displayName: "e".repeat(5_000) })).status).toBe(400);
   const env = { DATABASE_URL: "postgres://h/d", ROOTSTOCK_SECRET: "s".repeat(32), ROOTSTOCK_TEST_LOGIN: "1" };
   expect(() => loadHubConfig({ ...env, HOST: "0.0.0.0" })).toThrow("ROOTSTOCK_TEST_LOGIN");
-  expect(loadHubConfig({ ...env, HOST: "0.0.0.0", ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN: "1" }).signIn.testLogin).toBe(true);
+  expect(loadHubConfig({ ...env, HOST: "0.0.0.0", ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN: "1" }).signIn.testLogin).toBe(
+    true,
+  );
 });

@@ -87,7 +87,6 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/test-login",
     access: anyone,
-    maxBodyBytes: TEST_LOGIN_BYTES + 1,
     handler: (call) => testLogin(deps, call),
   }),
 ];
