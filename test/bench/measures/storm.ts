@@ -86,7 +86,7 @@ const startTraffic = async (
     if (!agent) throw new Error("no agent");
     if (kind === "read") return { kind, method: "GET", path: `/api/v1/agents/${agent.id}` };
     // A sender of its own: calls that are under way together may arrive in either order.
-    return { kind, method: "POST", path: messagePath(agent), text: `storm-${n}:${agent.slug}:0` };
+    return { kind, method: "POST", path: messagePath(agent), text: `storm-${n}:${agent.slug}:1` };
   };
   const started = performance.now();
   const timer = setInterval(() => {
