@@ -68,10 +68,13 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
   const dice = new Dice(options.seed ^ 0x5eed);
   const database = await createWorld(postgres, `chaos_${options.seed}_${process.pid}`, codes[0] ?? CHECKOUT);
   const fleet = await Fleet.start({ ...options, databaseUrl: database.url });
+  const over = new AbortController();
   const runtimeBrokers: RecordedRuntimeBroker[] = [];
   const subscribers: Subscriber[] = [];
   try {
     const history = new History();
+    // From the first call on: starting replicas is what a slow machine has the least time for.
+    const watch = watchMachine(history, over.signal);
     const slugs = new Map<string, string>();
     const ids = new Map<string, string>();
     const textOf = (msg: string, agent: string): string => {
@@ -103,7 +106,6 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       ids.set(slug, id);
     }
     const ending = new AbortController();
-    const over = new AbortController();
     const context: LoadContext = { fleet, history, dice, projectId, agents, keyed: shape.keyed, ending: ending.signal };
     const calls = [
       ...Array.from({ length: options.senders }, (_, i) => sender(context, `s${i}`)),
@@ -119,7 +121,6 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
           ]
         : []),
     ];
-    const watch = watchMachine(history, over.signal);
     const nemesis = unleash({ fleet, postgres, databaseUrl: database.url, runtimeBrokers, history }, schedule);
     await systemClock.sleep(options.seconds * 1_000);
     const hung: Breach[] = [];
@@ -159,6 +160,7 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       logs: fleet.logs(),
     };
   } finally {
+    over.abort();
     // The replicas first: with them every call that hangs comes to its end.
     await fleet.stop();
     await Promise.all(subscribers.map((s) => s.stop()));
