@@ -125,6 +125,7 @@ export class Hub implements Service {
       agentTokens,
       people: this.#foundation.people,
       signIns: this.#foundation.signIns,
+      accessTokens: this.#foundation.accessTokens,
       userTokens: this.#foundation.userTokens,
       testLogin: this.#config.signIn.testLogin,
       signingKeys,

@@ -6,6 +6,7 @@ export * from "./listener.ts";
 export * from "./locks.ts";
 export * from "./migrate.ts";
 export * from "./migrations.ts";
+export * from "./queries/accessTokens.ts";
 export * from "./queries/admission.ts";
 export * from "./queries/affinity.ts";
 export * from "./queries/agentReports.ts";

@@ -72,6 +72,20 @@ export interface SignInsTable {
   expires_at: Time;
 }
 
+export interface AccessTokensTable {
+  id: Uuid;
+  user_id: Uuid;
+  project_id: Uuid;
+  name: string;
+  prefix: string;
+  token_hash: Buffer;
+  scopes: readonly string[];
+  expires_at: Time;
+  last_used: NullableTime;
+  revoked_at: NullableTime;
+  created: DefaultTime;
+}
+
 export interface SharedDir {
   readonly name: string;
   readonly read_only?: boolean;
@@ -412,6 +426,7 @@ export interface Tables {
   invites: InvitesTable;
   allow_list: AllowListTable;
   sign_ins: SignInsTable;
+  access_tokens: AccessTokensTable;
   projects: ProjectsTable;
   runtime_brokers: RuntimeBrokersTable;
   runtime_broker_heartbeats: RuntimeBrokerHeartbeatsTable;

@@ -161,7 +161,11 @@ test.each<[string, Record<string, string>, string]>([
   ],
   ["a bearer of no known shape", { authorization: "Bearer x" }, "401 unauthorized: unrecognized token format"],
   ["a JWT of nobody", { authorization: "Bearer a.b.c" }, "401 unauthorized: invalid access token: malformed token"],
-  ["an access token", { authorization: "Bearer scion_pat_x" }, "401 unauthorized: invalid access token"],
+  [
+    "an access token",
+    { authorization: "Bearer scion_pat_x" },
+    "401 unauthorized: invalid access token: unknown, revoked or expired",
+  ],
   ["a development token", { authorization: "Bearer scion_dev_x" }, "401 unauthorized: invalid development token"],
   ["a replica token", { "x-rootstock-replica-token": "x" }, "401 unauthorized: invalid replica token: malformed token"],
   [

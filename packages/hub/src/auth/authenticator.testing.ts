@@ -2,6 +2,7 @@ import type { Base } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import { type AdmissionRules, People, UserStandings } from "../people/index.ts";
 import type { RootSecrets } from "../secrets/index.ts";
+import { AccessTokens } from "./accessTokens.ts";
 import { ProxyLogin } from "./proxyLogin.ts";
 import { SignIns } from "./signIns.ts";
 import { UserTokens } from "./userTokens.ts";
@@ -12,6 +13,7 @@ export const EVERYBODY: AdmissionRules = { mode: "open", admins: new Set(), emai
 /** The parts of an authenticator that people sign in through, without any proxy before the hub. */
 export const signInParts = (base: Base, db: Db, secrets: RootSecrets = ["a shared secret of at least 32 bytes"]) => ({
   standings: new UserStandings(base.clock, db),
+  accessTokens: new AccessTokens(base, { db, standings: new UserStandings(base.clock, db) }),
   signIns: new SignIns(base, {
     db,
     tokens: new UserTokens(secrets, base),

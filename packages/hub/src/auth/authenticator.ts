@@ -2,6 +2,7 @@ import { HubError, SIGNATURE_HEADERS } from "@rootstock/protocol";
 import type { Service } from "@rootstock/service";
 import { type Db, ensureUser, findAgentStanding, type UserStanding } from "@rootstock/store";
 import type { UserStandings } from "../people/index.ts";
+import { ACCESS_TOKEN_PREFIX, type AccessTokens } from "./accessTokens.ts";
 import type { Credentials } from "./credentials.ts";
 import { DEVELOPMENT_USER } from "./developmentUser.ts";
 import { TokenError } from "./jwt.ts";
@@ -19,7 +20,6 @@ export const AGENT_TOKEN_HEADER = "X-Scion-Agent-Token";
 export const REPLICA_TOKEN_HEADER = "X-Rootstock-Replica-Token";
 
 const DEVELOPMENT_PREFIX = "scion_dev_";
-const ACCESS_TOKEN_PREFIX = "scion_pat_";
 
 export interface AuthenticatorOptions {
   readonly db: Db;
@@ -29,6 +29,7 @@ export interface AuthenticatorOptions {
   readonly standings: Pick<UserStandings, "find">;
   readonly proxyLogin: ProxyLogin;
   readonly signIns: Pick<SignIns, "userOf">;
+  readonly accessTokens: Pick<AccessTokens, "userOf">;
   /** Undefined: development login is off. */
   readonly developmentToken: string | undefined;
   /** Undefined: only admins read the metrics. */
@@ -103,7 +104,10 @@ export class Authenticator implements Service {
   async #bearer(token: string): Promise<Principal> {
     if (this.#scrapeToken?.matches(token)) return { kind: "scraper" };
     if (token.startsWith(DEVELOPMENT_PREFIX)) return this.#development(token);
-    if (token.startsWith(ACCESS_TOKEN_PREFIX)) throw new HubError("unauthorized", "invalid access token");
+    if (token.startsWith(ACCESS_TOKEN_PREFIX))
+      return this.#program(token).catch((err: unknown) => {
+        throw unauthorized(err, "invalid access token");
+      });
     if (token.split(".").length !== 3) throw new HubError("unauthorized", "unrecognized token format");
     const principal = looksLikeUserToken(token) ? this.#user(token) : this.#agent(token);
     return principal.catch((err: unknown) => {
@@ -113,6 +117,12 @@ export class Authenticator implements Service {
 
   async #user(token: string): Promise<UserPrincipal> {
     return userPrincipal((await this.#options.signIns.userOf(token)).user);
+  }
+
+  /** A program, with a token that its owner has given it. */
+  async #program(token: string): Promise<UserPrincipal> {
+    const { user, limits } = await this.#options.accessTokens.userOf(token);
+    return { ...userPrincipal(user), limits };
   }
 
   #development(token: string): Principal {

@@ -1,4 +1,5 @@
 /** Who calls, and what they may do. */
+export * from "./accessTokens.ts";
 export * from "./assertions.ts";
 export * from "./authenticator.ts";
 export type { Credentials } from "./credentials.ts";

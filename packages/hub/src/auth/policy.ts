@@ -1,4 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
+import type { AccessTokenScope, TokenLimits } from "./accessTokens.ts";
 import type { AgentPrincipal, Principal, UserPrincipal } from "./principal.ts";
 
 /**
@@ -13,6 +14,9 @@ export type Action =
   | "delete"
   /** Start, stop, suspend, resume, restart, restore. */
   | "lifecycle"
+  /** What of it only starts, and only stops: a token may allow the one without the other. */
+  | "start"
+  | "stop"
   | "message"
   /** Terminal, logs, exec: what shows or types into an agent's inside. */
   | "attach"
@@ -87,6 +91,10 @@ export const decide = (principal: Principal, action: Action, resource: Resource)
 };
 
 const decideForUser = (user: UserPrincipal, action: Action, resource: Resource): Decision => {
+  if (user.limits) {
+    const limited = decideForToken(user.limits, action, resource);
+    if (!limited.allow) return limited;
+  }
   if (user.role === "admin") return allow("admin");
   if (resource.kind === "hub") return action === "create" ? allow("any user") : refuse("admins only");
   if (resource.kind === "runtimeBroker") {
@@ -103,6 +111,45 @@ const decideForUser = (user: UserPrincipal, action: Action, resource: Resource):
   }
   if (action === "read" && (resource.visibility ?? "private") !== "private") return allow("not private");
   return refuse("only its owner or an admin may do this");
+};
+
+/** What each action on an agent needs; what is not here no token allows. */
+const AGENT_ACTION_SCOPES: Readonly<Partial<Record<Action, readonly AccessTokenScope[]>>> = {
+  read: ["agent:read", "agent:list"],
+  delete: ["agent:delete"],
+  message: ["agent:message"],
+  attach: ["agent:attach"],
+  start: ["agent:start"],
+  stop: ["agent:stop"],
+};
+
+/** What a token allows before its owner's own rights are asked: one project, and of that what its scopes say. */
+const decideForToken = ({ projectId, scopes }: TokenLimits, action: Action, resource: Resource): Decision => {
+  const scoped = (...either: readonly AccessTokenScope[]): Decision =>
+    either.some((scope) => scopes.includes(scope))
+      ? allow(`scope ${either.join(" or ")}`)
+      : refuse(`token does not have scope: ${either.join(" or ")}`);
+  switch (resource.kind) {
+    case "hub":
+      return refuse("not for access tokens");
+    case "runtimeBroker":
+      if (action === "read") return allow("any token");
+      return action === "dispatch"
+        ? scoped("agent:dispatch", "agent:create", "agent:start")
+        : refuse("not for access tokens");
+    case "project":
+      if (resource.id !== projectId) return refuse("token not scoped for this project");
+      // Clients look the project up on their way to its agents, whatever they want of them.
+      if (action === "read") return allow("the token's project");
+      return action === "create" ? scoped("agent:create") : refuse("not for access tokens");
+    case "agent": {
+      if (resource.projectId !== projectId) return refuse("token not scoped for this project");
+      // Restart does both.
+      if (action === "lifecycle" && !scopes.includes("agent:stop")) return scoped("agent:stop");
+      const needed = AGENT_ACTION_SCOPES[action === "lifecycle" ? "start" : action];
+      return needed ? scoped(...needed) : refuse("not for access tokens");
+    }
+  }
 };
 
 const decideForAgent = (agent: AgentPrincipal, action: Action, resource: Resource): Decision => {
@@ -125,6 +172,8 @@ const decideForAgent = (agent: AgentPrincipal, action: Action, resource: Resourc
     case "refresh":
       return resource.id === agent.id ? scoped(AGENT_SCOPES.refreshToken) : refuse("only for itself");
     case "lifecycle":
+    case "start":
+    case "stop":
     case "delete":
     case "attach":
       return scoped(AGENT_SCOPES.lifecycle);

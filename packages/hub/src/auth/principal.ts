@@ -1,4 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
+import type { TokenLimits } from "./accessTokens.ts";
 
 /** Who makes a request, as the credentials prove it (spec/03 section 1). Nothing is taken from the request itself. */
 export type Principal =
@@ -17,6 +18,8 @@ export interface UserPrincipal {
   readonly email: string;
   readonly displayName: string;
   readonly role: "admin" | "member" | "viewer";
+  /** Where a token speaks for the user: what it allows of what the user may do. */
+  readonly limits?: TokenLimits;
 }
 
 export interface AgentPrincipal {
@@ -36,6 +39,7 @@ export const NOBODY: Principal = { kind: "nobody" };
 export const principalName = (p: Principal): string => {
   switch (p.kind) {
     case "user":
+      return p.limits ? `user:${p.id}/token:${p.limits.tokenId}` : `user:${p.id}`;
     case "agent":
     case "runtimeBroker":
       return `${p.kind}:${p.id}`;

@@ -240,6 +240,7 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
   const exempt = [
     "user_identities",
     "sign_ins",
+    "access_tokens",
     "invites",
     "allow_list",
     "runtime_broker_heartbeats",

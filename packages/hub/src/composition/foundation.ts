@@ -1,6 +1,7 @@
 import { type Base, Breather, type Service } from "@rootstock/service";
 import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
 import {
+  AccessTokens,
   AgentTokens,
   AssertionVerifier,
   Authenticator,
@@ -44,6 +45,7 @@ export interface Foundation {
   readonly standings: UserStandings;
   readonly userTokens: UserTokens;
   readonly signIns: SignIns;
+  readonly accessTokens: AccessTokens;
   readonly tracing: Tracing;
   readonly stages: readonly (readonly Service[])[];
 }
@@ -106,6 +108,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     standings,
     changed: () => signaller.changed(),
   });
+  const accessTokens = new AccessTokens(base, { db: database.db, standings });
   const { assertions, plainHeader } = config.signIn;
   const proxyLogin = new ProxyLogin({
     clock: base.clock,
@@ -118,6 +121,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     standings,
     proxyLogin,
     signIns,
+    accessTokens,
     agentTokens,
     replicaTokens,
     signatures,
@@ -150,6 +154,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     standings,
     userTokens,
     signIns,
+    accessTokens,
     tracing: collected ?? NO_TRACING,
     stages: [
       collected ? [database, collected] : [database],

@@ -156,6 +156,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       throw new HubError("forbidden", `only ${route.access.name} may do this`, {
         details: { route: route.path, reason: `not one of: ${route.access.name}` },
       });
+    if (principal.kind === "user" && principal.limits && !route.accessTokens)
+      throw new HubError("forbidden", "access tokens may not do this");
     const rawBody = await readOnce();
     const call: Call = {
       principal,

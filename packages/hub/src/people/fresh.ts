@@ -34,6 +34,11 @@ export class Fresh<Key, Value> {
     return value;
   }
 
+  /** To be called when anything may have changed. */
+  forgetAll(): void {
+    this.#kept.clear();
+  }
+
   /** To be called when what `key` stands for has changed. */
   forget(key: Key): void {
     this.#kept.delete(key);

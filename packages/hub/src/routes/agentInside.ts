@@ -30,6 +30,7 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
       method: "POST",
       path: `${place}/:agentId/exec`,
       access: usersAndAgents,
+      accessTokens: true,
       body: execBody,
       handler: async (call) => {
         const target = await targetOf(deps.db, call, "attach");

@@ -13,6 +13,7 @@ import {
   submitEnv,
   type Verb,
 } from "../actions/index.ts";
+import type { Action } from "../auth/index.ts";
 import { users, usersAndAgents } from "./access.ts";
 import { plainProjectOf } from "./lookup.ts";
 import { toReply } from "./replies.ts";
@@ -25,6 +26,14 @@ import { targetOf } from "./targets.ts";
 const PLACES = ["/api/v1/agents", "/api/v1/projects/:projectId/agents"] as const;
 
 const VERBS: readonly Verb[] = ["start", "stop", "suspend", "resume", "restart"];
+/** What each verb is to the access decision; a restart is both. */
+const VERB_ACTIONS: Readonly<Record<Verb, Action>> = {
+  start: "start",
+  stop: "stop",
+  suspend: "stop",
+  resume: "start",
+  restart: "lifecycle",
+};
 
 const startBody = z.object({ task: z.string().max(262_144).nullish() });
 
@@ -51,6 +60,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/agents",
       access: usersAndAgents,
+      accessTokens: true,
       body: createAgentSchema.refine((b) => parseUuid(b.projectId || b.groveId || "") !== undefined, {
         path: ["projectId"],
         message: "must be the id of a project",
@@ -61,6 +71,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/projects/:projectId/agents",
       access: usersAndAgents,
+      accessTokens: true,
       body: createAgentSchema,
       handler: (call) => create(call, call.params.projectId ?? ""),
     }),
@@ -90,10 +101,11 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
           method: "POST",
           path: `${place}/:agentId/${verb}`,
           access: usersAndAgents,
+          accessTokens: true,
           body: startBody,
           handler: async (call) =>
             toReply(
-              await changeLifecycle(deps, call, await targetOf(db, call, "lifecycle"), verb, {
+              await changeLifecycle(deps, call, await targetOf(db, call, VERB_ACTIONS[verb]), verb, {
                 task: call.body.task ?? undefined,
               }),
             ),
@@ -103,6 +115,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
         method: "DELETE",
         path: `${place}/:agentId`,
         access: usersAndAgents,
+        accessTokens: true,
         query: deleteQuery,
         handler: async (call) =>
           toReply(

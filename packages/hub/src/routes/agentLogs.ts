@@ -38,6 +38,7 @@ export const agentLogRoutes = (deps: LogDeps): Route[] =>
       method: "GET",
       path: `${place}/:agentId/logs`,
       access: usersAndAgents,
+      accessTokens: true,
       query: logsQuery,
       handler: (call) =>
         call.query.follow === "true" || call.query.follow === "1" ? follow(deps, call) : read(deps, call),

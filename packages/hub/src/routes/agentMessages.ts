@@ -60,6 +60,7 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
         method: "POST",
         path: `${place}/:agentId/message`,
         access: usersAndAgents,
+        accessTokens: true,
         body: messageBody,
         handler: async (call) => {
           const { body } = call;

@@ -41,6 +41,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/agents",
     access: authenticated,
+    accessTokens: true,
     query: listQuery,
     repeated: REPEATED,
     handler: (call) => {
@@ -52,6 +53,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/projects/:projectId/agents",
     access: authenticated,
+    accessTokens: true,
     query: listQuery,
     repeated: REPEATED,
     handler: async (call) => {
@@ -63,6 +65,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/agents/:agentId",
     access: authenticated,
+    accessTokens: true,
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
       return json(200, agentJson(agent, agentCapabilities(call.principal, agent)));
@@ -72,6 +75,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/projects/:projectId/agents/:agentId",
     access: authenticated,
+    accessTokens: true,
     handler: async (call) => json(200, agentJson(await agentOf(deps.db, call))),
   }),
 ];
@@ -95,7 +99,7 @@ const list = async (
     share: shareOf(principal, query),
     includeDeleted: query.includeDeleted === "true",
   };
-  const filter: AgentFilter = { ...filters, scope: readScope(principal) };
+  const filter: AgentFilter = { ...filters, scope: readScope(principal, "agents") };
   const cursor = feedCursor();
   const counted = await countAgents(db, filter, pageLimit(query, SIZES));
   const page = await readPage<AgentView>({

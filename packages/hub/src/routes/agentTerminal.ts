@@ -65,6 +65,7 @@ export const agentTerminalRoutes = (deps: { readonly db: Db; readonly streams: A
       method: "GET",
       path: `${place}/:agentId/pty`,
       access: usersAndAgents,
+      accessTokens: true,
       query: ptyQuery,
       handler: async (call) => {
         const { runtimeBrokerId } = await requestOf(deps.db, call, call.query);

@@ -1,12 +1,20 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type ActionDeps, acceptInbound } from "../actions/index.ts";
-import type { AgentTokens, RuntimeBrokerSecrets, SignIns, SigningKeys, UserTokens } from "../auth/index.ts";
+import type {
+  AccessTokens,
+  AgentTokens,
+  RuntimeBrokerSecrets,
+  SignIns,
+  SigningKeys,
+  UserTokens,
+} from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { People } from "../people/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { AgentStreams } from "../streams/index.ts";
 import type { TraceLimits } from "../trace/index.ts";
+import { accessTokenRoutes } from "./accessTokens.ts";
 import { agentInsideRoutes, type InsideDeps } from "./agentInside.ts";
 import { agentLifecycleRoutes } from "./agentLifecycle.ts";
 import { agentLogRoutes, type LogDeps } from "./agentLogs.ts";
@@ -39,6 +47,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly signIns: SignIns;
   readonly userTokens: UserTokens;
   readonly testLogin: boolean;
+  readonly accessTokens: AccessTokens;
   readonly sse: SseHub;
   readonly streams: AgentStreams;
   readonly traceLimits: TraceLimits;
@@ -75,5 +84,6 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...allowListRoutes(deps),
   ...inviteRoutes(deps),
   ...userSessionRoutes(deps),
+  ...accessTokenRoutes(deps),
   ...notConfiguredRoutes(),
 ];

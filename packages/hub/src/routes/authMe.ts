@@ -8,6 +8,7 @@ export const authMeRoutes = (): Route[] => [
     method: "GET",
     path: "/api/v1/auth/me",
     access: usersAndAgents,
+    accessTokens: true,
     handler: ({ principal }) => {
       switch (principal.kind) {
         case "user": {

@@ -77,6 +77,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "GET",
     path: "/api/v1/projects",
     access: authenticated,
+    accessTokens: true,
     query: listQuery,
     handler: (call) => list(deps, call.principal, call.query),
   }),
@@ -99,6 +100,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "GET",
     path: "/api/v1/projects/:projectId",
     access: authenticated,
+    accessTokens: true,
     handler: async (call) => {
       const project = await projectOf(deps.db, call);
       return json(200, projectJson(project, projectCapabilities(call.principal, project)));

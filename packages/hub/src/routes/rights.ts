@@ -13,7 +13,15 @@ import {
 /** The access decision, asked in the words of the routes. */
 
 /** The rows that `decide` lets the principal read, for lists. */
-export const readScope = (principal: Principal): ReadScope => {
+export const readScope = (principal: Principal, of: "projects" | "agents" = "projects"): ReadScope => {
+  if (principal.kind === "user" && principal.limits) {
+    const { limits, ...owner } = principal;
+    const readable =
+      of === "projects" || limits.scopes.some((scope) => scope === "agent:list" || scope === "agent:read");
+    return readable
+      ? { kind: "within", projectId: limits.projectId, scope: readScope(owner, of) }
+      : { kind: "nothing" };
+  }
   switch (principal.kind) {
     case "user":
       return principal.role === "admin" ? { kind: "everything" } : { kind: "user", userId: principal.id };
@@ -59,8 +67,8 @@ const AGENT_ACTION: Record<(typeof AGENT_ACTIONS)[number], Action> = {
   read: "read",
   update: "update",
   delete: "delete",
-  start: "lifecycle",
-  stop: "lifecycle",
+  start: "start",
+  stop: "stop",
   message: "message",
   attach: "attach",
 };

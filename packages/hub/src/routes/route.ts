@@ -40,6 +40,11 @@ interface RouteBase {
   readonly maxBodyBytes?: number;
   /** Query parameters that may be repeated: the schema gets a list of each, empty when absent. Of others the first counts. */
   readonly repeated?: readonly string[];
+  /**
+   * Whether programs may call it with a token of a person (spec/03 1.3). They may not unless this says so: such a route
+   * asks `decide` for whatever it shows or does.
+   */
+  readonly accessTokens?: true;
   /** Answered directly from `headers`-less stores: skips the request log at info level (health checks, metrics). */
   readonly quiet?: boolean;
 }

@@ -7,6 +7,7 @@ export const settingsRoutes = (): Route[] => [
     method: "GET",
     path: "/api/v1/settings/public",
     access: authenticated,
+    accessTokens: true,
     handler: () => json(200, { telemetryEnabled: false }),
   }),
 ];

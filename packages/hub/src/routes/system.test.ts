@@ -192,7 +192,6 @@ test.each([
   ["POST", "/api/v1/skills/resolve"],
   ["GET", "/api/v1/groups"],
   ["GET", "/api/v1/admin/server-config"],
-  ["POST", "/api/v1/auth/tokens"],
   ["POST", "/api/v1/agent/gcp-token"],
   ["PUT", "/api/v1/agents/0e0e0e0e-0000-4000-8000-000000000001/secrets/KEY"],
   ["GET", "/api/v1/agents/0e0e0e0e-0000-4000-8000-000000000001/groups"],

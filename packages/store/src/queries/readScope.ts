@@ -13,6 +13,8 @@ export type ReadScope =
   | { readonly kind: "user"; readonly userId: Uuid }
   /** An agent: its own project and everything in it. */
   | { readonly kind: "project"; readonly projectId: Uuid }
+  /** A token of a person: what they may read, of one project. */
+  | { readonly kind: "within"; readonly projectId: Uuid; readonly scope: ReadScope }
   /** A runtime broker: the projects that it serves and the agents that it runs. */
   | { readonly kind: "runtimeBroker"; readonly runtimeBrokerId: Uuid };
 
@@ -27,6 +29,8 @@ export const readableProject = (scope: ReadScope): Condition => {
       return sql<boolean>`(projects.owner_id = ${scope.userId} or projects.visibility <> 'private')`;
     case "project":
       return sql<boolean>`projects.id = ${scope.projectId}`;
+    case "within":
+      return sql<boolean>`(projects.id = ${scope.projectId} and ${readableProject(scope.scope)})`;
     case "runtimeBroker":
       return sql<boolean>`exists (select 1 from project_providers p
         where p.project_id = projects.id and p.runtime_broker_id = ${scope.runtimeBrokerId})`;
@@ -58,6 +62,10 @@ export const readableAgentParts = (scope: ReadScope): readonly AgentPart[] => {
       ];
     case "project":
       return [{ where: sql<boolean>`agents.project_id = ${scope.projectId}` }];
+    case "within": {
+      const inside: AgentPart = { where: sql<boolean>`agents.project_id = ${scope.projectId}` };
+      return readableAgentParts(scope.scope).map((part) => bothParts(part, inside));
+    }
     case "runtimeBroker":
       return [{ where: sql<boolean>`agents.runtime_broker_id = ${scope.runtimeBrokerId}` }];
   }

@@ -1,0 +1,157 @@
+import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import type { Clock, Random } from "@rootstock/service";
+import {
+  type AccessTokenRow,
+  accessTokenOf,
+  accessTokensOf,
+  type Db,
+  deleteAccessToken,
+  insertAccessToken,
+  revokeAccessToken,
+} from "@rootstock/store";
+import { z } from "zod";
+import { type AccessTokens, newAccessToken, type Principal, parseScopes, type UserPrincipal } from "../auth/index.ts";
+import { some, time } from "../wire/index.ts";
+import { users } from "./access.ts";
+import { MAX_NAME } from "./fields.ts";
+import { plainProjectOf } from "./lookup.ts";
+import { empty, json, type Route, route } from "./route.ts";
+
+/** Tokens that a person gives to programs (spec/03 6.7): everybody sees and revokes their own. */
+
+export interface AccessTokenDeps {
+  readonly db: Db;
+  readonly random: Random;
+  readonly clock: Clock;
+  readonly accessTokens: Pick<AccessTokens, "forgetAll">;
+}
+
+const PATH = "/api/v1/auth/tokens";
+const DAY_MS = 86_400_000;
+const USUAL_DAYS = 90;
+const MOST_DAYS = 365;
+const MOST_TOKENS = 50;
+const MAX_SCOPES = 64;
+
+const createBody = z.object({
+  name: z.string().trim().min(1, "name is required").max(MAX_NAME),
+  projectId: z.string().min(1, "projectId is required").max(256),
+  scopes: z.array(z.string().max(64)).min(1, "scopes are required").max(MAX_SCOPES),
+  expiresAt: z.iso.datetime({ offset: true }).or(z.literal("")).nullish(),
+});
+
+export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTokenDeps): Route[] => {
+  const expiryOf = (given: string | null | undefined): Date => {
+    const now = clock.now();
+    const at = given ? Date.parse(given) : now + USUAL_DAYS * DAY_MS;
+    if (!(at > now)) throw invalidField("expiresAt", "expiresAt: must be in the future");
+    if (at > now + MOST_DAYS * DAY_MS) throw invalidField("expiresAt", `expiresAt: at most ${MOST_DAYS} days from now`);
+    return new Date(at);
+  };
+
+  return [
+    route({
+      method: "GET",
+      path: PATH,
+      access: users,
+      handler: async ({ principal }) => {
+        const rows = await accessTokensOf(db, personOf(principal).id);
+        return json(200, { items: rows.map(tokenInfo) });
+      },
+    }),
+    route({
+      method: "POST",
+      path: PATH,
+      access: users,
+      body: createBody,
+      handler: async ({ body, principal, log }) => {
+        const user = personOf(principal);
+        const scopes = parseScopes(body.scopes);
+        if (!scopes) throw invalidField("scopes", "scopes: one of them is unknown");
+        const expiresAt = expiryOf(body.expiresAt);
+        const project = await readableProject(db, user, body.projectId);
+        const { token, hash, prefix } = newAccessToken(random);
+        const { id: userId } = user;
+        const made = {
+          id: random.uuid(),
+          userId,
+          projectId: project,
+          name: body.name,
+          prefix,
+          hash,
+          scopes,
+          expiresAt,
+        };
+        const row = await insertAccessToken(db, { ...made, most: MOST_TOKENS });
+        if (!row) throw new HubError("limit_exceeded", `at most ${MOST_TOKENS} tokens: revoke one first`);
+        log.info({ tokenId: row.id, userId, projectId: project, scopes }, "access token created");
+        return json(201, { token, accessToken: tokenInfo(row) }, { "cache-control": "no-store" });
+      },
+    }),
+    route({
+      method: "GET",
+      path: `${PATH}/:tokenId`,
+      access: users,
+      handler: async ({ params, principal }) => {
+        const row = await accessTokenOf(db, personOf(principal).id, tokenId(params));
+        if (!row) throw notFound("Access token");
+        return json(200, tokenInfo(row));
+      },
+    }),
+    ...(
+      [
+        ["POST", `${PATH}/:tokenId/revoke`, revokeAccessToken],
+        ["DELETE", `${PATH}/:tokenId`, deleteAccessToken],
+      ] as const
+    ).map(([method, path, take]) =>
+      route({
+        method,
+        path,
+        access: users,
+        handler: async ({ params, principal, log }) => {
+          const { id: userId } = personOf(principal);
+          const id = tokenId(params);
+          if (!(await take(db, userId, id))) throw notFound("Access token");
+          accessTokens.forgetAll();
+          log.info({ tokenId: id, userId }, "access token revoked");
+          return empty();
+        },
+      }),
+    ),
+  ];
+};
+
+const personOf = (principal: Principal): UserPrincipal => {
+  if (principal.kind !== "user") throw new HubError("forbidden", "only users have access tokens");
+  return principal;
+};
+
+const tokenId = (params: Readonly<Record<string, string>>): Uuid => {
+  const id = parseUuid(params.tokenId ?? "");
+  if (!id) throw notFound("Access token");
+  return id;
+};
+
+/** A project that the user may read: a token for another one would be good for nothing. Throws 400. */
+const readableProject = async (db: Db, principal: UserPrincipal, projectId: string): Promise<Uuid> => {
+  try {
+    return (await plainProjectOf(db, { principal, params: { projectId } })).id;
+  } catch (err) {
+    if (err instanceof HubError && err.code === "not_found")
+      throw invalidField("projectId", "projectId: unknown project");
+    throw err;
+  }
+};
+
+const tokenInfo = (row: AccessTokenRow) => ({
+  id: row.id,
+  name: row.name,
+  prefix: row.prefix,
+  projectId: row.project_id,
+  groveId: row.project_id,
+  scopes: row.scopes,
+  revoked: row.revoked_at !== null,
+  expiresAt: time(row.expires_at),
+  ...some("lastUsed", row.last_used && time(row.last_used)),
+  created: time(row.created),
+});
