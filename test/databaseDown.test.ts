@@ -36,6 +36,10 @@ const NEEDS_NO_DATABASE: readonly RegExp[] = [
   /^GET \/api\/v1\/(templates|harness-configs|skills|message-channels|notifications|notifications\/templates)$/,
   /^POST \/api\/v1\/notifications\/(ack-all|:notificationId\/ack)$/,
   /^GET \/api\/v1\/runtime-brokers\/connect$/,
+  /^GET \/\.well-known\/jwks\.json$/,
+  // Their samples hold no token, code or address that would be looked up.
+  /^POST \/api\/v1\/auth\/(refresh|validate|logout|test-login|invite\/redeem)$/,
+  /^POST \/api\/v1\/admin\/(allow-list|allow-list\/import|invites)$/,
   // Between replicas, and for runtime brokers only.
   /^POST \/internal\/v1\/tunnel$/,
   /^(GET|POST) \/api\/v1\/broker\/(projects|inbound)$/,

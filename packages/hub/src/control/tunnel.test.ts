@@ -118,6 +118,7 @@ test("our own runtime broker gets as many requests at once as it says", async ()
     remembersMessages: true,
     serial: false,
     streamCredits: true,
+    logStreams: true,
   });
   broker.holdAnswers();
   const calls = ["a", "b", "c", "d"].map((agent) => to.call(message(agent)));
