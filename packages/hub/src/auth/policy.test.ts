@@ -105,3 +105,33 @@ test("a runtime broker may do its own things", () => {
   expect(allowed(machine("m2"), theProject)).toEqual([]);
   expect(allowed(machine("m1"), hub)).toEqual([]);
 });
+
+test.each<[string, readonly string[], Action, Resource, boolean]>([
+  ["reads agents with agent:list", ["agent:list"], "read", theAgent, true],
+  ["reads no agents without", ["agent:message"], "read", theAgent, false],
+  ["stops with agent:stop alone", ["agent:stop"], "stop", theAgent, true],
+  ["starts nothing with agent:stop", ["agent:stop"], "start", theAgent, false],
+  ["restarts with both alone", ["agent:start"], "lifecycle", theAgent, false],
+  ["restarts with both", ["agent:start", "agent:stop"], "lifecycle", theAgent, true],
+  ["messages with agent:message", ["agent:message"], "message", theAgent, true],
+  ["attaches with agent:attach alone", ["agent:message", "agent:start", "agent:stop"], "attach", theAgent, false],
+  ["creates with agent:create", ["agent:create"], "create", theProject, true],
+  ["changes no project", ["project:read", "agent:create"], "update", theProject, false],
+  ["uses runtime brokers for agents", ["agent:create"], "dispatch", theMachine, true],
+  ["rotates no secret", ["agent:create"], "rotate", theMachine, false],
+  ["creates no projects", ["agent:create"], "create", hub, false],
+])("weak point 17: an administrator's token %s", (_, scopes, action, resource, allowed) => {
+  const limits = { tokenId: "t1", projectId: "p1", scopes };
+  expect(decide({ ...user("root", "admin"), limits } as Principal, action, resource).allow).toBe(allowed);
+  if (resource.kind === "agent" || resource.kind === "project") {
+    const elsewhere = { ...limits, projectId: "p2" };
+    expect(decide({ ...user("root", "admin"), limits: elsewhere } as Principal, action, resource).allow).toBe(false);
+  }
+});
+
+test("a token never does more than its owner", () => {
+  const limits = { tokenId: "t1", projectId: "p1", scopes: ["agent:delete", "agent:create"] };
+  const stranger = { ...user("stranger"), limits } as Principal;
+  expect(decide(stranger, "delete", theAgent).allow).toBe(false);
+  expect(decide(stranger, "create", theProject).allow).toBe(false);
+});

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { type Clock, systemClock } from "@rootstock/service";
-import { hubStatistics, schemaVersion } from "@rootstock/store";
+import { hubStatistics } from "@rootstock/store";
 import { NOBODY } from "../auth/index.ts";
 import { Metrics } from "../metrics/index.ts";
 import { goDuration, type HealthDeps, healthRoutes } from "./health.ts";
@@ -44,7 +44,7 @@ beforeEach(() => {
   const { db } = hub.database;
   state = {
     statistics: () => hubStatistics(db),
-    schema: () => schemaVersion(db),
+    schema: async () => ({ version: KNOWN_SCHEMA, minCompatible: KNOWN_SCHEMA }),
     signals: () => ({ healthy: true, roundTripMs: 1.234 }),
     coordination: () => ({ held: true, pooled: false }),
     draining: () => false,
