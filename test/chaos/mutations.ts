@@ -104,7 +104,7 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "packages/store/src/queries/heldSockets.ts",
-        from: `and rb.connected_hub_id = \${p.instanceId} and rb.connected_session_id = h.session`,
+        from: `where rb.connected_hub_id = \${p.instanceId} and rb.connected_session_id = h.session`,
         to: "",
       },
       {
@@ -209,9 +209,9 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "packages/store/src/queries/changes.ts",
-        from: `const unseen = sql\`(tx >= \${xmax}::xid8 or tx = any(\${open}))\`;`,
-        to: `const unseen = sql\`(id > (select coalesce(max(told.id), 0) from change_log told
-          where pg_visible_in_snapshot(told.tx, \${seen})))\`;`,
+        from: `unseen: sql\`(tx >= \${xmax}::xid8 or tx = any(\${open}))\`,`,
+        to: `unseen: sql\`(id > (select coalesce(max(told.id), 0) from change_log told
+          where pg_visible_in_snapshot(told.tx, \${seen}::pg_snapshot)))\`,`,
       },
     ],
     breaks: "event missed or repeated",
