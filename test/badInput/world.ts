@@ -152,8 +152,8 @@ export const problemsOf = (what: string, reply: ApiReply, expected?: (reply: Api
   return expected && !expected(reply) ? [`unexpected: ${told}`] : [];
 };
 
-/** The clients expect plain text of the event stream's own refusals (spec/02 7.3). */
-const isPlain = (what: string): boolean => what.includes(" /events");
+/** The clients expect plain text of the event stream's own refusals (spec/02 7.3) and of the test login's (spec/03 3.5). */
+const isPlain = (what: string): boolean => / (\/events|\/api\/v1\/auth\/test-login)/.test(what);
 
 /** Does `work` for each item, a few at a time, and gathers what it found. */
 export const forEach = async <T>(items: readonly T[], work: (item: T) => Promise<string[]>): Promise<string[]> => {
