@@ -2,6 +2,7 @@ import { Backoff, type Base, Hook, Lifecycle, Loop, type Service } from "@rootst
 import pg from "pg";
 import { CoordinationConnection, sharesServerConnections } from "./coordinationConnection.ts";
 import { LOCK_KEYS, type LockName, newReplicaLockKey } from "./locks.ts";
+import { leadsThroughPooler } from "./poolerCheck.ts";
 
 export interface CoordinationOptions {
   /** Must not lead through a transaction-pooling proxy: session locks do not survive one. */
@@ -162,6 +163,12 @@ export class Coordination implements Service {
     }
   }
 
+  /** By what it refuses, and by whose server process answers: a pooler at rest may give one client the same every time. */
+  async #leadsToPooler(connection: CoordinationConnection): Promise<boolean> {
+    const { directUrl } = this.#options;
+    return (await leadsThroughPooler(directUrl)) || sharesServerConnections(connection, directUrl);
+  }
+
   async #connect(): Promise<void> {
     const connection = new CoordinationConnection(
       new pg.Client({
@@ -176,7 +183,7 @@ export class Coordination implements Service {
     try {
       await connection.open();
       // Once found it stays: the same address leads to the same pooler.
-      if (!this.#pooled && (await sharesServerConnections(connection, this.#options.directUrl))) this.#setPooled();
+      if (!this.#pooled && (await this.#leadsToPooler(connection))) this.#setPooled();
       if (!this.#pooled) await connection.takeOver(this.lockKey);
     } catch (err) {
       connection.destroy();
