@@ -18,7 +18,7 @@ import { type HubConfig, isLoopback } from "./config.ts";
 import { CONTROL_DEFAULTS } from "./control/index.ts";
 import { createApp, HttpServer, toHubError } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
-import { hubRoutes, type Route, TerminalUpgrades, toReply } from "./routes/index.ts";
+import { hubRoutes, type Route, TerminalUpgrades, toReply, UPGRADE_ROUTES, type UpgradeRoute } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
 import { PeerStreams, PortTunnels } from "./streams/index.ts";
 import { OVERDUE_SECONDS, replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
@@ -37,6 +37,8 @@ export class Hub implements Service {
   readonly metrics = new Metrics();
   /** Every route that it serves, as declared: for checks that must leave none out. */
   readonly routes: readonly Route[];
+  /** And every WebSocket. */
+  readonly upgradeRoutes: readonly UpgradeRoute[] = Object.values(UPGRADE_ROUTES).flat();
   readonly #base: Base;
   readonly #config: HubConfig;
   readonly #foundation: Foundation;
@@ -189,10 +191,13 @@ export class Hub implements Service {
       port: config.port,
       app,
       upgrades: [
-        this.#control.controlChannel,
-        new PeerStreams(this.#base, { ...upgrades, registry: this.#control.registry }),
-        terminals,
-        new PortTunnels(this.#base, upgrades),
+        { handler: this.#control.controlChannel, routes: UPGRADE_ROUTES.controlChannel },
+        {
+          handler: new PeerStreams(this.#base, { ...upgrades, registry: this.#control.registry }),
+          routes: UPGRADE_ROUTES.peerStreams,
+        },
+        { handler: terminals, routes: UPGRADE_ROUTES.terminals },
+        { handler: new PortTunnels(this.#base, upgrades), routes: UPGRADE_ROUTES.portTunnels },
       ],
       log: this.#base.log,
     });

@@ -4,7 +4,7 @@ import { type Base, type Log, plainLog } from "@rootstock/service";
 import { type Context, Hono } from "hono";
 import { type Credentials, NOBODY, type Principal, principalName } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
-import type { Call, Route } from "../routes/index.ts";
+import { type Call, demand, demandDeclared, demandedOfHub, type Route } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
 import { renderError, toHubError } from "./errors.ts";
@@ -42,6 +42,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   const app = new Hono();
   const paths = new Set<string>();
   const requestLog = plainLog(base.log);
+  demandDeclared(options.routes);
 
   for (const route of options.routes) {
     const serve = (c: Context) => answer(c, route);
@@ -158,9 +159,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       });
     if (principal.kind === "user" && principal.limits && !route.accessTokens)
       throw new HubError("forbidden", "access tokens may not do this");
+    const onHub = demandedOfHub(route.does);
+    if (onHub) demand(principal, onHub, { kind: "hub" });
     const rawBody = await readOnce();
     const call: Call = {
       principal,
+      does: route.does,
       params: c.req.param() as Record<string, string>,
       query: route.query ? validate(route.query, queryOf(c, route), "query") : c.req.query(),
       body: route.body ? validate(route.body, parseJson(rawBody), "body") : undefined,

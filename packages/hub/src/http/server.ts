@@ -6,6 +6,7 @@ import { HubError } from "@rootstock/protocol";
 import type { Log, Service } from "@rootstock/service";
 import type { Hono } from "hono";
 import { refuseSocket } from "../control/index.ts";
+import { demandDeclared, type UpgradeRoute } from "../routes/index.ts";
 import { renderError } from "./errors.ts";
 
 /** Takes WebSocket upgrades of its path. */
@@ -14,12 +15,18 @@ export interface UpgradeHandler {
   handleUpgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
 }
 
+/** A handler with what it declares to serve. */
+export interface DeclaredUpgrades {
+  readonly handler: UpgradeHandler;
+  readonly routes: readonly UpgradeRoute[];
+}
+
 export interface HttpServerOptions {
   readonly host: string;
   /** 0 lets the system choose. */
   readonly port: number;
   readonly app: Hono;
-  readonly upgrades: readonly UpgradeHandler[];
+  readonly upgrades: readonly DeclaredUpgrades[];
   readonly log: Log;
 }
 
@@ -28,13 +35,14 @@ const KEEP_ALIVE_MS = 620_000;
 const REQUEST_MS = 60_000;
 const MAX_HEADER_BYTES = 32_768;
 
-/** The listening socket of a replica. `start` fails when the address is taken. */
+/** The listening socket of a replica. Throws for upgrades that do not declare what they do; `start` fails when the address is taken. */
 export class HttpServer implements Service {
   readonly #options: HttpServerOptions;
   readonly #server: Server;
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
+    for (const { routes } of options.upgrades) demandDeclared(routes);
     // Called for what does not even become a request: a Host or a path that no URL can have.
     const errorHandler = (err: unknown) => renderError(misshapen(err));
     this.#server = createServer(
@@ -84,7 +92,7 @@ export class HttpServer implements Service {
   }
 
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const handler = this.#options.upgrades.find((h) => h.handles(request.url));
+    const handler = this.#options.upgrades.find((u) => u.handler.handles(request.url))?.handler;
     if (handler) {
       handler.handleUpgrade(request, socket, head);
       return;

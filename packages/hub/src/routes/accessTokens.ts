@@ -15,7 +15,7 @@ import { some, time } from "../wire/index.ts";
 import { users } from "./access.ts";
 import { MAX_NAME } from "./fields.ts";
 import { plainProjectOf } from "./lookup.ts";
-import { empty, json, type Route, route } from "./route.ts";
+import { type Asking, empty, json, type Route, route } from "./route.ts";
 
 /** Tokens that a person gives to programs (spec/03 6.7): everybody sees and revokes their own. */
 
@@ -54,6 +54,7 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       method: "GET",
       path: PATH,
       access: users,
+      does: { action: "list", on: "self" },
       handler: async ({ principal }) => {
         const rows = await accessTokensOf(db, personOf(principal).id);
         return json(200, { items: rows.map(tokenInfo) });
@@ -63,13 +64,15 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       method: "POST",
       path: PATH,
       access: users,
+      does: { action: "create", on: "self" },
       body: createBody,
-      handler: async ({ body, principal, log }) => {
+      handler: async (call) => {
+        const { body, principal, log } = call;
         const user = personOf(principal);
         const scopes = parseScopes(body.scopes);
         if (!scopes) throw invalidField("scopes", "scopes: one of them is unknown");
         const expiresAt = expiryOf(body.expiresAt);
-        const project = await readableProject(db, user, body.projectId);
+        const project = await readableProject(db, call, body.projectId);
         const { token, hash, prefix } = newAccessToken(random);
         const { id: userId } = user;
         const made = {
@@ -92,6 +95,7 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       method: "GET",
       path: `${PATH}/:tokenId`,
       access: users,
+      does: { action: "read", on: "self" },
       handler: async ({ params, principal }) => {
         const row = await accessTokenOf(db, personOf(principal).id, tokenId(params));
         if (!row) throw notFound("Access token");
@@ -108,6 +112,7 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
         method,
         path,
         access: users,
+        does: { action: "delete", on: "self" },
         handler: async ({ params, principal, log }) => {
           const { id: userId } = personOf(principal);
           const id = tokenId(params);
@@ -133,9 +138,9 @@ const tokenId = (params: Readonly<Record<string, string>>): Uuid => {
 };
 
 /** A project that the user may read: a token for another one would be good for nothing. Throws 400. */
-const readableProject = async (db: Db, principal: UserPrincipal, projectId: string): Promise<Uuid> => {
+const readableProject = async (db: Db, call: Asking, projectId: string): Promise<Uuid> => {
   try {
-    return (await plainProjectOf(db, { principal, params: { projectId } })).id;
+    return (await plainProjectOf(db, { principal: call.principal, params: { projectId }, does: call.does })).id;
   } catch (err) {
     if (err instanceof HubError && err.code === "not_found")
       throw invalidField("projectId", "projectId: unknown project");

@@ -30,10 +30,11 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
       method: "POST",
       path: `${place}/:agentId/exec`,
       access: usersAndAgents,
+      does: { action: "attach", on: "agent" },
       accessTokens: true,
       body: execBody,
       handler: async (call) => {
-        const target = await targetOf(deps.db, call, "attach");
+        const target = await targetOf(deps.db, call);
         const { command, timeout } = call.body;
         const text = await askInside(deps.relay, target, {
           what: "execute command",
@@ -52,8 +53,9 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
       method: "POST",
       path: `${place}/:agentId/reset-auth`,
       access: usersAndAgents,
+      does: { action: "lifecycle", on: "agent" },
       handler: async (call) => {
-        const target = await targetOf(deps.db, call, "lifecycle");
+        const target = await targetOf(deps.db, call);
         const token = await deps.mintAgentToken(target);
         await askInside(deps.relay, target, {
           what: "reset authentication",

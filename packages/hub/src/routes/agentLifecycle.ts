@@ -49,7 +49,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
   const create = async (call: Call<unknown, CreateAgentRequest>, projectId: string) => {
     const { principal } = call;
     if (principal.kind !== "user" && principal.kind !== "agent") throw notFound("Project");
-    const { id } = await plainProjectOf(db, { principal, params: { projectId } }, "create");
+    const { id } = await plainProjectOf(db, { principal, params: { projectId }, does: call.does });
     const project = await projectRow(db, id);
     if (!project) throw notFound("Project");
     return toReply(await createAgent(deps, { ...call, principal }, project, call.body));
@@ -60,6 +60,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/agents",
       access: usersAndAgents,
+      does: { action: "create", on: "agent" },
       accessTokens: true,
       body: createAgentSchema.refine((b) => parseUuid(b.projectId || b.groveId || "") !== undefined, {
         path: ["projectId"],
@@ -71,6 +72,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/projects/:projectId/agents",
       access: usersAndAgents,
+      does: { action: "create", on: "agent" },
       accessTokens: true,
       body: createAgentSchema,
       handler: (call) => create(call, call.params.projectId ?? ""),
@@ -79,20 +81,22 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/projects/:projectId/agents/:agentId/env",
       access: usersAndAgents,
+      does: { action: "lifecycle", on: "agent" },
       body: envBody,
-      handler: async (call) =>
-        toReply(await submitEnv(deps, call, await targetOf(db, call, "lifecycle"), call.body.env)),
+      handler: async (call) => toReply(await submitEnv(deps, call, await targetOf(db, call), call.body.env)),
     }),
     route({
       method: "POST",
       path: "/api/v1/agents/stop-all",
       access: users,
+      does: { action: "stopAll", on: "agent" },
       handler: async (call) => toReply(await stopAll(deps, call, null)),
     }),
     route({
       method: "POST",
       path: "/api/v1/projects/:projectId/agents/stop-all",
       access: users,
+      does: { action: "stopAll", on: "agent" },
       handler: async (call) => toReply(await stopAll(deps, call, (await plainProjectOf(db, call)).id)),
     }),
     ...PLACES.flatMap((place) => [
@@ -101,11 +105,12 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
           method: "POST",
           path: `${place}/:agentId/${verb}`,
           access: usersAndAgents,
+          does: { action: VERB_ACTIONS[verb], on: "agent" },
           accessTokens: true,
           body: startBody,
           handler: async (call) =>
             toReply(
-              await changeLifecycle(deps, call, await targetOf(db, call, VERB_ACTIONS[verb]), verb, {
+              await changeLifecycle(deps, call, await targetOf(db, call), verb, {
                 task: call.body.task ?? undefined,
               }),
             ),
@@ -115,11 +120,12 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
         method: "DELETE",
         path: `${place}/:agentId`,
         access: usersAndAgents,
+        does: { action: "delete", on: "agent" },
         accessTokens: true,
         query: deleteQuery,
         handler: async (call) =>
           toReply(
-            await deleteAgent(deps, call, await targetOf(db, call, "delete"), {
+            await deleteAgent(deps, call, await targetOf(db, call), {
               // Only the literal `false` switches these off (spec/02 2.7).
               deleteFiles: call.query.deleteFiles !== "false",
               removeBranch: call.query.removeBranch !== "false",
@@ -131,7 +137,8 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
         method: "POST",
         path: `${place}/:agentId/restore`,
         access: usersAndAgents,
-        handler: async (call) => toReply(await restoreDeleted(deps, call, await targetOf(db, call, "lifecycle"))),
+        does: { action: "lifecycle", on: "agent" },
+        handler: async (call) => toReply(await restoreDeleted(deps, call, await targetOf(db, call))),
       }),
     ]),
   ];

@@ -38,6 +38,7 @@ export const agentLogRoutes = (deps: LogDeps): Route[] =>
       method: "GET",
       path: `${place}/:agentId/logs`,
       access: usersAndAgents,
+      does: { action: "attach", on: "agent" },
       accessTokens: true,
       query: logsQuery,
       handler: (call) =>
@@ -46,7 +47,7 @@ export const agentLogRoutes = (deps: LogDeps): Route[] =>
   );
 
 const read = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
-  const target = await targetOf(deps.db, call, "attach");
+  const target = await targetOf(deps.db, call);
   const { tail } = call.query;
   const text = await askInside(deps.relay, target, {
     what: "read logs",
@@ -61,7 +62,7 @@ const read = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
 const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
   const { db, streams, tending, streamLimitMs } = deps;
   if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
-  const target = await targetOf(db, call, "attach");
+  const target = await targetOf(db, call);
   const follower = new LogFollower(deps, {
     limitMs: streamLimitMs,
     recheck: () => refusalOf(allowed(deps, call)),
@@ -85,6 +86,6 @@ const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
 const allowed = async ({ db }: LogDeps, call: LogsCall): Promise<void> => {
   const principal = await call.reauthenticate();
   if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
-  const { agent } = await targetOf(db, { principal, params: call.params }, "attach");
+  const { agent } = await targetOf(db, { principal, params: call.params, does: call.does });
   if (agent.deleted_at) throw new HubError("not_found", "Agent not found");
 };

@@ -60,6 +60,7 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
         method: "POST",
         path: `${place}/:agentId/message`,
         access: usersAndAgents,
+        does: { action: "message", on: "agent" },
         accessTokens: true,
         body: messageBody,
         handler: async (call) => {
@@ -70,11 +71,11 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
           const request = { ...options, notify: body.notify === true, wake: body.wake === true };
           const elements = parseSet(message.recipient);
           if (!elements && isPlain(deps, call, request)) {
-            const remembered = await rememberedTargetOf(db, call, "message", targets.remembered);
+            const remembered = await rememberedTargetOf(db, call, targets.remembered);
             const answer = remembered && (await sendToRemembered(deps, call, remembered, request));
             if (answer) return toReply(answer);
           }
-          const target = await targetOf(db, call, "message", targets);
+          const target = await targetOf(db, call, targets);
           if (elements)
             return toReply(await sendToSet(deps, call, { ...options, elements, projectId: target.project.id }));
           return toReply(await sendMessage(deps, call, target, request));
@@ -84,10 +85,11 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
         method: "POST",
         path: `${place}/:agentId/outbound-message`,
         access: agents,
+        does: { action: "report", on: "agent" },
         body: outboundBody,
         handler: async (call) => {
           const { body } = call;
-          const agent = await agentOf(db, call, "report");
+          const agent = await agentOf(db, call);
           return toReply(
             await sendToPerson(deps, call, agent, {
               recipient: body.recipient_id || body.recipient || undefined,
@@ -101,6 +103,7 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/projects/:projectId/broadcast",
       access: usersAndAgents,
+      does: { action: "broadcast", on: "agent" },
       body: broadcastBody,
       handler: async (call) => {
         const { id } = await plainProjectOf(db, call);

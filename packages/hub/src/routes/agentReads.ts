@@ -41,6 +41,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/agents",
     access: authenticated,
+    does: { action: "list", on: "agent" },
     accessTokens: true,
     query: listQuery,
     repeated: REPEATED,
@@ -53,6 +54,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/projects/:projectId/agents",
     access: authenticated,
+    does: { action: "list", on: "agent" },
     accessTokens: true,
     query: listQuery,
     repeated: REPEATED,
@@ -65,6 +67,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/agents/:agentId",
     access: authenticated,
+    does: { action: "read", on: "agent" },
     accessTokens: true,
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
@@ -75,6 +78,7 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     method: "GET",
     path: "/api/v1/projects/:projectId/agents/:agentId",
     access: authenticated,
+    does: { action: "read", on: "agent" },
     accessTokens: true,
     handler: async (call) => json(200, agentJson(await agentOf(deps.db, call))),
   }),

@@ -67,10 +67,11 @@ export const agentStatusRoutes = (deps: AgentStatusDeps): Route[] =>
       method: "POST",
       path,
       access: authenticated,
+      does: { action: "report", on: "agent" },
       body: statusBody,
       handler: async (call) => {
         const { principal } = call;
-        const agent = await agentOf(deps.db, call, "report");
+        const agent = await agentOf(deps.db, call);
         if (principal.kind === "user" && principal.role !== "admin")
           throw new HubError("forbidden", "agents report their status themselves");
         const source = principal.kind === "runtimeBroker" ? "runtimeBroker" : "agent";

@@ -16,7 +16,7 @@ import {
   Viewer,
 } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
-import { type Call, json, type Route, route } from "./route.ts";
+import { type Asking, json, type Route, route } from "./route.ts";
 import { targetOf } from "./targets.ts";
 
 /** An agent's terminal: whether it can be had (spec/08 1.6), and the WebSocket with it (spec/06 1.7), from any replica. */
@@ -34,13 +34,11 @@ const ptyQuery = z.object({
 });
 type PtyQuery = z.output<typeof ptyQuery>;
 
+const ATTACH = { action: "attach", on: "agent" } as const;
+
 /** Which terminal a call wants. Throws 403, 404, 422 for an agent that runs nowhere, 503 where terminals cannot be had. */
-const requestOf = async (
-  db: Db,
-  call: Pick<Call, "principal" | "params">,
-  query: PtyQuery,
-): Promise<TerminalRequest> => {
-  const { agent, project, runtimeBroker } = await targetOf(db, call, "attach");
+const requestOf = async (db: Db, call: Asking, query: PtyQuery): Promise<TerminalRequest> => {
+  const { agent, project, runtimeBroker } = await targetOf(db, call);
   if (agent.deleted_at) throw notFound("Agent");
   if (!runtimeBroker) throw new HubError("no_runtime_broker", `agent ${agent.slug} has no runtime broker`);
   const { profile } = agent.applied_config;
@@ -65,6 +63,7 @@ export const agentTerminalRoutes = (deps: { readonly db: Db; readonly streams: A
       method: "GET",
       path: `${place}/:agentId/pty`,
       access: usersAndAgents,
+      does: ATTACH,
       accessTokens: true,
       query: ptyQuery,
       handler: async (call) => {
@@ -119,7 +118,7 @@ export class TerminalUpgrades {
       if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
       if (!usersAndAgents.allows(principal))
         throw new HubError("forbidden", `only ${usersAndAgents.name} may open a terminal`);
-      return requestOf(db, { principal, params }, query);
+      return requestOf(db, { principal, params, does: ATTACH }, query);
     };
     const request = await allowed();
     const viewer = new Viewer(this.#base, {

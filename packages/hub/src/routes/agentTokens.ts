@@ -18,8 +18,9 @@ export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
     method: "POST",
     path: "/api/v1/agents/:agentId/token/refresh",
     access: agents,
+    does: { action: "refresh", on: "agent" },
     handler: async (call) => {
-      const { id } = await agentOf(deps.db, call, "refresh");
+      const { id } = await agentOf(deps.db, call);
       const agent = await findAgent(deps.db, id);
       if (call.principal.kind !== "agent" || !agent || agent.deleted_at !== null)
         throw new HubError("unauthorized", "failed to refresh token: the agent is deleted");
@@ -50,8 +51,9 @@ export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
     method: "POST",
     path: "/api/v1/agents/:agentId/refresh-token",
     access: agents,
+    does: { action: "refresh", on: "agent" },
     handler: async (call) => {
-      await agentOf(deps.db, call, "refresh");
+      await agentOf(deps.db, call);
       throw new HubError("unavailable", "GitHub is not configured on this hub");
     },
   }),

@@ -52,9 +52,10 @@ export const agentUpdateRoutes = (deps: ResourceDeps): Route[] =>
       method: "PATCH",
       path,
       access: authenticated,
+      does: { action: "update", on: "agent" },
       body: patchBody,
       handler: async (call) => {
-        const { id } = await agentOf(deps.db, call, "update");
+        const { id } = await agentOf(deps.db, call);
         await transaction(deps.db, (tx) => patch(tx, call.principal, id, call.body));
         deps.changed();
         const agent = await agentById(deps.db, id);

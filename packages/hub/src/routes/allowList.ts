@@ -42,6 +42,7 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
     method: "GET",
     path: PATH,
     access: admins,
+    does: { action: "read", on: "hub" },
     query: z.object(pageQuery),
     handler: async ({ query }) => {
       let total = 0;
@@ -68,6 +69,7 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
     method: "POST",
     path: PATH,
     access: admins,
+    does: { action: "update", on: "hub" },
     body: addBody,
     handler: async ({ body, principal, log }) => {
       const email = parseEmail(body.email);
@@ -87,6 +89,7 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
     method: "POST",
     path: `${PATH}/import`,
     access: admins,
+    does: { action: "update", on: "hub" },
     handler: async (call) => {
       const entries = importedEntries(call);
       const unique = new Map(entries.map((e) => [e.email, e]));
@@ -100,12 +103,14 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
     method: "GET",
     path: `${PATH}/domains`,
     access: admins,
+    does: { action: "read", on: "hub" },
     handler: async () => json(200, { domains: await emailDomains(db) }),
   }),
   route({
     method: "DELETE",
     path: `${PATH}/:email`,
     access: admins,
+    does: { action: "update", on: "hub" },
     handler: async ({ params, principal, log }) => {
       const email = params.email ?? "";
       if (!isStorable(email) || !(await deleteAllowed(db, email))) throw notFound("Allow list entry");

@@ -8,6 +8,7 @@ export const authMeRoutes = (): Route[] => [
     method: "GET",
     path: "/api/v1/auth/me",
     access: usersAndAgents,
+    does: { action: "read", on: "self" },
     accessTokens: true,
     handler: ({ principal }) => {
       switch (principal.kind) {

@@ -19,6 +19,7 @@ import type { RuntimeBrokerSecrets, UserPrincipal } from "../auth/index.ts";
 import { some, time } from "../wire/index.ts";
 import { anyone, users, usersAndRuntimeBrokers } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
+import { PUBLIC } from "./does.ts";
 import { flag, labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { toReply } from "./replies.ts";
@@ -123,6 +124,7 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       method: "POST",
       path: "/api/v1/brokers",
       access: users,
+      does: { action: "create", on: "runtimeBroker" },
       body: registerBody,
       handler: async (call) => {
         const { principal } = call;
@@ -151,6 +153,7 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       method: "POST",
       path: "/api/v1/brokers/join",
       access: anyone,
+      does: PUBLIC,
       body: joinBody,
       handler: async (call) => {
         const { body } = call;
@@ -178,9 +181,10 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       method: "POST",
       path: "/api/v1/brokers/:brokerId/rotate-secret",
       access: usersAndRuntimeBrokers,
+      does: { action: "rotate", on: "runtimeBroker" },
       body: rotateBody,
       handler: async (call) => {
-        const { id } = await runtimeBrokerOf(db, call, "rotate");
+        const { id } = await runtimeBrokerOf(db, call);
         const graceNs = call.body.gracePeriod ?? DEFAULT_GRACE_NS;
         const answer = await deps.once(call, async (tx) => {
           await lockRuntimeBroker(tx, id);

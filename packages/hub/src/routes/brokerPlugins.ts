@@ -42,6 +42,7 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
     method: "GET",
     path: "/api/v1/broker/projects",
     access: authenticated,
+    does: { action: "list", on: "project" },
     handler: async (call) => {
       const projects = await listProvidedProjects(deps.db, callerOf(call));
       return json(200, {
@@ -53,6 +54,7 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
     method: "POST",
     path: "/api/v1/broker/inbound",
     access: authenticated,
+    does: { action: "message", on: "agent" },
     body: inboundBody,
     handler: async (call) => {
       const runtimeBrokerId = callerOf(call);

@@ -21,6 +21,7 @@ import { brokerPluginRoutes, type PluginDeps } from "./brokerPlugins.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { heartbeatRoutes } from "./heartbeat.ts";
 import { runtimeBrokerRoutes } from "./runtimeBrokers.ts";
+import { UPGRADE_ROUTES } from "./upgrades.ts";
 
 export const DEVELOPMENT_TOKEN = `scion_dev_${"ab".repeat(32)}`;
 
@@ -85,7 +86,13 @@ export const startBrokerHub = async (
     databaseSilentForMs: () => 0,
     draining: () => false,
   });
-  const server = new HttpServer({ host: "127.0.0.1", port: 0, app, upgrades: [plane.channel], log: base.log });
+  const server = new HttpServer({
+    host: "127.0.0.1",
+    port: 0,
+    app,
+    upgrades: [{ handler: plane.channel, routes: UPGRADE_ROUTES.controlChannel }],
+    log: base.log,
+  });
   await server.start();
   const { host, port } = server.address();
   return {

@@ -25,6 +25,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
     method: "GET",
     path: "/events",
     access: usersAndAgents,
+    does: { action: "list", on: "event" },
     repeated: ["sub"],
     query: z.object({ sub: z.array(z.string()), ...position }),
     handler: async (call) => {
@@ -47,6 +48,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
     method: "GET",
     path: "/api/v1/agents/:agentId/messages/stream",
     access: users,
+    does: { action: "read", on: "agent" },
     query: z.object(position),
     handler: async (call) => {
       if (call.principal.kind !== "user") throw new HubError("forbidden", "only users have messages");

@@ -3,6 +3,7 @@ import type { Clock } from "@rootstock/service";
 import type { HubStatistics, SchemaVersion } from "@rootstock/store";
 import { some } from "../wire/index.ts";
 import { anyone } from "./access.ts";
+import { PUBLIC } from "./does.ts";
 import { json, type Reply, type Route, route } from "./route.ts";
 
 /** What health and readiness are told from. */
@@ -77,9 +78,9 @@ export const healthRoutes = (deps: HealthDeps): Route[] => {
   };
 
   return [
-    route({ method: "GET", path: "/healthz", access: anyone, quiet: true, handler: health }),
-    route({ method: "GET", path: "/health", access: anyone, quiet: true, handler: health }),
-    route({ method: "GET", path: "/readyz", access: anyone, quiet: true, handler: ready }),
+    route({ method: "GET", path: "/healthz", access: anyone, does: PUBLIC, quiet: true, handler: health }),
+    route({ method: "GET", path: "/health", access: anyone, does: PUBLIC, quiet: true, handler: health }),
+    route({ method: "GET", path: "/readyz", access: anyone, does: PUBLIC, quiet: true, handler: ready }),
   ];
 };
 

@@ -52,6 +52,7 @@ export const heartbeatRoutes = (deps: HeartbeatDeps): Route[] => [
     method: "POST",
     path: "/api/v1/runtime-brokers/:brokerId/heartbeat",
     access: runtimeBrokers,
+    does: { action: "report", on: "self" },
     maxBodyBytes: MAX_BODY_BYTES,
     quiet: true,
     body: heartbeatBody,

@@ -2,5 +2,8 @@
 export * from "./access.ts";
 export { TerminalUpgrades } from "./agentTerminal.ts";
 export * from "./all.ts";
+export * from "./does.ts";
 export { toReply } from "./replies.ts";
+export { demand } from "./rights.ts";
 export * from "./route.ts";
+export * from "./upgrades.ts";

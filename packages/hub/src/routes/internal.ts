@@ -8,6 +8,7 @@ export const internalRoutes = (deps: { readonly relay: Relay }): Route[] => [
     method: "POST",
     path: INTERNAL_TUNNEL_PATH,
     access: replicas,
+    does: { action: "connect", on: "replica" },
     body: relayedRequest,
     maxBodyBytes: MAX_RELAYED_BYTES,
     handler: async (call) => json(200, await deps.relay.serve(call.body)),

@@ -74,6 +74,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     method: "GET",
     path: PATH,
     access: admins,
+    does: { action: "read", on: "hub" },
     query: z.object(pageQuery),
     handler: async ({ query }) => {
       let total = 0;
@@ -96,6 +97,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     method: "POST",
     path: PATH,
     access: admins,
+    does: { action: "update", on: "hub" },
     body: createBody,
     handler: async ({ body, principal, origin, log }) => {
       const lifetimeMs = parseGoDuration(body.expiresIn);
@@ -125,6 +127,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     method: "GET",
     path: `${PATH}/stats`,
     access: admins,
+    does: { action: "read", on: "hub" },
     handler: async () => {
       const found = await inviteStatistics(db);
       return json(200, {
@@ -147,6 +150,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     method: "GET",
     path: `${PATH}/:inviteId`,
     access: admins,
+    does: { action: "read", on: "hub" },
     handler: async ({ params }) => {
       const invite = await findInvite(db, inviteId(params));
       if (!invite) throw notFound("Invite");
@@ -157,6 +161,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     method: "POST",
     path: `${PATH}/:inviteId/revoke`,
     access: admins,
+    does: { action: "update", on: "hub" },
     handler: async ({ params, principal, log }) => {
       const id = inviteId(params);
       if (!(await revokeInvite(db, id))) throw notFound("Invite");
@@ -168,6 +173,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     method: "DELETE",
     path: `${PATH}/:inviteId`,
     access: admins,
+    does: { action: "update", on: "hub" },
     handler: async ({ params, principal, log }) => {
       const id = inviteId(params);
       if (!(await deleteInvite(db, id))) throw notFound("Invite");
@@ -179,6 +185,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/invite/redeem",
     access: users,
+    does: { action: "create", on: "self" },
     body: z.object({ code: z.string().min(1, "code is required").max(256) }),
     handler: async ({ body, principal }) => {
       if (principal.kind !== "user") throw new HubError("unauthorized", "only users redeem invites");

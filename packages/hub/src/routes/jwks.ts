@@ -1,5 +1,6 @@
 import type { SigningKeys } from "../auth/index.ts";
 import { anyone } from "./access.ts";
+import { PUBLIC } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
 
 /** How long others may go without asking again, in seconds: a new secret is added at least so long before it signs. */
@@ -11,6 +12,7 @@ export const jwksRoutes = (keys: Pick<SigningKeys, "jwks">): Route[] => [
     method: "GET",
     path: "/.well-known/jwks.json",
     access: anyone,
+    does: PUBLIC,
     quiet: true,
     handler: () => json(200, keys.jwks(), { "cache-control": `public, max-age=${FRESH_SECONDS}` }),
   }),

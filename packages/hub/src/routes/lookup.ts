@@ -9,9 +9,10 @@ import {
   projectRow,
   providerOf,
 } from "@rootstock/store";
-import type { Action, Principal, Resource } from "../auth/index.ts";
+import type { Principal, Resource } from "../auth/index.ts";
+import { demandedOf } from "./does.ts";
 import { agentResource, demand, may, projectResource } from "./rights.ts";
-import type { Call } from "./route.ts";
+import type { Asking } from "./route.ts";
 
 /** Resources named in paths: found and readable, or 404 without a word on which of the two it is not. */
 
@@ -33,46 +34,37 @@ const resourceOf = async (
   return projectResource(project, serves ? [principal.id] : []);
 };
 
-/** The project of `:projectId` with its counts. Throws 404, or 403 when it may be read and `action` not done. */
-export const projectOf = async (
-  db: Db,
-  call: Pick<Call, "principal" | "params">,
-  action: Action = "read",
-): Promise<ProjectView> => {
+/** The project of `:projectId` with its counts. Throws 404, or 403 when it may be read and not be treated as the route declares. */
+export const projectOf = async (db: Db, call: Asking): Promise<ProjectView> => {
   const project = await projectById(db, projectIdOf(call.params.projectId));
   if (!project) throw notFound("Project");
   const resource = await resourceOf(db, call.principal, project);
   if (!may(call.principal, "read", resource)) throw notFound("Project");
-  demand(call.principal, action, resource);
+  demand(call.principal, demandedOf(call.does, "project"), resource);
   return project;
 };
 
 /** The same without counts. */
 export const plainProjectOf = async (
   db: Db,
-  call: Pick<Call, "principal" | "params">,
-  action: Action = "read",
+  call: Asking,
 ): Promise<{ readonly id: Uuid; readonly resource: Resource }> => {
   const project = await projectRow(db, projectIdOf(call.params.projectId));
   if (!project) throw notFound("Project");
   const resource = await resourceOf(db, call.principal, project);
   if (!may(call.principal, "read", resource)) throw notFound("Project");
-  demand(call.principal, action, resource);
+  demand(call.principal, demandedOf(call.does, "project"), resource);
   return { id: project.id, resource };
 };
 
 /**
  * The agent of `:agentId`: a UUID, or below a project its slug or UUID, soft-deleted ones included. Throws 404, or 403
- * when it may be read and `action` not done.
+ * when it may be read and not be treated as the route declares.
  */
-export const agentOf = async (
-  db: Db,
-  call: Pick<Call, "principal" | "params">,
-  action: Action = "read",
-): Promise<AgentView> => {
+export const agentOf = async (db: Db, call: Asking): Promise<AgentView> => {
   const agent = await findAgentIn(db, call.params.agentId ?? "", call.params.projectId);
   if (!agent || !may(call.principal, "read", agentResource(agent))) throw notFound("Agent");
-  demand(call.principal, action, agentResource(agent));
+  demand(call.principal, demandedOf(call.does, "agent"), agentResource(agent));
   return agent;
 };
 

@@ -14,6 +14,7 @@ import { z } from "zod";
 import { messageJson, some } from "../wire/index.ts";
 import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
+import { NOTHING } from "./does.ts";
 import { agentOf, optionalUuid } from "./lookup.ts";
 import { exactly, pageLimit, pageQuery, readPage, totalJson } from "./pages.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
@@ -34,6 +35,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/messages",
     access: users,
+    does: { action: "list", on: "self" },
     query: listQuery,
     handler: (call) =>
       list(deps, call, {
@@ -49,6 +51,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     method: "POST",
     path: "/api/v1/messages/read-all",
     access: users,
+    does: { action: "update", on: "self" },
     handler: async (call) => {
       await markAllMessagesRead(deps.db, userId(call));
       deps.changed();
@@ -59,12 +62,14 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/messages/:messageId",
     access: users,
+    does: { action: "read", on: "self" },
     handler: async (call) => json(200, messageJson(await own(deps.db, call))),
   }),
   route({
     method: "POST",
     path: "/api/v1/messages/:messageId/read",
     access: users,
+    does: { action: "update", on: "self" },
     handler: async (call) => {
       const message = await own(deps.db, call);
       await markMessageRead(deps.db, message.id);
@@ -76,6 +81,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/agents/:agentId/messages",
     access: users,
+    does: { action: "read", on: "agent" },
     query: listQuery,
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
@@ -86,6 +92,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/message-channels",
     access: users,
+    does: NOTHING,
     handler: () => json(200, { channels: [] }),
   }),
 ];

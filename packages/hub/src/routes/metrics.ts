@@ -8,6 +8,7 @@ export const metricsRoutes = (metrics: Pick<Metrics, "text" | "registry">): Rout
     method: "GET",
     path: "/metrics",
     access: adminsAndScrapers,
+    does: { action: "read", on: "metrics" },
     quiet: true,
     handler: async () =>
       new Response(await metrics.text(), { headers: { "content-type": metrics.registry.contentType } }),

@@ -1,6 +1,7 @@
 import { HubError } from "@rootstock/protocol";
 import { capabilities, PROJECT_LIST_ACTIONS } from "../wire/index.ts";
 import { type AccessRule, anyone, authenticated } from "./access.ts";
+import { NOTHING, PUBLIC } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
 
 /**
@@ -17,6 +18,7 @@ const refused = (path: string, what: string, access: AccessRule = authenticated)
       method,
       path,
       access,
+      does: access === anyone ? PUBLIC : NOTHING,
       handler: () => {
         throw new HubError("not_implemented", `${what} not configured on this hub`);
       },
@@ -35,6 +37,7 @@ const emptyList = (path: string, name: string): Route =>
     method: "GET",
     path,
     access: authenticated,
+    does: NOTHING,
     handler: () =>
       json(200, { [name]: [], totalCount: 0, _capabilities: capabilities(PROJECT_LIST_ACTIONS, (a) => a === "list") }),
   });
@@ -71,6 +74,7 @@ export const notConfiguredRoutes = (): Route[] => [
     method: "GET",
     path: "/api/v1/notifications/templates",
     access: authenticated,
+    does: NOTHING,
     handler: () => json(200, []),
   }),
   ...refusedBelow("/api/v1/notifications/templates", "subscription templates are"),

@@ -45,6 +45,7 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/notifications",
     access: users,
+    does: { action: "list", on: "self" },
     query: z.object({ agentId: z.string().optional() }),
     handler: (call) => json(200, call.query.agentId ? { userNotifications: [], agentNotifications: [] } : []),
   }),
@@ -52,12 +53,14 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     method: "POST",
     path: "/api/v1/notifications/ack-all",
     access: users,
+    does: { action: "update", on: "self" },
     handler: () => json(200, { status: "ok" }),
   }),
   route({
     method: "POST",
     path: "/api/v1/notifications/:notificationId/ack",
     access: users,
+    does: { action: "update", on: "self" },
     handler: () => {
       throw notFound("Notification");
     },
@@ -66,6 +69,7 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/notifications/subscriptions",
     access: users,
+    does: { action: "list", on: "self" },
     query: z.object({
       projectId: z.string().optional(),
       groveId: z.string().optional(),
@@ -86,6 +90,7 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     method: "POST",
     path: "/api/v1/notifications/subscriptions",
     access: users,
+    does: { action: "create", on: "self" },
     body: subscriptionBody,
     handler: async (call) => {
       try {
@@ -103,6 +108,7 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     method: "PATCH",
     path: "/api/v1/notifications/subscriptions/:subscriptionId",
     access: users,
+    does: { action: "update", on: "self" },
     body: z.object({ triggerActivities }),
     handler: async (call) => {
       const { id } = await own(deps, call);
@@ -116,6 +122,7 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     method: "DELETE",
     path: "/api/v1/notifications/subscriptions/:subscriptionId",
     access: users,
+    does: { action: "delete", on: "self" },
     handler: async (call) => {
       const { id } = await own(deps, call);
       if ((await deleteSubscriptions(deps.db, user(call).id, [id])) === 0) throw notFound("Subscription");

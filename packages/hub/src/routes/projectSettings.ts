@@ -55,15 +55,17 @@ export const projectSettingsRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/projects/:projectId/settings",
     access: authenticated,
+    does: { action: "read", on: "project" },
     handler: async (call) => json(200, settingsJson((await projectOf(deps.db, call)).annotations)),
   }),
   route({
     method: "PUT",
     path: "/api/v1/projects/:projectId/settings",
     access: users,
+    does: { action: "update", on: "project" },
     body: settingsBody,
     handler: async (call) => {
-      const { id } = await plainProjectOf(deps.db, call, "update");
+      const { id } = await plainProjectOf(deps.db, call);
       const annotations = await transaction(deps.db, async (tx) => {
         const project = await lockProject(tx, id);
         if (!project) throw notFound("Project");

@@ -77,6 +77,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "GET",
     path: "/api/v1/projects",
     access: authenticated,
+    does: { action: "list", on: "project" },
     accessTokens: true,
     query: listQuery,
     handler: (call) => list(deps, call.principal, call.query),
@@ -85,6 +86,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "POST",
     path: "/api/v1/projects",
     access: users,
+    does: { action: "create", on: "project" },
     body: createBody,
     handler: (call) => {
       const input = newProject(call.principal, call.body);
@@ -100,6 +102,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "GET",
     path: "/api/v1/projects/:projectId",
     access: authenticated,
+    does: { action: "read", on: "project" },
     accessTokens: true,
     handler: async (call) => {
       const project = await projectOf(deps.db, call);
@@ -110,9 +113,10 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "PATCH",
     path: "/api/v1/projects/:projectId",
     access: authenticated,
+    does: { action: "update", on: "project" },
     body: patchBody,
     handler: async (call) => {
-      const { id } = await plainProjectOf(deps.db, call, "update");
+      const { id } = await plainProjectOf(deps.db, call);
       await patch(deps.db, id, call.body);
       deps.changed();
       return json(200, await projectNow(deps.db, id));
@@ -122,8 +126,9 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "DELETE",
     path: "/api/v1/projects/:projectId",
     access: authenticated,
+    does: { action: "delete", on: "project" },
     handler: async (call) => {
-      const { id } = await plainProjectOf(deps.db, call, "delete");
+      const { id } = await plainProjectOf(deps.db, call);
       await deps.deleteAgents(id);
       const gone = await transaction(deps.db, (tx) => deleteProject(tx, id));
       if (!gone) throw notFound("Project");

@@ -25,6 +25,7 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/projects/:projectId/providers",
     access: authenticated,
+    does: { action: "read", on: "project" },
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       const providers = await listProviders(deps.db, id);
@@ -35,6 +36,7 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
     method: "POST",
     path: "/api/v1/projects/:projectId/providers",
     access: authenticated,
+    does: { action: "dispatch", on: "runtimeBroker" },
     body: linkBody,
     handler: async (call) => {
       const { id, resource } = await plainProjectOf(deps.db, call);
@@ -60,6 +62,7 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
     method: "DELETE",
     path: "/api/v1/projects/:projectId/providers/:brokerId",
     access: authenticated,
+    does: { action: "dispatch", on: "runtimeBroker" },
     handler: async (call) => {
       const { id, resource } = await plainProjectOf(deps.db, call);
       const runtimeBrokerId = parseUuid(call.params.brokerId ?? "");

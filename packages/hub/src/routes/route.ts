@@ -2,10 +2,13 @@ import type { Log } from "@rootstock/service";
 import type { z } from "zod";
 import type { Principal } from "../auth/index.ts";
 import type { AccessRule } from "./access.ts";
+import type { Does } from "./does.ts";
 
 /** A request as a handler sees it: who calls, and what was sent, already checked. */
 export interface Call<Query = unknown, Body = unknown> {
   readonly principal: Principal;
+  /** What its route declares. */
+  readonly does: Does;
   /** Path parameters, percent-decoded. */
   readonly params: Readonly<Record<string, string>>;
   readonly query: Query;
@@ -28,6 +31,9 @@ export interface Call<Query = unknown, Body = unknown> {
   readonly signal: AbortSignal;
 }
 
+/** What a look-up of the resource that a path names needs to know: who asks, for what, to do what. */
+export type Asking = Pick<Call, "principal" | "params" | "does">;
+
 /** An answer. `json` and `empty` make the usual ones; a `Response` is for streams and plain text. */
 export type Reply = Response;
 
@@ -36,6 +42,8 @@ interface RouteBase {
   /** With `:name` parameters. A path below /api/v1/projects is served below /api/v1/groves too (spec/02 1.6). */
   readonly path: string;
   readonly access: AccessRule;
+  /** What it does, and to what: what the lookups of its handler demand. */
+  readonly does: Does;
   /** The most bytes of a body; 1 MiB unless said otherwise. */
   readonly maxBodyBytes?: number;
   /** Query parameters that may be repeated: the schema gets a list of each, empty when absent. Of others the first counts. */
@@ -49,7 +57,7 @@ interface RouteBase {
   readonly quiet?: boolean;
 }
 
-/** A declared route. One without an access rule does not compile: the default is nobody. */
+/** A declared route. One without an access rule, or that does not say what it does, does not compile. */
 export interface Route extends RouteBase {
   readonly query: z.ZodType | undefined;
   readonly body: z.ZodType | undefined;

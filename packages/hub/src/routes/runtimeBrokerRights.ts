@@ -1,9 +1,10 @@
 import { HubError, notFound, parseUuid } from "@rootstock/protocol";
 import { type Db, findRuntimeBroker, type RuntimeBrokerRow } from "@rootstock/store";
-import type { Action, Principal, Resource } from "../auth/index.ts";
+import type { Principal, Resource } from "../auth/index.ts";
 import { type Capabilities, capabilities } from "../wire/index.ts";
+import { demandedOf } from "./does.ts";
 import { demand, may } from "./rights.ts";
-import type { Call } from "./route.ts";
+import type { Asking } from "./route.ts";
 
 const ACTIONS = ["read", "update", "delete", "dispatch"] as const;
 
@@ -19,21 +20,17 @@ export const runtimeBrokerResource = (r: RuntimeBrokerRow): Resource => ({
 export const runtimeBrokerCapabilities = (principal: Principal, r: RuntimeBrokerRow): Capabilities =>
   capabilities(ACTIONS, (action) => may(principal, action, runtimeBrokerResource(r)));
 
-/** The runtime broker of `:brokerId`. Throws 404, or 403 when `action` may not be done. */
-export const runtimeBrokerOf = async (
-  db: Db,
-  call: Pick<Call, "principal" | "params">,
-  action: Action = "read",
-): Promise<RuntimeBrokerRow> => {
+/** The runtime broker of `:brokerId`. Throws 404, or 403 when what the route declares may not be done. */
+export const runtimeBrokerOf = async (db: Db, call: Asking): Promise<RuntimeBrokerRow> => {
   const id = parseUuid(call.params.brokerId ?? "");
   const found = id === undefined ? undefined : await findRuntimeBroker(db, id);
   if (!found) throw notFound("Runtime broker");
-  demand(call.principal, action, runtimeBrokerResource(found));
+  demand(call.principal, demandedOf(call.does, "runtimeBroker"), runtimeBrokerResource(found));
   return found;
 };
 
 /** The caller, which must be the runtime broker of `:brokerId` itself. Throws 400 for no UUID, 403 for another's. */
-export const demandSelf = (call: Pick<Call, "principal" | "params">): string => {
+export const demandSelf = (call: Asking): string => {
   const id = parseUuid(call.params.brokerId ?? "");
   if (id === undefined) throw new HubError("invalid_request", "the runtime broker's id must be a UUID");
   if (call.principal.kind !== "runtimeBroker" || call.principal.id !== id)

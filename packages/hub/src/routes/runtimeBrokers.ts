@@ -15,6 +15,7 @@ import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
 import { runtimeBrokerJson, some } from "../wire/index.ts";
 import { authenticated, users } from "./access.ts";
+import { NOTHING } from "./does.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
@@ -62,6 +63,7 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       method: "GET",
       path: PLACE,
       access: authenticated,
+      does: { action: "list", on: "runtimeBroker" },
       query: listQuery,
       handler: async (call) => {
         const { status, name } = call.query;
@@ -88,6 +90,7 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       method: "GET",
       path: `${PLACE}/connect`,
       access: authenticated,
+      does: NOTHING,
       handler: () => {
         throw new HubError("invalid_request", "a WebSocket upgrade is expected here");
       },
@@ -96,15 +99,17 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       method: "GET",
       path: ONE,
       access: authenticated,
+      does: { action: "read", on: "runtimeBroker" },
       handler: async (call) => json(200, view(call.principal, await runtimeBrokerOf(db, call))),
     }),
     route({
       method: "PATCH",
       path: ONE,
       access: users,
+      does: { action: "update", on: "runtimeBroker" },
       body: patchBody,
       handler: async (call) => {
-        const { id } = await runtimeBrokerOf(db, call, "update");
+        const { id } = await runtimeBrokerOf(db, call);
         const { name } = call.body;
         await updateRuntimeBroker(db, id, {
           ...(name !== undefined && { name, slug: runtimeBrokerSlug(name) }),
@@ -121,8 +126,9 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       method: "DELETE",
       path: ONE,
       access: users,
+      does: { action: "delete", on: "runtimeBroker" },
       handler: async (call) => {
-        const { id } = await runtimeBrokerOf(db, call, "delete");
+        const { id } = await runtimeBrokerOf(db, call);
         await deleteRuntimeBroker(db, id);
         deps.changed();
         deps.forget(id);
@@ -133,6 +139,7 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       method: "GET",
       path: `${ONE}/projects`,
       access: authenticated,
+      does: { action: "read", on: "runtimeBroker" },
       handler: async (call) => {
         const { principal } = call;
         const owner = await runtimeBrokerOf(db, call);
@@ -158,6 +165,7 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
             method,
             path,
             access: authenticated,
+            does: NOTHING,
             handler: () => {
               throw new HubError(
                 "not_implemented",

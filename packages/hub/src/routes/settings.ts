@@ -1,4 +1,5 @@
 import { authenticated } from "./access.ts";
+import { NOTHING } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
 
 /** What every client may know of the hub's settings (spec/02 section 8). */
@@ -7,6 +8,7 @@ export const settingsRoutes = (): Route[] => [
     method: "GET",
     path: "/api/v1/settings/public",
     access: authenticated,
+    does: NOTHING,
     accessTokens: true,
     handler: () => json(200, { telemetryEnabled: false }),
   }),

@@ -22,15 +22,17 @@ export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
     method: "GET",
     path: "/api/v1/projects/:projectId/shared-dirs",
     access: authenticated,
+    does: { action: "read", on: "project" },
     handler: async (call) => json(200, { sharedDirs: (await projectOf(deps.db, call)).shared_dirs }),
   }),
   route({
     method: "POST",
     path: "/api/v1/projects/:projectId/shared-dirs",
     access: users,
+    does: { action: "update", on: "project" },
     body: sharedDirBody,
     handler: async (call) => {
-      const { id } = await plainProjectOf(deps.db, call, "update");
+      const { id } = await plainProjectOf(deps.db, call);
       const { name, read_only, in_workspace } = call.body;
       const added: SharedDir = { name, ...(read_only && { read_only }), ...(in_workspace && { in_workspace }) };
       return createOnce(deps, call, async (tx) => {
@@ -46,8 +48,9 @@ export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
     method: "DELETE",
     path: "/api/v1/projects/:projectId/shared-dirs/:name",
     access: users,
+    does: { action: "update", on: "project" },
     handler: async (call) => {
-      const { id } = await plainProjectOf(deps.db, call, "update");
+      const { id } = await plainProjectOf(deps.db, call);
       await transaction(deps.db, (tx) =>
         change(tx, id, (dirs) => {
           const kept = dirs.filter((d) => d.name !== call.params.name);

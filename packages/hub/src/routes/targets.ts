@@ -1,26 +1,25 @@
 import { HubError, notFound, parseUuid, slugify } from "@rootstock/protocol";
 import { type Db, type DispatchTarget, targetById, targetBySlug, targetsBySlug } from "@rootstock/store";
-import type { Action } from "../auth/index.ts";
 import type { TargetLookup } from "../dispatch/index.ts";
+import { demandedOf } from "./does.ts";
 import { projectIdOf } from "./lookup.ts";
 import { agentResource, demand, may } from "./rights.ts";
-import type { Call } from "./route.ts";
+import type { Asking } from "./route.ts";
 
 /**
  * The agent that a path names, with everything that decides how an operation reaches it. Below a project by slug or
  * UUID; elsewhere by UUID, or by a slug that only one live agent has (the CLI sends slugs there, spec/02 2.1). Throws 404
- * for what the caller may not read, 403 for what it may read and not do, 409 for an ambiguous slug.
+ * for what the caller may not read, 403 for what it may read and not treat as the route declares, 409 for an ambiguous slug.
  */
 export const targetOf = async (
   db: Db,
-  call: Pick<Call, "principal" | "params">,
-  action: Action,
+  call: Asking,
   lookup: TargetLookup = inDatabase(db),
 ): Promise<DispatchTarget> => {
   const target = await find(db, call, lookup);
   const resource = target && agentResource({ ...target.agent, project_owner_id: target.project.ownerId });
   if (!target || !resource || !may(call.principal, "read", resource)) throw notFound("Agent");
-  demand(call.principal, action, resource);
+  demand(call.principal, demandedOf(call.does, "agent"), resource);
   return target;
 };
 
@@ -35,25 +34,20 @@ const inDatabase = (db: Db): TargetLookup => ({
  */
 export const rememberedTargetOf = async (
   db: Db,
-  call: Pick<Call, "principal" | "params">,
-  action: Action,
+  call: Asking,
   remembered: TargetLookup,
 ): Promise<DispatchTarget | undefined> => {
   // A slug without a project is looked up among all, and never remembered.
   if (call.params.projectId === undefined && parseUuid(call.params.agentId ?? "") === undefined) return undefined;
   try {
-    return await targetOf(db, call, action, remembered);
+    return await targetOf(db, call, remembered);
   } catch (err) {
     if (err instanceof HubError) return undefined;
     throw err;
   }
 };
 
-const find = async (
-  db: Db,
-  call: Pick<Call, "principal" | "params">,
-  lookup: TargetLookup,
-): Promise<DispatchTarget | undefined> => {
+const find = async (db: Db, call: Asking, lookup: TargetLookup): Promise<DispatchTarget | undefined> => {
   const name = call.params.agentId ?? "";
   const id = parseUuid(name);
   const { projectId: project } = call.params;

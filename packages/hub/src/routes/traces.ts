@@ -41,6 +41,7 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
       method: "GET",
       path: "/api/v1/messages/:messageId/trace",
       access: usersAndAgents,
+      does: { action: "read", on: "agent" },
       handler: async (call) => {
         const found = await messageTraceFacts(db, idOf(call, "messageId", "Message"));
         if (!found) throw notFound("Message");
@@ -50,12 +51,19 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
       },
     }),
     ...["/api/v1/dispatches/:dispatchId", "/api/v1/dispatches/:dispatchId/trace"].map((path) =>
-      route({ method: "GET", path, access: usersAndAgents, handler: ofDispatch }),
+      route({
+        method: "GET",
+        path,
+        access: usersAndAgents,
+        does: { action: "read", on: "agent" },
+        handler: ofDispatch,
+      }),
     ),
     route({
       method: "GET",
       path: "/api/v1/agents/:agentId/dispatches",
       access: usersAndAgents,
+      does: { action: "read", on: "agent" },
       handler: async (call) => {
         const agent = await agentOf(db, call);
         const dispatches = await dispatchesOfAgent(db, agent.id, MOST_LISTED);

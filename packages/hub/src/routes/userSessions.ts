@@ -6,6 +6,7 @@ import { type SignIns, TokenError, type TokenPair, type UserTokens } from "../au
 import { type People, parseDisplayName, parseEmail } from "../people/index.ts";
 import { some, time } from "../wire/index.ts";
 import { anyone, users } from "./access.ts";
+import { PUBLIC } from "./does.ts";
 import { type Call, empty, json, type Reply, type Route, route } from "./route.ts";
 
 /** What people hold after signing in: refreshed, looked at, given up (spec/03 3.1), and made for tests (3.5). */
@@ -31,6 +32,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/refresh",
     access: anyone,
+    does: PUBLIC,
     body: z.object({ refreshToken: token("refreshToken") }),
     handler: async ({ body }) => {
       try {
@@ -45,6 +47,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/validate",
     access: anyone,
+    does: PUBLIC,
     body: z.object({ token: token("token") }),
     handler: async ({ body }) => {
       try {
@@ -67,6 +70,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/logout",
     access: anyone,
+    does: PUBLIC,
     body: z.object({ refreshToken: z.string().max(MAX_TOKEN).nullish() }),
     handler: async ({ body, headers }) => {
       const shown = [body.refreshToken, bearerOf(headers)].filter((t): t is string => Boolean(t));
@@ -78,6 +82,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/sign-out-everywhere",
     access: users,
+    does: { action: "update", on: "self" },
     handler: async ({ principal }) => {
       if (principal.kind === "user") await deps.signIns.endAll(principal.id);
       return empty();
@@ -87,6 +92,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/test-login",
     access: anyone,
+    does: PUBLIC,
     handler: (call) => testLogin(deps, call),
   }),
 ];

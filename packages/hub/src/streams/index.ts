@@ -6,6 +6,7 @@ export { NO_LONGER_ALLOWED, refusalOf, type ViewerClose } from "./closeCodes.ts"
 export * from "./detours.ts";
 export * from "./logFollower.ts";
 export * from "./mailbox.ts";
+export { INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 export * from "./peerLink.ts";
 export * from "./peerStreams.ts";
 export * from "./portTunnels.ts";
