@@ -3,7 +3,15 @@ import { type DispatchOp, type DispatchTarget, isUniqueViolation, recordHalted, 
 import { principalId } from "../auth/index.ts";
 import { untilCertain } from "../dispatch/index.ts";
 import { agentDetail, agentJson, some } from "../wire/index.ts";
-import { type ActionCall, type ActionDeps, agentNow, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
+import {
+  type ActionCall,
+  type ActionDeps,
+  agentAfter,
+  agentNow,
+  carryOut,
+  type LifecycleKind,
+  throwUnlessDone,
+} from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
 /** The verbs on an existing agent (spec/02 2.8). */
@@ -65,7 +73,7 @@ export const VERB: LifecycleKind = {
   name: "verb",
   answer: async (deps, intent, outcome) => {
     throwUnlessDone(outcome);
-    const now = agentJson(await agentNow(deps, intent.agentId));
+    const now = agentJson(await agentAfter(deps, intent, outcome));
     if (outcome.kind !== "unfinished") return { status: 200, body: now };
     const warnings = [`the ${intent.op} is still under way; it goes on without this call`];
     const halts = intent.op === "stop" || intent.op === "suspend";

@@ -20,7 +20,7 @@ import { chooseRuntimeBroker } from "./chooseRuntimeBroker.ts";
 import {
   type ActionCall,
   type ActionDeps,
-  agentNow,
+  agentAfter,
   carryOut,
   type LifecycleKind,
   targetResource,
@@ -206,7 +206,7 @@ export const CREATE: LifecycleKind = {
   name: "create",
   answer: async (deps, intent, outcome) => {
     throwUnlessDone(outcome);
-    const agent = agentJson(await agentNow(deps, intent.agentId));
+    const agent = agentJson(await agentAfter(deps, intent, outcome));
     const result = outcome.kind === "done" ? outcome.result : {};
     if (result.envGather) return { status: 202, body: { agent, envGather: result.envGather } };
     const warnings = [

@@ -53,6 +53,10 @@ export const agentNow = async (deps: ActionDeps, id: Uuid): Promise<AgentView> =
   return agent;
 };
 
+/** The agent after an operation, for its answer: as it was read with the end, or as it is now. Throws 404 when it is gone. */
+export const agentAfter = async (deps: ActionDeps, intent: Intent, outcome: Outcome): Promise<AgentView> =>
+  (outcome.kind === "done" && outcome.agent) || agentNow(deps, intent.agentId);
+
 /** An intent as it is kept beside an idempotency key. */
 export const intentSchema: z.ZodType<Intent> = z.object({
   id: z.string(),

@@ -3,7 +3,7 @@ import { type DispatchTarget, keepValues } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
 import { sealKeptValue } from "../dispatch/index.ts";
 import { agentJson } from "../wire/index.ts";
-import { type ActionCall, type ActionDeps, agentNow, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
+import { type ActionCall, type ActionDeps, agentAfter, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
 /**
@@ -53,7 +53,7 @@ export const ENV: LifecycleKind = {
   name: "env",
   answer: async (deps, intent, outcome) => {
     throwUnlessDone(outcome);
-    const now = agentJson(await agentNow(deps, intent.agentId));
+    const now = agentJson(await agentAfter(deps, intent, outcome));
     const gather = outcome.kind === "done" ? outcome.result.envGather : undefined;
     if (gather) return { status: 202, body: { agent: now, envGather: gather } };
     return { status: 200, body: { agent: now } };

@@ -1,13 +1,14 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import {
+  type AgentView,
   type Database,
   type Db,
   type DispatchOp,
-  type DispatchRow,
+  type DispatchOutcome,
   type DispatchTarget,
   deleteAgentRow,
-  getDispatches,
+  dispatchOutcomes,
   hasUnfinishedDispatch,
   insertClaimedDispatch,
   insertDispatch,
@@ -26,7 +27,7 @@ import type { Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import type { Executor, JobOutcome } from "./executor.ts";
 import type { OperationFailure } from "./operations/index.ts";
-import { Outcomes } from "./outcomes.ts";
+import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import { RECONNECT_GRACE_SECONDS, reachability } from "./reachability.ts";
 import { untilCertain } from "./untilCertain.ts";
 
@@ -46,12 +47,12 @@ export interface Intent {
 /**
  * How an operation ended as far as its caller is concerned:
  *
- *   done, failed  as the runtime broker answered
+ *   done, failed  as the runtime broker answered; `agent`: as the end left it, where it was read with it
  *   expired       withdrawn before anybody began; it never runs
  *   unfinished    begun, and still under way when the caller's time was over
  */
 export type Outcome =
-  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>> }
+  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>>; readonly agent?: AgentView }
   | { readonly kind: "failed"; readonly failure: OperationFailure }
   | { readonly kind: "expired"; readonly reason: string }
   | { readonly kind: "unfinished" };
@@ -90,13 +91,13 @@ export interface DispatcherDeps {
 export class Dispatcher implements Service {
   readonly #base: Base;
   readonly #deps: DispatcherDeps;
-  readonly #outcomes: Outcomes<DispatchRow>;
+  readonly #outcomes: Outcomes<DispatchOutcome>;
   #unsubscribe: (() => void)[] = [];
 
   constructor(base: Base, deps: DispatcherDeps) {
     this.#base = base;
     this.#deps = deps;
-    this.#outcomes = new Outcomes(base.clock, base.log, (ids) => getDispatches(deps.database.db, ids));
+    this.#outcomes = new Outcomes(base.clock, base.log, (ids) => dispatchOutcomes(deps.database.db, ids));
   }
 
   async start(): Promise<void> {
@@ -137,9 +138,15 @@ export class Dispatcher implements Service {
     if (direct && direct.kind !== "lost") return this.#count(intent, "local", started, direct);
     // The socket went in the middle: from here on it is an intent, with that attempt counted.
     const attempts = direct?.sent ? 1 : 0;
-    await untilCertain(this.#base, () => this.begin(this.#deps.database.db, intent, attempts));
-    this.begun(intent);
-    return this.#count(intent, "forward", started, await this.finish(intent, started));
+    // Opened before there is anything to hear of: nothing has to be read to find out what was missed.
+    const wait = this.#open(intent.id);
+    try {
+      await untilCertain(this.#base, () => this.begin(this.#deps.database.db, intent, attempts));
+      this.begun(intent);
+      return this.#count(intent, "forward", started, await this.#finish(intent, started, wait));
+    } finally {
+      wait.close();
+    }
   }
 
   /** Commits the intent in the caller's transaction. Call {@link begun} after it has committed. */
@@ -187,9 +194,21 @@ export class Dispatcher implements Service {
     intent: Pick<Intent, "id" | "agentId" | "op" | "args">,
     started: number = this.#base.clock.elapsed(),
   ): Promise<Outcome> {
-    const left = Math.max(0, ANSWER_WITHIN_MS - (this.#base.clock.elapsed() - started));
-    const wait = this.#outcomes.open(intent.id, (row) => !["pending", "in_progress"].includes(row.state));
+    const wait = this.#open(intent.id);
     this.#outcomes.look([intent.id]);
+    return this.#finish(intent, started, wait);
+  }
+
+  #open(id: Uuid): OutcomeWait<DispatchOutcome> {
+    return this.#outcomes.open(id, (row) => !["pending", "in_progress"].includes(row.state));
+  }
+
+  async #finish(
+    intent: Pick<Intent, "id" | "agentId" | "op" | "args">,
+    started: number,
+    wait: OutcomeWait<DispatchOutcome>,
+  ): Promise<Outcome> {
+    const left = Math.max(0, ANSWER_WITHIN_MS - (this.#base.clock.elapsed() - started));
     // Only while somebody waits: events that nobody wants are not made.
     const off = this.#deps.eventBus.subscribe([`agent.${intent.agentId}.status`], () => wait.progressed());
     try {
@@ -214,7 +233,7 @@ export class Dispatcher implements Service {
       changed();
       return { kind: "expired", reason };
     }
-    const [row] = await untilCertain(this.#base, () => getDispatches(database.db, [intent.id]), { begun: true });
+    const [row] = await untilCertain(this.#base, () => dispatchOutcomes(database.db, [intent.id]), { begun: true });
     return row ? readRow(row) : { kind: "expired", reason };
   }
 
@@ -290,10 +309,10 @@ const storedFailure = z.object({
 });
 
 /** What a row says. A failure without particulars is one that a sweep wrote. */
-export const readRow = (row: DispatchRow): Outcome => {
+const readRow = (row: DispatchOutcome): Outcome => {
   switch (row.state) {
     case "done":
-      return { kind: "done", result: row.result ?? {} };
+      return { kind: "done", result: row.result ?? {}, ...(row.agent && { agent: row.agent }) };
     case "failed": {
       const stored = storedFailure.safeParse(row.result);
       if (!stored.success)

@@ -18,13 +18,24 @@ import {
 import { type Connection, TunnelError } from "../control/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { Tracing } from "../telemetry/index.ts";
-import { OPERATIONS, type OperationDeps, type OperationFailure, type OperationResult } from "./operations/index.ts";
+import {
+  gone,
+  HALTS,
+  isHalt,
+  OPERATIONS,
+  type OperationDeps,
+  type OperationFailure,
+  type OperationResult,
+} from "./operations/index.ts";
 
 /** One operation to run over a socket that this replica holds. */
 export interface Job {
   readonly id: Uuid;
   readonly op: DispatchOp;
   readonly agentId: Uuid;
+  readonly agentSlug: string;
+  /** Null when the project is gone. */
+  readonly projectId: Uuid | null;
   readonly args: Readonly<Record<string, unknown>>;
   readonly attempt: number;
   /** What a direct call leaves as its row of `broker_dispatch` when it is over; of any other the row is there. */
@@ -123,15 +134,14 @@ export class Executor {
   }
 
   async #attempt(job: Job, connection: Connection, traceparent: string | undefined): Promise<OperationResult> {
-    const target = await targetById(this.#deps.db, job.agentId);
-    if (!target?.runtimeBroker || (target.agent.deleted_at && job.op !== "delete")) {
-      if (job.op === "delete") return { ok: true, result: {}, settle: async () => {} };
-      return {
-        ok: false,
-        failure: { code: "not_found", message: "agent not found: it was deleted meanwhile" },
-        settle: async () => {},
-      };
+    if (isHalt(job.op)) {
+      if (!job.projectId) return gone();
+      const target = { agent: { id: job.agentId, slug: job.agentSlug }, project: { id: job.projectId } };
+      return HALTS[job.op]({ target, connection, traceparent });
     }
+    const target = await targetById(this.#deps.db, job.agentId);
+    if (!target?.runtimeBroker || (target.agent.deleted_at && job.op !== "delete"))
+      return job.op === "delete" ? { ok: true, result: {}, settle: async () => {} } : gone();
     return OPERATIONS[job.op]({
       ...this.#deps,
       id: job.id,

@@ -367,6 +367,8 @@ export class Reconciler implements Service {
           id: row.id,
           op: row.op,
           agentId,
+          agentSlug: row.agent_slug,
+          projectId: row.project_id,
           args: row.args,
           attempt: row.attempts,
           traceparent: row.traceparent,

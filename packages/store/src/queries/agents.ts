@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql, type Updateable } from "kysely";
 import type { Db } from "../database.ts";
 import type { AgentsTable } from "../tables.ts";
+import { type AgentView, agentsInProjects, agentViews } from "./agentViews.ts";
 import {
   after,
   all,
@@ -22,16 +23,6 @@ import {
   readableAgent,
   readableAgentParts,
 } from "./readScope.ts";
-
-/** An agent with the names that clients show beside its ids. */
-export interface AgentView extends AgentRow {
-  readonly project_name: string;
-  readonly project_owner_id: Uuid | null;
-  readonly project_visibility: string;
-  readonly runtime_broker_name: string | null;
-  /** What its runtime broker would run it on: the kind of the first profile that is available there. */
-  readonly likely_runtime: string | null;
-}
 
 /** What a list of agents is narrowed to; all given fields must hold (spec/02 2.6, spec/08 1.3). */
 export interface AgentFilter {
@@ -96,30 +87,14 @@ const firstRows = (f: AgentFilter, condition: Condition, limit: number): RawBuil
     sql` union `,
   );
 
-const source = (db: Db) => db.selectFrom("agents").innerJoin("projects", "projects.id", "agents.project_id");
-
-const views = (db: Db) =>
-  source(db)
-    .leftJoin("runtime_brokers", "runtime_brokers.id", "agents.runtime_broker_id")
-    .selectAll("agents")
-    .select([
-      "projects.name as project_name",
-      "projects.owner_id as project_owner_id",
-      "projects.visibility as project_visibility",
-      "runtime_brokers.name as runtime_broker_name",
-      sql<string | null>`(select p.profile ->> 'type'
-        from jsonb_array_elements(runtime_brokers.profiles) with ordinality as p (profile, place)
-        where p.profile ->> 'available' = 'true' order by p.place limit 1)`.as("likely_runtime"),
-    ]);
-
 /** One page of agents, newest first. */
 export const listAgents = (db: Db, filter: AgentFilter, page: Page): Promise<AgentView[]> => {
   const condition = all([narrowed(filter), after("agents", page.after)]);
   const [part, ...more] = parts(filter);
   const rows =
     part !== undefined && part.projectsOf === undefined && more.length === 0
-      ? views(db).where(part.where).where(condition)
-      : views(db).innerJoin(
+      ? agentViews(db).where(part.where).where(condition)
+      : agentViews(db).innerJoin(
           sql<Position>`(select * from (${firstRows(filter, condition, page.limit)}) as found
             order by created desc, id desc limit ${page.limit})`.as("page"),
           "page.id",
@@ -155,7 +130,7 @@ export const countAgents = async (
 
 /** Where the agent with this id stands in the order of lists, if the caller may read it. */
 export const agentPosition = (db: Db, scope: ReadScope, id: Uuid): Promise<Position | undefined> =>
-  source(db)
+  agentsInProjects(db)
     .where("agents.id", "=", id)
     .where(readableAgent(scope))
     .select(["agents.created", "agents.id"])
@@ -163,11 +138,11 @@ export const agentPosition = (db: Db, scope: ReadScope, id: Uuid): Promise<Posit
 
 /** The agent with this id, soft-deleted ones included. */
 export const agentById = (db: Db, id: Uuid): Promise<AgentView | undefined> =>
-  views(db).where("agents.id", "=", id).executeTakeFirst();
+  agentViews(db).where("agents.id", "=", id).executeTakeFirst();
 
 /** The agent that has this slug in the project; of several, the one not deleted, else the one deleted last. */
 export const agentBySlug = (db: Db, projectId: Uuid, slug: string): Promise<AgentView | undefined> =>
-  views(db)
+  agentViews(db)
     .where("agents.project_id", "=", projectId)
     .where("agents.slug", "=", slug)
     .orderBy("agents.deleted_at", (o) => o.desc().nullsFirst())

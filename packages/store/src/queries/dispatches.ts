@@ -251,10 +251,6 @@ export const withdrawDispatch = async (db: Db, id: Uuid, reason: string): Promis
   return result.numUpdatedRows === 1n;
 };
 
-/** The intents with these ids, in no order; missing ones are left out. */
-export const getDispatches = (db: Db, ids: readonly Uuid[]): Promise<DispatchRow[]> =>
-  db.selectFrom("broker_dispatch").selectAll().where("id", "in", ids).execute();
-
 /** Whether an intent of the agent is pending or under way. */
 export const hasUnfinishedDispatch = async (db: Db, agentId: Uuid): Promise<boolean> => {
   const row = await db

@@ -1,5 +1,5 @@
 import { type HaltedPhase, recordHalted } from "@rootstock/store";
-import type { Operation, OperationContext, OperationResult } from "./operation.ts";
+import type { NamedOperation, Operation, OperationResult } from "./operation.ts";
 import { launch } from "./start.ts";
 import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, runtimeFailure } from "./tunnel.ts";
 
@@ -7,11 +7,11 @@ import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, r
 const halted = (answer: RuntimeBrokerAnswer): boolean =>
   (answer.status >= 200 && answer.status < 300) || answer.status === 404;
 
-const askToHalt = (context: OperationContext): Promise<RuntimeBrokerAnswer> =>
+const askToHalt = (context: Parameters<NamedOperation>[0]): Promise<RuntimeBrokerAnswer> =>
   callRuntimeBroker(context, { method: "POST", path: agentPath(context, "stop"), query: projectQuery(context) });
 
 const halt =
-  (verb: "stop" | "suspend", phase: HaltedPhase): Operation =>
+  (verb: "stop" | "suspend", phase: HaltedPhase): NamedOperation =>
   async (context): Promise<OperationResult> => {
     const answer = await askToHalt(context);
     if (!halted(answer)) return { ok: false, failure: runtimeFailure(`${verb} agent`, answer), settle: async () => {} };
@@ -24,13 +24,13 @@ const halt =
   };
 
 /** Stops the container; repeating it is harmless. */
-export const stop: Operation = halt("stop", "stopped");
+export const stop: NamedOperation = halt("stop", "stopped");
 
 /**
  * Suspends: the original's runtime broker does the same for stop and suspend, and its hub only ever sends `stop`
  * (recorded), so an old one need not know the word.
  */
-export const suspend: Operation = halt("suspend", "suspended");
+export const suspend: NamedOperation = halt("suspend", "suspended");
 
 /** Stops, whatever comes of it, and starts afresh. */
 export const restart: Operation = async (context) => {

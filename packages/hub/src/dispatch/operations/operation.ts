@@ -54,6 +54,17 @@ export interface OperationContext extends OperationDeps {
   readonly traceparent: string | undefined;
 }
 
+/** What an operation is about, by name: enough for whoever asks the runtime broker to end something. */
+export interface Named {
+  readonly agent: { readonly id: Uuid; readonly slug: string };
+  readonly project: { readonly id: Uuid };
+}
+
+/** An operation that needs to know no more than names: nothing is read for it. */
+export type NamedOperation = (
+  context: Pick<OperationContext, "connection" | "traceparent"> & { readonly target: Named },
+) => Promise<OperationResult>;
+
 type RuntimeBrokerOf = NonNullable<DispatchTarget["runtimeBroker"]>;
 
 export type Operation = (context: OperationContext) => Promise<OperationResult>;

@@ -1,7 +1,7 @@
 import { parsePhase, storable } from "@rootstock/protocol";
 import type { LaunchFacts } from "@rootstock/store";
 import { z } from "zod";
-import type { OperationContext, OperationFailure } from "./operation.ts";
+import type { Named, OperationContext, OperationFailure } from "./operation.ts";
 
 /** The calls that operations make through the tunnel, and how their answers are read (spec/01 section 4). */
 
@@ -46,10 +46,10 @@ const parseBody = (text: string): unknown => {
 };
 
 /** The path of an agent at its runtime broker. Slugs are `[a-z0-9-]`, ids UUIDs: neither needs encoding. */
-export const agentPath = (context: OperationContext, action?: string): string =>
+export const agentPath = (context: { readonly target: Named }, action?: string): string =>
   `/api/v1/agents/${context.target.agent.slug}${action ? `/${action}` : ""}`;
 
-export const projectQuery = (context: OperationContext): Record<string, string> => ({
+export const projectQuery = (context: { readonly target: Named }): Record<string, string> => ({
   projectId: context.target.project.id,
 });
 

@@ -1,0 +1,29 @@
+import type { Uuid } from "@rootstock/protocol";
+import type { Db } from "../database.ts";
+import { type AgentView, agentViews } from "./agentViews.ts";
+import type { DispatchRow } from "./dispatches.ts";
+
+/** How an intent stands, and its agent at the same moment; null when that is gone. */
+export interface DispatchOutcome extends Pick<DispatchRow, "id" | "state" | "result" | "error"> {
+  readonly agent: AgentView | null;
+}
+
+/** How these intents stand, in no order; missing ones are left out. One snapshot: an intent that has ended is never seen beside its agent of before. */
+export const dispatchOutcomes = async (db: Db, ids: readonly Uuid[]): Promise<DispatchOutcome[]> => {
+  const rows = await agentViews(db)
+    .rightJoin("broker_dispatch as d", "d.agent_id", "agents.id")
+    .select(["d.id as d_id", "d.state as d_state", "d.result as d_result", "d.error as d_error"])
+    .where("d.id", "in", ids)
+    .execute();
+  return rows.map(({ d_id: id, d_state: state, d_result: result, d_error: error, ...agent }) => ({
+    id,
+    state,
+    result,
+    error,
+    agent: isThere(agent) ? agent : null,
+  }));
+};
+
+/** A right join makes every column of the agent null together, or none. */
+const isThere = (agent: { readonly [K in keyof AgentView]: AgentView[K] | null }): agent is AgentView =>
+  agent.id !== null;
