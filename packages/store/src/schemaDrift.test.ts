@@ -1,4 +1,4 @@
-import { readFile } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 
@@ -42,7 +42,15 @@ const columnOf = (type: string): Column => {
   return { nullable, optional, kind: "text" };
 };
 
-/** The interfaces of tables.ts, by the table that `Tables` gives each. */
+/** The row types: tables.ts and the files of single families that it joins. */
+const rowTypes = async (): Promise<string> => {
+  const folder = new URL("./", import.meta.url);
+  const files = (await readdir(folder)).filter((name) => /^(tables|\w+Tables)\.ts$/.test(name));
+  const sources = await Promise.all(files.map((name) => readFile(new URL(name, folder), "utf8")));
+  return sources.join("\n");
+};
+
+/** The interfaces of row types, by the table that `Tables` or a family of it gives each. */
 const schemaOfTypes = (source: string): Schema => {
   const interfaces = new Map<string, Record<string, Column>>();
   for (const [, name, body] of source.matchAll(/export interface (\w+) \{\n([\s\S]*?)\n\}/g)) {
@@ -52,10 +60,11 @@ const schemaOfTypes = (source: string): Schema => {
     if (name) interfaces.set(name, columns);
   }
   const schema: Schema = {};
-  const tables = /export interface Tables \{\n([\s\S]*?)\n\}/.exec(source)?.[1] ?? "";
+  const families = [...source.matchAll(/export interface \w*Tables(?: extends [^{]+)? \{\n([\s\S]*?)\n\}/g)];
+  const tables = families.map(([, body]) => body).join("\n");
   for (const [, table, name] of tables.matchAll(/^ {2}(\w+): (\w+);$/gm)) {
     const columns = interfaces.get(name ?? "");
-    if (!table || !columns) throw new Error(`Tables names ${name}, which is not an interface of tables.ts`);
+    if (!table || !columns) throw new Error(`Tables names ${name}, which is no interface there`);
     schema[table] = columns;
   }
   return schema;
@@ -91,7 +100,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 test("every table, column, nullability, default and kind of the catalog is in tables.ts, and the other way round", async () => {
-  const types = schemaOfTypes(await readFile(new URL("./tables.ts", import.meta.url), "utf8"));
+  const types = schemaOfTypes(await rowTypes());
   const catalog = await schemaOfCatalog(database);
   expect(Object.keys(catalog).length).toBeGreaterThan(10);
   expect(types).toEqual(catalog);
@@ -103,7 +112,7 @@ test("a drift is noticed: a column only in the database, one only in the code, o
     await drifted.query(
       "alter table users add column extra text, drop column avatar_url, alter column display_name drop not null",
     );
-    const types = schemaOfTypes(await readFile(new URL("./tables.ts", import.meta.url), "utf8"));
+    const types = schemaOfTypes(await rowTypes());
     const catalog = await schemaOfCatalog(drifted);
     expect(catalog.users?.extra).toBeDefined();
     expect(types.users?.extra).toBeUndefined();

@@ -1,17 +1,9 @@
 import type { Phase, Uuid } from "@rootstock/protocol";
 import type { ColumnType, Generated } from "kysely";
+import type { DefaultJson, DefaultTime, Json, Nullable, NullableJson, NullableTime, Time } from "./columnTypes.ts";
+import type { LoginTables } from "./loginTables.ts";
 
 /** Row types, one per table, as the driver reads them. `schemaDrift.test.ts` holds them against the migrated catalog. */
-
-/** A time kept to the millisecond; written as a Date, a text that PostgreSQL reads, or left to its default. */
-type Time = ColumnType<Date, Date | string, Date | string>;
-type DefaultTime = ColumnType<Date, Date | string | undefined, Date | string>;
-type NullableTime = ColumnType<Date | null, Date | string | null | undefined, Date | string | null>;
-/** JSON, read parsed and written as JSON text. */
-type Json<T> = ColumnType<T, string, string>;
-type DefaultJson<T> = ColumnType<T, string | undefined, string>;
-type NullableJson<T> = ColumnType<T | null, string | null | undefined, string | null>;
-type Nullable<T> = ColumnType<T | null, T | null | undefined, T | null>;
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -420,7 +412,7 @@ export interface StreamFramesTable {
   created: DefaultTime;
 }
 
-export interface Tables {
+export interface Tables extends LoginTables {
   users: UsersTable;
   user_identities: UserIdentitiesTable;
   invites: InvitesTable;

@@ -35,10 +35,17 @@ export class SignIns {
     this.#options = options;
   }
 
-  /** Tokens for somebody who has just proved who they are. */
-  async begin(user: UserStanding, client: SignInClient): Promise<TokenPair> {
-    const signInId = this.#base.random.uuid();
-    await insertSignIn(this.#options.db, {
+  /** Tokens for somebody who has just proved who they are. `within`: the transaction that says so, and the sign-in's id. */
+  async begin(
+    user: UserStanding,
+    client: SignInClient,
+    within: { readonly tx: Db; readonly signInId: Uuid } = {
+      tx: this.#options.db,
+      signInId: this.#base.random.uuid(),
+    },
+  ): Promise<TokenPair> {
+    const { tx, signInId } = within;
+    await insertSignIn(tx, {
       id: signInId,
       userId: user.id,
       client,

@@ -7,6 +7,7 @@ import {
   deleteExpiredSignIns,
   deleteFinishedDispatches,
   deleteOldHops,
+  deleteOldLogins,
   deleteOldMessages,
   deleteOldNonces,
   deleteOldReplicaNames,
@@ -183,7 +184,12 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
             (await database.background(() => deleteExpiredSecrets(database.db))),
     },
     sweep("idempotencyKeys", 10 * MINUTE, 1_000, deleteExpiredIdempotencyKeys),
-    sweep("signIns", 10 * MINUTE, 1_000, deleteExpiredSignIns),
+    {
+      name: "signIns",
+      intervalMs: 10 * MINUTE,
+      runOnce: async (signal) =>
+        (await chunks(signal, 1_000, deleteExpiredSignIns)) + (await chunks(signal, 1_000, deleteOldLogins)),
+    },
     // Often: what a busy hour leaves behind is not to be deleted in one go.
     sweep("changeLog", Math.min(MINUTE, tenthOf(options.feedSeconds)), 10_000, (db, limit) =>
       pruneChangeLog(db, { maxAgeSeconds: options.feedSeconds, maxRows: CHANGE_LOG_ROWS, limit }),
