@@ -48,6 +48,7 @@ export * from "./queries/streamFrames.ts";
 export * from "./queries/subscriptions.ts";
 export * from "./queries/sweeps.ts";
 export * from "./queries/traces.ts";
+export * from "./queries/userDirectory.ts";
 export * from "./queries/users.ts";
 export * from "./signaller.ts";
 export * from "./signals.ts";

@@ -4,6 +4,7 @@ import {
   type AccessTokenRow,
   accessTokenOf,
   accessTokensOf,
+  countAccessTokens,
   type Db,
   deleteAccessToken,
   insertAccessToken,
@@ -15,6 +16,7 @@ import { some, time } from "../wire/index.ts";
 import { users } from "./access.ts";
 import { MAX_NAME } from "./fields.ts";
 import { plainProjectOf } from "./lookup.ts";
+import { listJson, pageQuery } from "./pages.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
 
 /** Tokens that a person gives to programs (spec/03 6.7): everybody sees and revokes their own. */
@@ -32,6 +34,8 @@ const USUAL_DAYS = 90;
 const MOST_DAYS = 365;
 const MOST_TOKENS = 50;
 const MAX_SCOPES = 64;
+/** The CLI follows no cursor. */
+const SIZES = { usual: 50, max: 500, first: 500 };
 
 const createBody = z.object({
   name: z.string().trim().min(1, "name is required").max(MAX_NAME),
@@ -55,9 +59,23 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       path: PATH,
       access: users,
       does: { action: "list", on: "self" },
-      handler: async ({ principal }) => {
-        const rows = await accessTokensOf(db, personOf(principal).id);
-        return json(200, { items: rows.map(tokenInfo) });
+      query: z.object(pageQuery),
+      handler: async ({ principal, query }) => {
+        const { id: userId } = personOf(principal);
+        return json(
+          200,
+          await listJson({
+            list: "access-tokens",
+            filters: { userId },
+            given: query,
+            sizes: SIZES,
+            rows: (page) => accessTokensOf(db, userId, page),
+            position: (id) => accessTokenOf(db, userId, id),
+            count: () => countAccessTokens(db, userId),
+            as: "items",
+            toJson: tokenInfo,
+          }),
+        );
       },
     }),
     route({

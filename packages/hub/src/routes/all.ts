@@ -35,6 +35,7 @@ import { resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 import { userSessionRoutes } from "./userSessions.ts";
+import { userRoutes } from "./users.ts";
 
 /** What the routes of a replica work with. */
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
@@ -85,5 +86,6 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...inviteRoutes(deps),
   ...userSessionRoutes(deps),
   ...accessTokenRoutes(deps),
+  ...userRoutes(deps),
   ...notConfiguredRoutes(),
 ];

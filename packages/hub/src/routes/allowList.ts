@@ -3,6 +3,7 @@ import type { Random } from "@rootstock/service";
 import {
   type AllowListEntry,
   allowedById,
+  countAllowed,
   type Db,
   deleteAllowed,
   emailDomains,
@@ -14,7 +15,7 @@ import { z } from "zod";
 import { parseEmail } from "../people/index.ts";
 import { some, time, timeOrZero } from "../wire/index.ts";
 import { admins } from "./access.ts";
-import { pageQuery, readPage } from "./pages.ts";
+import { listJson, pageQuery } from "./pages.ts";
 import { type Call, json, type Route, route } from "./route.ts";
 
 /** Addresses that may sign in (spec/03 6.5). */
@@ -44,26 +45,21 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
     access: admins,
     does: { action: "read", on: "hub" },
     query: z.object(pageQuery),
-    handler: async ({ query }) => {
-      let total = 0;
-      const page = await readPage({
-        list: "allow-list",
-        filters: {},
-        given: query,
-        sizes: SIZES,
-        rows: async (wanted) => {
-          const found = await listAllowed(db, wanted);
-          total = found.total;
-          return found.rows;
-        },
-        position: (id) => allowedById(db, id),
-      });
-      return json(200, {
-        items: page.rows.map(entryJson),
-        totalCount: total,
-        ...some("nextCursor", page.nextCursor),
-      });
-    },
+    handler: async ({ query }) =>
+      json(
+        200,
+        await listJson({
+          list: "allow-list",
+          filters: {},
+          given: query,
+          sizes: SIZES,
+          rows: (page) => listAllowed(db, page),
+          position: (id) => allowedById(db, id),
+          count: () => countAllowed(db),
+          as: "items",
+          toJson: entryJson,
+        }),
+      ),
   }),
   route({
     method: "POST",

@@ -1,6 +1,7 @@
 import { HubError, invalidField, notFound, parseUuid } from "@rootstock/protocol";
 import type { Random } from "@rootstock/service";
 import {
+  countInvites,
   type Db,
   deleteInvite,
   findInvite,
@@ -14,10 +15,10 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { newInviteCode, type People, parseEmail } from "../people/index.ts";
-import { some, time } from "../wire/index.ts";
+import { time } from "../wire/index.ts";
 import { admins, users } from "./access.ts";
 import { callerId } from "./allowList.ts";
-import { pageQuery, readPage } from "./pages.ts";
+import { listJson, pageQuery } from "./pages.ts";
 import { json, type Route, route } from "./route.ts";
 
 /** Codes that let somebody in (spec/03 6.6): kept as hashes, shown once. */
@@ -76,22 +77,21 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     access: admins,
     does: { action: "read", on: "hub" },
     query: z.object(pageQuery),
-    handler: async ({ query }) => {
-      let total = 0;
-      const page = await readPage({
-        list: "invites",
-        filters: {},
-        given: query,
-        sizes: SIZES,
-        rows: async (wanted) => {
-          const found = await listInvites(db, wanted);
-          total = found.total;
-          return found.rows;
-        },
-        position: (id) => findInvite(db, id),
-      });
-      return json(200, { items: page.rows.map(inviteJson), totalCount: total, ...some("nextCursor", page.nextCursor) });
-    },
+    handler: async ({ query }) =>
+      json(
+        200,
+        await listJson({
+          list: "invites",
+          filters: {},
+          given: query,
+          sizes: SIZES,
+          rows: (page) => listInvites(db, page),
+          position: (id) => findInvite(db, id),
+          count: () => countInvites(db),
+          as: "items",
+          toJson: inviteJson,
+        }),
+      ),
   }),
   route({
     method: "POST",

@@ -86,7 +86,6 @@ export const notConfiguredRoutes = (): Route[] => [
   ...refusedBelow("/api/v1/groups", "groups are"),
   ...refusedBelow("/api/v1/policies", "policies are"),
   ...refusedBelow("/api/v1/principals", "groups and policies are"),
-  ...refusedBelow("/api/v1/users", "user management is"),
   ...refusedBelow("/api/v1/admin", "administration is"),
   ...refusedBelow("/api/v1/agent/gcp-token", "GCP identity is"),
   ...refusedBelow("/api/v1/agent/gcp-identity-token", "GCP identity is"),

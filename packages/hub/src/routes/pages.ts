@@ -1,7 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Page, Position, Total } from "@rootstock/store";
 import { z } from "zod";
-import { decodeCursor, encodeCursor, invalidCursor } from "../wire/index.ts";
+import { decodeCursor, encodeCursor, invalidCursor, some } from "../wire/index.ts";
 
 /** `limit` and `cursor` of every list's query. A limit that is no positive number is ignored (spec/02 1.3). */
 export const pageQuery = {
@@ -28,6 +28,8 @@ export interface PageRequest<Row extends Position> {
   readonly rows: (page: Page) => Promise<readonly Row[]>;
   /** Where a row with this id stands; undefined when there is none that the caller may see. */
   readonly position: (id: Uuid) => Promise<Position | undefined>;
+  /** Where a row of the page stands, in lists by anything else than time of creation. */
+  readonly standsAt?: (row: Row) => Position;
 }
 
 export interface PageOf<Row> {
@@ -53,7 +55,7 @@ export const readPage = async <Row extends Position>(request: PageRequest<Row>):
   const last = found.length > limit ? rows.at(-1) : undefined;
   return {
     rows,
-    nextCursor: last && encodeCursor(list, filters, last),
+    nextCursor: last && encodeCursor(list, filters, request.standsAt?.(last) ?? last),
     complete: after === undefined && last === undefined,
   };
 };
@@ -69,6 +71,24 @@ const positionOf = async <Row extends Position>(request: PageRequest<Row>, text:
 /** How many rows there are in all: those of the page when it holds them all, else counted. */
 export const totalOf = async <Row>(page: PageOf<Row>, count: () => Promise<number>): Promise<number> =>
   page.complete ? page.rows.length : count();
+
+/** A list whose answer says how many rows there are on all of its pages. */
+export interface CountedRequest<Row extends Position> extends PageRequest<Row> {
+  readonly count: () => Promise<number>;
+  /** The name of the rows in the answer: `items`, `users`. */
+  readonly as: string;
+  readonly toJson: (row: Row) => object;
+}
+
+/** The answer of a list: one page, the total, and where the next page begins. Throws 400 `invalid_cursor`. */
+export const listJson = async <Row extends Position>(request: CountedRequest<Row>): Promise<object> => {
+  const page = await readPage(request);
+  return {
+    [request.as]: page.rows.map(request.toJson),
+    ...some("nextCursor", page.nextCursor),
+    totalCount: await totalOf(page, request.count),
+  };
+};
 
 /** A total that is known. */
 export const exactly = (total: number): Total => ({ total, approximate: false });

@@ -3,6 +3,7 @@ export const AGENT_ACTIONS = ["read", "update", "delete", "start", "stop", "mess
 export const AGENT_LIST_ACTIONS = ["create", "list", "stop_all"] as const;
 export const PROJECT_ACTIONS = ["read", "update", "delete", "manage", "register"] as const;
 export const PROJECT_LIST_ACTIONS = ["create", "list"] as const;
+export const USER_ACTIONS = ["read", "update"] as const;
 
 export interface Capabilities {
   readonly actions: readonly string[];

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { HubError, parseUuid, type Uuid } from "@rootstock/protocol";
+import { HubError, isStorable, parseUuid, type Uuid } from "@rootstock/protocol";
 import type { Position } from "@rootstock/store";
 import { z } from "zod";
 
@@ -13,6 +13,7 @@ const shape = z.object({
   q: z.string(),
   c: z.number().int().min(0).max(MAX_TIME),
   i: z.string(),
+  n: z.string().refine(isStorable).optional(),
 });
 
 /** Names a query, so that a cursor of another one is noticed. Keys in any order, absent ones left out. */
@@ -28,9 +29,9 @@ const queryName = (list: string, query: Readonly<Record<string, unknown>>): stri
 
 /** The cursor behind a row: opaque, and good for the same list with the same filters only. */
 export const encodeCursor = (list: string, query: Readonly<Record<string, unknown>>, last: Position): string =>
-  Buffer.from(JSON.stringify({ q: queryName(list, query), c: last.created.getTime(), i: last.id })).toString(
-    "base64url",
-  );
+  Buffer.from(
+    JSON.stringify({ q: queryName(list, query), c: last.created.getTime(), i: last.id, n: last.name }),
+  ).toString("base64url");
 
 /** Reads a cursor. Throws 400 `invalid_cursor` for a damaged one and for one of another list or other filters. */
 export const decodeCursor = (list: string, query: Readonly<Record<string, unknown>>, text: string): Cursor => {
@@ -41,7 +42,7 @@ export const decodeCursor = (list: string, query: Readonly<Record<string, unknow
   const id = parseUuid(read.data.i);
   if (id === undefined) throw invalidCursor("the cursor is damaged");
   if (read.data.q !== queryName(list, query)) throw invalidCursor("the cursor belongs to another query");
-  return { position: { created: new Date(read.data.c), id } };
+  return { position: { created: new Date(read.data.c), id, name: read.data.n } };
 };
 
 /** 400 `invalid_cursor`. */

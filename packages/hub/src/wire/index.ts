@@ -7,3 +7,4 @@ export * from "./message.ts";
 export * from "./project.ts";
 export * from "./runtimeBroker.ts";
 export * from "./subscription.ts";
+export * from "./user.ts";

@@ -3,6 +3,7 @@ import { type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { AccessTokensTable } from "../tables.ts";
 import { transaction } from "../tx.ts";
+import { after, type Page } from "./keyset.ts";
 
 /** Tokens that people give to programs (spec/03 1.3, 6.7). */
 
@@ -78,15 +79,27 @@ export const touchAccessToken = async (db: Db, id: Uuid): Promise<void> => {
   await db.updateTable("access_tokens").set({ last_used: sql<Date>`now()` }).where("id", "=", id).execute();
 };
 
-/** A user's tokens, newest first, those that do not count any more included. */
-export const accessTokensOf = (db: Db, userId: Uuid): Promise<AccessTokenRow[]> =>
+/** A page of a user's tokens, newest first, those that do not count any more included. */
+export const accessTokensOf = (db: Db, userId: Uuid, page: Page): Promise<AccessTokenRow[]> =>
   db
     .selectFrom("access_tokens")
     .select(SHOWN)
     .where("user_id", "=", userId)
+    .where(after("access_tokens", page.after))
     .orderBy("created", "desc")
     .orderBy("id", "desc")
+    .limit(page.limit)
     .execute();
+
+/** How many tokens a user has, those that do not count any more included. */
+export const countAccessTokens = async (db: Db, userId: Uuid): Promise<number> => {
+  const { n } = await db
+    .selectFrom("access_tokens")
+    .select(sql<number>`count(*)::int`.as("n"))
+    .where("user_id", "=", userId)
+    .executeTakeFirstOrThrow();
+  return n;
+};
 
 /** One of a user's tokens. */
 export const accessTokenOf = (db: Db, userId: Uuid, id: Uuid): Promise<AccessTokenRow | undefined> =>

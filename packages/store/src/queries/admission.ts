@@ -83,17 +83,17 @@ export const deleteAllowed = async (db: Db, email: string): Promise<boolean> => 
   return done.numDeletedRows > 0n;
 };
 
-/** A page of entries, newest first, and how many there are. */
-export const listAllowed = async (
-  db: Db,
-  page: Page,
-): Promise<{ readonly rows: readonly AllowListEntry[]; readonly total: number }> => {
+/** A page of entries, newest first. */
+export const listAllowed = async (db: Db, page: Page): Promise<readonly AllowListEntry[]> => {
   const { rows } = await sql<AllowListEntry>`
     select a.*, i.code_prefix, i.max_uses, i.use_count, i.expires_at, i.revoked, i.expires_at <= now() as expired
       from allow_list a left join invites i on i.id = a.invite_id
      where ${after("a", page.after)} order by a.created desc, a.id desc limit ${page.limit}`.execute(db);
-  return { rows, total: await count(db, "allow_list") };
+  return rows;
 };
+
+/** How many addresses are on the list. */
+export const countAllowed = (db: Db): Promise<number> => count(db, "allow_list");
 
 /** The domains of the addresses of those who have an account, sorted. */
 export const emailDomains = async (db: Db): Promise<readonly string[]> => {
@@ -157,12 +157,9 @@ export const deleteInvite = async (db: Db, id: Uuid): Promise<boolean> => {
   return done.numDeletedRows > 0n;
 };
 
-/** A page of invites, newest first, and how many there are. */
-export const listInvites = async (
-  db: Db,
-  page: Page,
-): Promise<{ readonly rows: readonly InviteRow[]; readonly total: number }> => {
-  const rows = await db
+/** A page of invites, newest first. */
+export const listInvites = (db: Db, page: Page): Promise<InviteRow[]> =>
+  db
     .selectFrom("invites")
     .selectAll()
     .where(after("invites", page.after))
@@ -170,8 +167,9 @@ export const listInvites = async (
     .orderBy("id", "desc")
     .limit(page.limit)
     .execute();
-  return { rows, total: await count(db, "invites") };
-};
+
+/** How many invites there are. */
+export const countInvites = (db: Db): Promise<number> => count(db, "invites");
 
 export interface InviteStatistics {
   readonly pending: number;

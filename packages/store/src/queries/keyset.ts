@@ -6,6 +6,8 @@ import type { Db } from "../database.ts";
 export interface Position {
   readonly created: Date;
   readonly id: Uuid;
+  /** In lists by name: the name. */
+  readonly name?: string | undefined;
 }
 
 /** One page of a list, newest first: at most `limit` rows, those after `after`. */

@@ -1,0 +1,184 @@
+import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import {
+  changeUser,
+  countUsers,
+  type Db,
+  deleteUser,
+  listUsers,
+  type UserOrder,
+  type UserRow,
+  userById,
+  userPosition,
+} from "@rootstock/store";
+import { z } from "zod";
+import type { Principal, UserPrincipal } from "../auth/index.ts";
+import { parseDisplayName } from "../people/index.ts";
+import { capabilities, USER_ACTIONS, userJson } from "../wire/index.ts";
+import { admins, authenticated, users } from "./access.ts";
+import { NOTHING } from "./does.ts";
+import { MAX_NAME, text } from "./fields.ts";
+import { listJson, pageQuery } from "./pages.ts";
+import { empty, json, type Route, route } from "./route.ts";
+
+/**
+ * People (spec/03 6.1). Everybody sees who is here; what one may do is for admins to change, one's own name and
+ * preferences for oneself (weak point 12). Programs with a token of a person see and change none of it (weak point 29).
+ */
+
+export interface UserRouteDeps {
+  readonly db: Db;
+  /** Called after a commit that the change log tells of: every replica forgets what it knew of the user. */
+  readonly changed: () => void;
+}
+
+const PATH = "/api/v1/users";
+const SIZES = { usual: 50, max: 200, first: 50 };
+const MAX_SEARCH = 320;
+
+/** Empty is the same as absent. */
+const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
+  z
+    .enum(values)
+    .or(z.literal(""))
+    .nullish()
+    .transform((v) => (v === "" ? undefined : (v ?? undefined)));
+
+const role = choice("admin", "member", "viewer");
+const status = choice("active", "suspended");
+
+const listQuery = z.object({
+  ...pageQuery,
+  role,
+  status,
+  search: text(MAX_SEARCH),
+  sort: choice("created", "name", "lastSeen"),
+  dir: choice("asc", "desc"),
+});
+
+const preferences = z
+  .object({ defaultTemplate: text(256), defaultProfile: text(256), theme: text(64) })
+  .nullish()
+  .transform((given) => given && Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined)));
+
+const patchBody = z.object({ displayName: text(MAX_NAME), role, status, preferences });
+
+export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
+  route({
+    method: "GET",
+    path: PATH,
+    access: users,
+    does: { action: "list", on: "hub" },
+    query: listQuery,
+    handler: async ({ principal, query }) => {
+      const { limit, cursor, sort, dir, ...filter } = query;
+      const by = sort ?? "created";
+      const order: UserOrder = { by, descending: (dir ?? (by === "name" ? "asc" : "desc")) === "desc" };
+      return json(
+        200,
+        await listJson({
+          list: "users",
+          filters: { ...filter, ...order },
+          given: { limit, cursor },
+          sizes: SIZES,
+          rows: (page) => listUsers(db, filter, order, page),
+          position: async (id) => {
+            const user = await userById(db, id);
+            return user && userPosition(order, { ...user, sort_name: user.display_name.toLowerCase() });
+          },
+          standsAt: (user) => userPosition(order, user),
+          count: () => countUsers(db, filter),
+          as: "users",
+          toJson: (user) => shown(principal, user),
+        }),
+      );
+    },
+  }),
+  route({
+    method: "POST",
+    path: PATH,
+    access: authenticated,
+    does: NOTHING,
+    handler: () => {
+      throw new HubError("forbidden", "accounts are made by signing in; put the address on the allow list instead");
+    },
+  }),
+  route({
+    method: "GET",
+    path: `${PATH}/:userId`,
+    access: users,
+    does: { action: "read", on: "self" },
+    handler: async ({ params, principal }) => json(200, shown(principal, await userOf(db, params))),
+  }),
+  route({
+    method: "PATCH",
+    path: `${PATH}/:userId`,
+    access: users,
+    does: { action: "update", on: "self" },
+    body: patchBody,
+    handler: async ({ params, principal, body, log }) => {
+      const user = await userOf(db, params);
+      if (!mayUpdate(principal, user)) throw new HubError("forbidden", "only admins change other people");
+      const displayName = body.displayName && (parseDisplayName(body.displayName) || undefined);
+      const change = {
+        ...(displayName && { displayName }),
+        ...(body.preferences && { preferences: body.preferences }),
+        // What stays as it is needs no right: pages send back all that they were given.
+        ...(body.role && body.role !== user.role && { role: body.role }),
+        ...(body.status && body.status !== user.status && { status: body.status }),
+      };
+      if (!isAdmin(principal) && ("role" in change || "status" in change))
+        throw new HubError("forbidden", "only admins change roles and suspend people");
+      const done = await changeUser(db, user.id, change);
+      if (done.kind === "gone") throw notFound("User");
+      if (done.kind === "last_admin") throw lastAdmin();
+      changed();
+      if ("role" in change || "status" in change)
+        log.info(
+          { userId: user.id, actorId: principal.id, role: done.user.role, status: done.user.status },
+          "user changed",
+        );
+      return json(200, shown(principal, done.user));
+    },
+  }),
+  route({
+    method: "DELETE",
+    path: `${PATH}/:userId`,
+    access: admins,
+    does: { action: "update", on: "hub" },
+    handler: async ({ params, principal, log }) => {
+      const id = parseUuid(params.userId ?? "");
+      if (!id) throw invalidField("id", "id must be a UUID");
+      const done = await deleteUser(db, id);
+      if (done === "gone") throw notFound("User");
+      if (done === "last_admin") throw lastAdmin();
+      changed();
+      log.info({ userId: id, actorId: idOf(principal) }, "user deleted");
+      return empty();
+    },
+  }),
+];
+
+const lastAdmin = (): HubError =>
+  new HubError("conflict", "this is the last active admin: make somebody else an admin first");
+
+const isAdmin = (principal: Principal): boolean => principal.kind === "user" && principal.role === "admin";
+
+const idOf = (principal: Principal): Uuid | undefined => (principal.kind === "user" ? principal.id : undefined);
+
+const mayUpdate = (principal: Principal, user: UserRow): principal is UserPrincipal =>
+  isAdmin(principal) || idOf(principal) === user.id;
+
+/** The user as the caller may see them. */
+const shown = (principal: Principal, user: UserRow) => {
+  const own = mayUpdate(principal, user);
+  const can = capabilities(USER_ACTIONS, (action) => action === "read" || own);
+  return userJson(user, can, own);
+};
+
+/** The user of `:userId`. Throws 404. */
+const userOf = async (db: Db, params: Readonly<Record<string, string>>): Promise<UserRow> => {
+  const id = parseUuid(params.userId ?? "");
+  const user = id && (await userById(db, id));
+  if (!user) throw notFound("User");
+  return user;
+};

@@ -1,0 +1,73 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { type ApiReply, api, eventually, type Replica, Scene, testLogin } from "@rootstock/testkit";
+
+/** What an admin changes of people at one replica holds at every other (spec/03 6.1). */
+
+const ENV = { ROOTSTOCK_TEST_LOGIN: "1" };
+/** Who loses a right has lost it everywhere within this time, in milliseconds. */
+const EVERYWHERE_MS = 2_000;
+let scene: Scene;
+let a: Replica;
+let b: Replica;
+beforeEach(async () => {
+  scene = await Scene.create();
+  [a, b] = [await scene.replica(ENV), await scene.replica(ENV)];
+});
+afterEach(() => scene.end());
+
+const signIn = (email: string, role: "admin" | "member" = "member") => testLogin(a, { email, role });
+const as = (person: ApiReply) => ({ token: person.text("accessToken") });
+const patch = (replica: Replica, person: ApiReply, body: object) =>
+  api(replica, "PATCH", `/api/v1/users/${person.text("user.id")}`, body);
+const answers = (replica: Replica, person: ApiReply, path: string, status: number) =>
+  eventually(async () => (await api(replica, "GET", path, undefined, as(person))).status === status, EVERYWHERE_MS);
+
+test("weak point 1: who is suspended at one replica is out at every other, and stays out of what they held", async () => {
+  const ann = await signIn("ann@example.org");
+  for (const replica of [a, b]) await answers(replica, ann, "/api/v1/users", 200);
+  expect((await patch(b, ann, { status: "suspended" })).status).toBe(200);
+  for (const replica of [a, b]) await answers(replica, ann, "/api/v1/auth/me", 401);
+  expect((await patch(a, ann, { status: "active" })).status).toBe(200);
+  const again = await signIn("ann@example.org");
+  for (const replica of [a, b]) await answers(replica, again, "/api/v1/auth/me", 200);
+  expect((await api(a, "GET", "/api/v1/auth/me", undefined, as(ann))).status).toBe(401);
+});
+
+test("weak point 28: a demoted admin is none at any replica any more", async () => {
+  const eve = await signIn("eve@example.org", "admin");
+  for (const replica of [a, b]) await answers(replica, eve, "/api/v1/admin/invites", 200);
+  expect((await patch(a, eve, { role: "member" })).text("role")).toBe("member");
+  for (const replica of [a, b]) await answers(replica, eve, "/api/v1/admin/invites", 401);
+});
+
+test("whoever is made an admin is one at every replica, with the tokens that they have", async () => {
+  const bob = await signIn("bob@example.org");
+  for (const replica of [a, b]) await answers(replica, bob, "/api/v1/admin/invites", 403);
+  expect((await patch(b, bob, { role: "admin" })).status).toBe(200);
+  for (const replica of [a, b]) await answers(replica, bob, "/api/v1/admin/invites", 200);
+});
+
+test("a deleted person's tokens are dead everywhere, those of their programs included; what they own stays", async () => {
+  const cat = await signIn("cat@example.org");
+  const project = await api(a, "POST", "/api/v1/projects", { name: "of cat" }, as(cat));
+  const projectId = project.text("id");
+  const made = await api(
+    b,
+    "POST",
+    "/api/v1/auth/tokens",
+    { name: "ci", projectId, scopes: ["project:read"] },
+    as(cat),
+  );
+  const program = { token: made.text("token") };
+  const path = `/api/v1/projects/${projectId}`;
+  for (const replica of [a, b]) expect((await api(replica, "GET", path, undefined, program)).status).toBe(200);
+  expect((await api(a, "DELETE", `/api/v1/users/${cat.text("user.id")}`)).status).toBe(204);
+  for (const replica of [a, b]) {
+    await answers(replica, cat, "/api/v1/auth/me", 401);
+    await eventually(async () => (await api(replica, "GET", path, undefined, program)).status === 401, EVERYWHERE_MS);
+    expect(
+      (await api(replica, "POST", "/api/v1/auth/refresh", { refreshToken: cat.text("refreshToken") })).status,
+    ).toBe(401);
+  }
+  expect((await api(b, "GET", path)).get("ownerId") ?? "").toBe("");
+});
