@@ -127,6 +127,7 @@ export class Hub implements Service {
       agentTokens,
       people: this.#foundation.people,
       signIns: this.#foundation.signIns,
+      sessions: this.#foundation.sessions,
       accessTokens: this.#foundation.accessTokens,
       userTokens: this.#foundation.userTokens,
       testLogin: this.#config.signIn.testLogin,
@@ -162,12 +163,13 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
     const config = this.#config;
-    const { authenticator, membership, database, tracing } = this.#foundation;
+    const { authenticator, membership, database, tracing, sessions } = this.#foundation;
     const authenticate = (credentials: Credentials) => authenticator.authenticate(credentials);
     const serving = () => this.#serving;
     const app = createApp(this.#base, {
       routes: this.routes,
       authenticate,
+      sessions,
       keyed: (call, handle) => actions.idempotency.answer(call, handle, toReply),
       publicUrl: config.publicUrl,
       trustsPeer: (address) => config.trustedProxies.includes(address.replace(/^::ffff:/, "")),

@@ -3,10 +3,12 @@ import type { Service } from "@rootstock/service";
 import { type Db, ensureUser, findAgentStanding, type UserStanding } from "@rootstock/store";
 import type { UserStandings } from "../people/index.ts";
 import { ACCESS_TOKEN_PREFIX, type AccessTokens } from "./accessTokens.ts";
+import type { BrowserSessions } from "./browserSessions.ts";
 import type { Credentials } from "./credentials.ts";
 import { DEVELOPMENT_USER } from "./developmentUser.ts";
 import { TokenError } from "./jwt.ts";
 import { type AgentPrincipal, NOBODY, type Principal, type UserPrincipal } from "./principal.ts";
+import { crossOriginRefusal, mayChange } from "./provenance.ts";
 import type { ProxyLogin } from "./proxyLogin.ts";
 import type { ReplicaTokens } from "./replicaTokens.ts";
 import type { RuntimeBrokerSignatures } from "./runtimeBrokerSignature.ts";
@@ -30,6 +32,7 @@ export interface AuthenticatorOptions {
   readonly proxyLogin: ProxyLogin;
   readonly signIns: Pick<SignIns, "userOf">;
   readonly accessTokens: Pick<AccessTokens, "userOf">;
+  readonly sessions: Pick<BrowserSessions, "userOf" | "provenance">;
   /** Undefined: development login is off. */
   readonly developmentToken: string | undefined;
   /** Undefined: only admins read the metrics. */
@@ -57,8 +60,9 @@ export class Authenticator implements Service {
 
   /**
    * The caller. Nobody when there is no credential at all; throws 401 for one that proves nothing. An agent's token in
-   * its own header comes first, then a runtime broker's signature, then a bearer, then what a proxy says (spec/03 2.2):
-   * an `Authorization` beside the first two is somebody else's and is not looked at.
+   * its own header comes first, then a runtime broker's signature, then a bearer, then what a proxy says (spec/03 2.2),
+   * then a browser's cookie: an `Authorization` beside the first two is somebody else's and is not looked at, nor is one
+   * that is no bearer. The proxy knows who sits there now; a cookie may be left of somebody else.
    */
   async authenticate(request: Credentials): Promise<Principal> {
     const { headers } = request;
@@ -76,14 +80,22 @@ export class Authenticator implements Service {
     }
     const authorization = headers.get("authorization");
     const bearer = authorization === null ? undefined : /^bearer +(.*)$/i.exec(authorization)?.[1]?.trim();
-    return bearer ? this.#bearer(bearer) : this.#proxied(request);
+    if (bearer) return this.#bearer(bearer);
+    return (await this.#proxied(request)) ?? (await this.#inBrowser(request)) ?? NOBODY;
+  }
+
+  /** The person whose browser carries a session. */
+  async #inBrowser(request: Credentials): Promise<UserPrincipal | undefined> {
+    const found = await this.#options.sessions.userOf(request);
+    return found && { ...userPrincipal(found.user), session: found.session };
   }
 
   /** The person whom a proxy before the hub vouches for. */
-  async #proxied(request: Credentials): Promise<Principal> {
-    const { proxyLogin, standings } = this.#options;
+  async #proxied(request: Credentials): Promise<UserPrincipal | undefined> {
+    const { proxyLogin, standings, sessions } = this.#options;
     const userId = await proxyLogin.userOf(request);
-    if (userId === undefined) return NOBODY;
+    if (userId === undefined) return undefined;
+    if (mayChange(request) && sessions.provenance(request.headers) === "cross-origin") throw crossOriginRefusal();
     const standing = await standings.find(userId);
     if (standing?.status === "active") return userPrincipal(standing);
     // Suspended or deleted since: asked anew, who comes back is signed in again.

@@ -20,6 +20,19 @@ export interface UserPrincipal {
   readonly role: "admin" | "member" | "viewer";
   /** Where a token speaks for the user: what it allows of what the user may do. */
   readonly limits?: TokenLimits;
+  /** Where the user's browser speaks, by its cookie. */
+  readonly session?: BrowserSession;
+}
+
+/** A sign-in in a browser, as its cookie says. */
+export interface BrowserSession {
+  readonly signInId: Uuid;
+  /** Of the user, when it began. */
+  readonly tokenVersion: number;
+  /** The name of the cookie that it is in. */
+  readonly cookie: string;
+  /** Whether it is time for a new cookie. */
+  readonly due: boolean;
 }
 
 export interface AgentPrincipal {

@@ -89,7 +89,7 @@ export class SignIns {
   }
 
   /** The user of a token that was verified, if it still counts. Throws {@link TokenError}. */
-  async check(claims: UserClaims): Promise<UserStanding> {
+  async check(claims: Pick<UserClaims, "userId" | "tokenVersion" | "signInId" | "legacy">): Promise<UserStanding> {
     const { standings } = this.#options;
     const [standing, live] = await Promise.all([
       standings.find(claims.userId),
@@ -102,7 +102,7 @@ export class SignIns {
 
   /** Ends the sign-in that a token names, at every replica; nothing happens for one that names none. */
   async end(token: string): Promise<void> {
-    const { db, tokens, standings } = this.#options;
+    const { db, tokens } = this.#options;
     let claims: UserClaims;
     try {
       claims = await tokens.verify(token);
@@ -112,8 +112,13 @@ export class SignIns {
     }
     if (!claims.signInId) return;
     if (claims.legacy) await insertLegacy(db, claims, claims.signInId, this.#base.clock.now());
-    await endSignIn(db, claims.signInId);
-    standings.forgetSignIn(claims.signInId);
+    await this.endOne(claims.signInId);
+  }
+
+  /** Ends one sign-in, at every replica. */
+  async endOne(signInId: Uuid): Promise<void> {
+    await endSignIn(this.#options.db, signInId);
+    this.#options.standings.forgetSignIn(signInId);
   }
 
   /** Signs the user out of everything that signing in has given them, everywhere. */
@@ -132,7 +137,7 @@ const insertLegacy = async (db: Db, claims: UserClaims, id: Uuid, now: number): 
   await insertSignIn(db, { id, userId: claims.userId, client: claims.client, lifetimeSeconds });
 };
 
-const activeUser = (user: UserStanding | undefined, claims: UserClaims): UserStanding => {
+const activeUser = (user: UserStanding | undefined, claims: Pick<UserClaims, "tokenVersion">): UserStanding => {
   if (!user) throw new TokenError("the account is gone");
   if (user.status !== "active") throw new TokenError("the account is suspended");
   if (user.tokenVersion !== claims.tokenVersion) throw new TokenError("token revoked");

@@ -5,6 +5,7 @@ import {
   AgentTokens,
   AssertionVerifier,
   Authenticator,
+  BrowserSessions,
   ProxyLogin,
   ReplicaTokens,
   RuntimeBrokerSecrets,
@@ -45,6 +46,7 @@ export interface Foundation {
   readonly standings: UserStandings;
   readonly userTokens: UserTokens;
   readonly signIns: SignIns;
+  readonly sessions: BrowserSessions;
   readonly accessTokens: AccessTokens;
   readonly tracing: Tracing;
   readonly stages: readonly (readonly Service[])[];
@@ -109,6 +111,12 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     changed: () => signaller.changed(),
   });
   const accessTokens = new AccessTokens(base, { db: database.db, standings });
+  const sessions = new BrowserSessions(base, {
+    db: database.db,
+    secrets: rootSecrets,
+    signIns,
+    publicUrl: config.publicUrl,
+  });
   const { assertions, plainHeader } = config.signIn;
   const proxyLogin = new ProxyLogin({
     clock: base.clock,
@@ -122,6 +130,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     proxyLogin,
     signIns,
     accessTokens,
+    sessions,
     agentTokens,
     replicaTokens,
     signatures,
@@ -154,6 +163,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     standings,
     userTokens,
     signIns,
+    sessions,
     accessTokens,
     tracing: collected ?? NO_TRACING,
     stages: [

@@ -2,7 +2,15 @@ import type { HttpBindings } from "@hono/node-server";
 import { HubError } from "@rootstock/protocol";
 import { type Base, type Log, plainLog } from "@rootstock/service";
 import { type Context, Hono } from "hono";
-import { type Credentials, NOBODY, type Principal, principalName } from "../auth/index.ts";
+import {
+  type BrowserSessions,
+  type Credentials,
+  clearedCookie,
+  NOBODY,
+  type Principal,
+  principalName,
+  SessionEnded,
+} from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import { type Call, demand, demandDeclared, demandedOfHub, type Route } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
@@ -14,6 +22,8 @@ import { validate } from "./validate.ts";
 export interface AppOptions {
   readonly routes: readonly Route[];
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
+  /** Where people sign in with a browser: what prolongs its session. */
+  readonly sessions?: Pick<BrowserSessions, "renew">;
   readonly publicUrl: string | undefined;
   /** Whether what a peer with this address says about the client's own request may be believed. */
   readonly trustsPeer: (address: string) => boolean;
@@ -89,9 +99,11 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       );
     } catch (err) {
       response = renderError(toHubError(err, log()), requestId);
+      if (err instanceof SessionEnded) response.headers.append("set-cookie", clearedCookie(err.cookie));
       // Refused unread: what is still under way would end the connection before the client has heard why.
       await readOnce().catch(() => {});
     }
+    await prolongSession(response, known.principal, log);
     response.headers.set("x-request-id", requestId);
     if (options.draining()) response.headers.set("connection", "close");
     const seconds = (base.clock.elapsed() - started) / 1000;
@@ -111,6 +123,18 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       "request",
     );
     return response;
+  };
+
+  /** A browser that is in use stays signed in. What has been answered stays answered if that fails. */
+  const prolongSession = async (response: Response, principal: Principal, log: () => Log): Promise<void> => {
+    if (!options.sessions || principal.kind !== "user" || !principal.session?.due) return;
+    // Who signs out, or in anew, has said what the cookie is to be.
+    if (response.headers.has("set-cookie")) return;
+    try {
+      response.headers.append("set-cookie", await options.sessions.renew(principal, principal.session));
+    } catch (err) {
+      log().warn({ err }, "session not prolonged");
+    }
   };
 
   /** The server's span of a request. Health checks and the like are of interest to nobody, unless a client says so. */
@@ -137,15 +161,15 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   ): Promise<Response> => {
     if (!options.serving()) throw new HubError("unavailable", "this replica is starting", { retryAfter: 1 });
     const url = new URL(c.req.url);
-    const authenticate = async () =>
-      options.authenticate({
-        method: c.req.method,
-        path: decodePath(url.pathname),
-        query: url.search.slice(1),
-        headers: c.req.raw.headers,
-        peer: peerAddress(c),
-        body: readOnce,
-      });
+    const credentials: Credentials = {
+      method: c.req.method,
+      path: decodePath(url.pathname),
+      query: url.search.slice(1),
+      headers: c.req.raw.headers,
+      peer: peerAddress(c),
+      body: readOnce,
+    };
+    const authenticate = async () => options.authenticate(credentials);
     if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
     else known.principal = await authenticate();
     const principal = known.principal;
@@ -175,6 +199,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       origin: originOf(c, url, options),
       requestId,
       traceparent: span.traceparent,
+      credentials,
       reauthenticate: authenticate,
       get log() {
         return log();

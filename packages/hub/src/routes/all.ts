@@ -4,6 +4,7 @@ import { type ActionDeps, acceptInbound } from "../actions/index.ts";
 import type {
   AccessTokens,
   AgentTokens,
+  BrowserSessions,
   RuntimeBrokerSecrets,
   SignIns,
   SigningKeys,
@@ -46,6 +47,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly metrics: Metrics;
   readonly people: People;
   readonly signIns: SignIns;
+  readonly sessions: BrowserSessions;
   readonly userTokens: UserTokens;
   readonly testLogin: boolean;
   readonly accessTokens: AccessTokens;

@@ -1,6 +1,6 @@
 import type { Log } from "@rootstock/service";
 import type { z } from "zod";
-import type { Principal } from "../auth/index.ts";
+import type { Credentials, Principal } from "../auth/index.ts";
 import type { AccessRule } from "./access.ts";
 import type { Does } from "./does.ts";
 
@@ -22,6 +22,8 @@ export interface Call<Query = unknown, Body = unknown> {
   /** Where the client believes it is, for links: the configured public URL or the request's own origin. */
   readonly origin: string;
   readonly requestId: string;
+  /** What the caller is known by, for routes of sign-in. */
+  readonly credentials: Credentials;
   /** Who the caller is by the same credentials now: for answers that last. Throws as at the beginning. */
   readonly reauthenticate: () => Promise<Principal>;
   /** The trace that this request belongs to, for what it sets in motion (W3C Trace Context). */

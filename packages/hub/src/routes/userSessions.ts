@@ -2,7 +2,7 @@ import { HubError } from "@rootstock/protocol";
 import type { Db, UserStanding } from "@rootstock/store";
 import { findUserStanding, userById } from "@rootstock/store";
 import { z } from "zod";
-import { type SignIns, TokenError, type TokenPair, type UserTokens } from "../auth/index.ts";
+import { type BrowserSessions, type SignIns, TokenError, type TokenPair, type UserTokens } from "../auth/index.ts";
 import { type People, parseDisplayName, parseEmail } from "../people/index.ts";
 import { some, time } from "../wire/index.ts";
 import { anyone, users } from "./access.ts";
@@ -14,6 +14,7 @@ import { type Call, empty, json, type Reply, type Route, route } from "./route.t
 export interface UserSessionDeps {
   readonly db: Db;
   readonly signIns: SignIns;
+  readonly sessions: Pick<BrowserSessions, "begin" | "end">;
   readonly userTokens: UserTokens;
   readonly people: Pick<People, "testUser">;
   /** Whether the test login is switched on. */
@@ -72,10 +73,11 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     access: anyone,
     does: PUBLIC,
     body: z.object({ refreshToken: z.string().max(MAX_TOKEN).nullish() }),
-    handler: async ({ body, headers }) => {
+    handler: async ({ body, headers, credentials }) => {
+      const cleared = await deps.sessions.end(credentials);
       const shown = [body.refreshToken, bearerOf(headers)].filter((t): t is string => Boolean(t));
       for (const one of shown) await deps.signIns.end(one);
-      return json(200, { success: true });
+      return json(200, { success: true }, cleared === undefined ? {} : { "set-cookie": cleared });
     },
   }),
   route({
@@ -124,7 +126,9 @@ const testLogin = async (deps: UserSessionDeps, call: Call): Promise<Reply> => {
   });
   const user = await findUserStanding(deps.db, id);
   if (!user) return plain(400, "the account is gone");
-  return signedIn(deps.db, user, await deps.signIns.begin(user, "web"));
+  const reply = await signedIn(deps.db, user, await deps.signIns.begin(user, "web"));
+  reply.headers.append("set-cookie", await deps.sessions.begin(user, call.origin));
+  return reply;
 };
 
 const parsed = (body: Buffer): unknown => {

@@ -3,7 +3,13 @@ import type { SealedPurpose } from "@rootstock/store";
 import type { RootSecrets } from "./rootSecrets.ts";
 
 /** What a key derived from `ROOTSTOCK_SECRET` is for. Each purpose has a key of its own, so that none opens another's. */
-export type KeyPurpose = SealedPurpose | "replica-to-replica" | "data-keys" | "token-signing";
+export type KeyPurpose =
+  | SealedPurpose
+  | "replica-to-replica"
+  | "data-keys"
+  | "token-signing"
+  | "browser-session"
+  | "browser-sign-in";
 
 const KEY_BYTES = 32;
 const KID_BYTES = 9;

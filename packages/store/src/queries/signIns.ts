@@ -89,6 +89,16 @@ export const rotateSignIn = (
     return { kind: "reused" };
   });
 
+/** Has a sign-in last `lifetimeSeconds` from now; one that has ended stays as it is. */
+export const prolongSignIn = async (db: Db, id: Uuid, lifetimeSeconds: number): Promise<void> => {
+  await db
+    .updateTable("sign_ins")
+    .set({ expires_at: sql<Date>`now() + make_interval(secs => ${lifetimeSeconds})` })
+    .where("id", "=", id)
+    .where("ended_at", "is", null)
+    .execute();
+};
+
 /** Ends a sign-in; one that has ended stays as it is. */
 export const endSignIn = async (db: Db, id: Uuid): Promise<void> => {
   await db
