@@ -19,6 +19,7 @@ export * from "./runtimeBrokerSecrets.ts";
 export * from "./runtimeBrokerSignature.ts";
 export * from "./sealedTokens.ts";
 export * from "./signIns.ts";
+export * from "./signInWays.ts";
 export * from "./signingKeys.ts";
 export * from "./tokens.ts";
 export * from "./userTokens.ts";

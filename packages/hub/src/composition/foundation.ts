@@ -6,11 +6,14 @@ import {
   AssertionVerifier,
   Authenticator,
   BrowserSessions,
+  DeviceLogins,
+  LoginCodes,
   ProxyLogin,
   ReplicaTokens,
   RuntimeBrokerSecrets,
   RuntimeBrokerSignatures,
   SignIns,
+  type SignInWays,
   SigningKeys,
   UserTokens,
 } from "../auth/index.ts";
@@ -48,6 +51,9 @@ export interface Foundation {
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
   readonly accessTokens: AccessTokens;
+  readonly loginCodes: LoginCodes;
+  readonly deviceLogins: DeviceLogins;
+  readonly signInWays: SignInWays;
   readonly tracing: Tracing;
   readonly stages: readonly (readonly Service[])[];
 }
@@ -117,7 +123,14 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     signIns,
     publicUrl: config.publicUrl,
   });
+  const programs = { db: database.db, signIns, standings };
+  const loginCodes = new LoginCodes(base, { ...programs, signingKeys });
+  const deviceLogins = new DeviceLogins(base, programs);
   const { assertions, plainHeader } = config.signIn;
+  const signInWays: SignInWays = {
+    providers: [],
+    otherwise: assertions.length > 0 || plainHeader !== undefined || config.developmentToken !== undefined,
+  };
   const proxyLogin = new ProxyLogin({
     clock: base.clock,
     people,
@@ -165,6 +178,9 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     signIns,
     sessions,
     accessTokens,
+    loginCodes,
+    deviceLogins,
+    signInWays,
     tracing: collected ?? NO_TRACING,
     stages: [
       collected ? [database, collected] : [database],

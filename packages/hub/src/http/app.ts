@@ -15,6 +15,7 @@ import type { Metrics } from "../metrics/index.ts";
 import { type Call, demand, demandDeclared, demandedOfHub, type Route } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
+import { clientAddress } from "./clientAddress.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { inTime } from "./inTime.ts";
 import { validate } from "./validate.ts";
@@ -197,6 +198,9 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       method: c.req.method,
       path: url.pathname,
       origin: originOf(c, url, options),
+      get address() {
+        return clientAddress(peerAddress(c), c.req.raw.headers.get("x-forwarded-for"), options.trustsPeer);
+      },
       requestId,
       traceparent: span.traceparent,
       credentials,

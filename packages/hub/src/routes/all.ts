@@ -5,8 +5,11 @@ import type {
   AccessTokens,
   AgentTokens,
   BrowserSessions,
+  DeviceLogins,
+  LoginCodes,
   RuntimeBrokerSecrets,
   SignIns,
+  SignInWays,
   SigningKeys,
   UserTokens,
 } from "../auth/index.ts";
@@ -32,6 +35,7 @@ import { inviteRoutes } from "./invites.ts";
 import { jwksRoutes } from "./jwks.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
+import { programLoginRoutes } from "./programLogins.ts";
 import { resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
@@ -49,6 +53,9 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
   readonly userTokens: UserTokens;
+  readonly loginCodes: LoginCodes;
+  readonly deviceLogins: DeviceLogins;
+  readonly signInWays: SignInWays;
   readonly testLogin: boolean;
   readonly accessTokens: AccessTokens;
   readonly sse: SseHub;
@@ -89,5 +96,6 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...userSessionRoutes(deps),
   ...accessTokenRoutes(deps),
   ...userRoutes(deps),
+  ...programLoginRoutes(deps),
   ...notConfiguredRoutes(),
 ];

@@ -90,7 +90,6 @@ export const notConfiguredRoutes = (): Route[] => [
   ...refusedBelow("/api/v1/agent/gcp-token", "GCP identity is"),
   ...refusedBelow("/api/v1/agent/gcp-identity-token", "GCP identity is"),
   ...refusedBelow("/api/v1/github-app", "GitHub is"),
-  ...refusedBelow("/api/v1/auth/cli", "OAuth is", anyone),
   ...refused("/api/v1/auth/login", "OAuth is", anyone),
   ...refused("/api/v1/auth/token", "OAuth is", anyone),
   ...PROJECT_PARTS.flatMap(([name, what]) => refusedBelow(`${PROJECT}/${name}`, what)),

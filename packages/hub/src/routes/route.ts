@@ -21,6 +21,8 @@ export interface Call<Query = unknown, Body = unknown> {
   readonly path: string;
   /** Where the client believes it is, for links: the configured public URL or the request's own origin. */
   readonly origin: string;
+  /** From where the request comes, as far as proxies are believed; empty in tests without a socket. */
+  readonly address: string;
   readonly requestId: string;
   /** What the caller is known by, for routes of sign-in. */
   readonly credentials: Credentials;
