@@ -59,5 +59,11 @@ export const isUniqueViolation = (err: unknown, constraint?: string): boolean =>
   (constraint === undefined ||
     (typeof err === "object" && err !== null && "constraint" in err && err.constraint === constraint));
 
+/** Whether a condition of the table, or a trigger in its place, refused the row; with `constraint`, that one. */
+export const isCheckViolation = (err: unknown, constraint?: string): boolean =>
+  codeOf(err) === "23514" &&
+  (constraint === undefined ||
+    (typeof err === "object" && err !== null && "constraint" in err && err.constraint === constraint));
+
 /** Whether a foreign key refused the row. */
 export const isForeignKeyViolation = (err: unknown): boolean => codeOf(err) === "23503";

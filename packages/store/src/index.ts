@@ -1,4 +1,5 @@
 /** PostgreSQL: connections, schema, and every statement of the hub. The only package that knows SQL. */
+export * from "./accessTables.ts";
 export * from "./coordination.ts";
 export * from "./database.ts";
 export * from "./databaseErrors.ts";
@@ -21,6 +22,7 @@ export * from "./queries/deviceLogins.ts";
 export * from "./queries/dispatches.ts";
 export { type DispatchOutcome, dispatchOutcomes } from "./queries/dispatchOutcomes.ts";
 export * from "./queries/dispatchTargets.ts";
+export * from "./queries/groups.ts";
 export * from "./queries/heartbeats.ts";
 export type { Claim, ClaimScope, HeldSocket } from "./queries/heldSockets.ts";
 export * from "./queries/idempotency.ts";
@@ -33,6 +35,7 @@ export * from "./queries/messagesRead.ts";
 export * from "./queries/nonces.ts";
 export * from "./queries/ownClaims.ts";
 export * from "./queries/owners.ts";
+export * from "./queries/policies.ts";
 export * from "./queries/principals.ts";
 export * from "./queries/projects.ts";
 export * from "./queries/providers.ts";

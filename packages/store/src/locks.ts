@@ -29,6 +29,8 @@ export type LockName = keyof typeof LOCK_KEYS;
 export const LOCK_CLASSES = {
   /** Registering a project: two callers with one git remote make one project. */
   projectRegistration: 0x5c21_0001,
+  /** Putting a group into another; taken by a trigger of migration 0020, which knows it as a number. */
+  groupNesting: 0x5c21_0002,
 } as const;
 
 /** A key for a replica's own lock: random, positive, and above every key of {@link LOCK_KEYS}. */

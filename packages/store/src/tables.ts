@@ -1,5 +1,6 @@
 import type { Phase, Uuid } from "@rootstock/protocol";
 import type { ColumnType, Generated } from "kysely";
+import type { AccessTables } from "./accessTables.ts";
 import type { DefaultJson, DefaultTime, Json, Nullable, NullableJson, NullableTime, Time } from "./columnTypes.ts";
 import type { LoginTables } from "./loginTables.ts";
 
@@ -412,7 +413,7 @@ export interface StreamFramesTable {
   created: DefaultTime;
 }
 
-export interface Tables extends LoginTables {
+export interface Tables extends LoginTables, AccessTables {
   users: UsersTable;
   user_identities: UserIdentitiesTable;
   invites: InvitesTable;

@@ -23,3 +23,4 @@ export * from "./signInWays.ts";
 export * from "./signingKeys.ts";
 export * from "./tokens.ts";
 export * from "./userTokens.ts";
+export * from "./vocabulary.ts";

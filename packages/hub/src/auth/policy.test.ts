@@ -1,6 +1,7 @@
 import { expect, test } from "@jest/globals";
-import { type Action, AGENT_SCOPES, decide, type Resource } from "./policy.ts";
+import { AGENT_SCOPES, decide, type Resource } from "./policy.ts";
 import { NOBODY, type Principal } from "./principal.ts";
+import type { Action } from "./vocabulary.ts";
 
 const user = (id: string, role: "admin" | "member" | "viewer" = "member"): Principal => ({
   kind: "user",

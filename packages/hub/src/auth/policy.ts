@@ -1,33 +1,12 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { AccessTokenScope, TokenLimits } from "./accessTokens.ts";
 import type { AgentPrincipal, Principal, UserPrincipal } from "./principal.ts";
+import type { Action } from "./vocabulary.ts";
 
 /**
  * Who may do what to which resource. Pure: everything it needs to know is passed in. Today's rules are a first step; the
  * full model (groups, policies, access tokens) replaces the body of `decide` and leaves its callers alone.
  */
-
-export type Action =
-  | "read"
-  | "create"
-  | "update"
-  | "delete"
-  /** Start, stop, suspend, resume, restart, restore. */
-  | "lifecycle"
-  /** What of it only starts, and only stops: a token may allow the one without the other. */
-  | "start"
-  | "stop"
-  | "message"
-  /** Terminal, logs, exec: what shows or types into an agent's inside. */
-  | "attach"
-  /** Status reports of an agent about itself. */
-  | "report"
-  /** New tokens for an agent. */
-  | "refresh"
-  /** Run agents on a runtime broker. */
-  | "dispatch"
-  /** A new secret for a runtime broker. */
-  | "rotate";
 
 export type Resource =
   | { readonly kind: "hub" }
