@@ -33,6 +33,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   commands: 2,
   control: 2,
   replicas: 2,
+  oauth: 3,
   dispatch: 3,
   streams: 3,
   sse: 3,

@@ -128,6 +128,8 @@ export class Hub implements Service {
       people: this.#foundation.people,
       signIns: this.#foundation.signIns,
       sessions: this.#foundation.sessions,
+      providers: this.#foundation.providers,
+      webSignIn: this.#foundation.webSignIn,
       accessTokens: this.#foundation.accessTokens,
       userTokens: this.#foundation.userTokens,
       loginCodes: this.#foundation.loginCodes,

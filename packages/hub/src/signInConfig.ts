@@ -1,16 +1,20 @@
 import { z } from "zod";
 import { AddressList, ASSERTION_ALGORITHMS, type AssertionRules, IAP } from "./auth/index.ts";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
+import type { ProviderRules } from "./oauth/index.ts";
 import { type AdmissionRules, parseEmail } from "./people/index.ts";
+import { PROVIDER_VARIABLES, parseProviders } from "./providerConfig.ts";
 
 /** How people sign in, by configuration. */
 export interface SignInConfig {
   readonly admission: AdmissionRules;
   /** Proxies that sign who they let through. */
   readonly assertions: readonly AssertionRules[];
-  /** A proxy that says it in plain text, at these addresses. */
+  /** Whom people sign in with, in the order in which they are shown. */
+  readonly providers: readonly ProviderRules[];
   /** Whether tests may sign in as whoever they like (spec/03 3.5). */
   readonly testLogin: boolean;
+  /** A proxy that says it in plain text, at these addresses. */
   readonly plainHeader: { readonly header: string; readonly from: AddressList } | undefined;
 }
 
@@ -32,6 +36,7 @@ export const SIGN_IN_VARIABLES = {
     "comma-separated addresses and networks from which that header is believed (required with it)",
   ROOTSTOCK_TEST_LOGIN: "1: tests that can sign with the hub's key may sign in as anybody",
   ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN: "1: the test login on a host that is not loopback, too",
+  ...PROVIDER_VARIABLES,
 } as const;
 
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$/;
@@ -111,6 +116,8 @@ export const parseSignIn = (
   const v = parsed.data;
   const problems: string[] = [];
   const proxy = proxyOf(v, problems);
+  const { providers, problems: more } = parseProviders(given, v.ROOTSTOCK_HOSTED_DOMAINS);
+  problems.push(...more);
   const from = v.ROOTSTOCK_PROXY_EMAIL_FROM;
   const header = v.ROOTSTOCK_PROXY_EMAIL_HEADER;
   if ((header === undefined) !== (from === undefined))
@@ -136,6 +143,7 @@ export const parseSignIn = (
           : [{ ...IAP, audience: iap, issuer: v.ROOTSTOCK_IAP_ISSUER, jwksUrl: v.ROOTSTOCK_IAP_JWKS_URL }]),
         ...(proxy ? [proxy] : []),
       ],
+      providers,
       testLogin: v.ROOTSTOCK_TEST_LOGIN,
       plainHeader: header !== undefined && from !== undefined ? { header, from } : undefined,
     },

@@ -55,12 +55,16 @@ export class AssertionVerifier {
 
   /** Whom a proxy vouches for. Throws {@link TokenError}, or 503 while no keys can be had. */
   async verify(token: string): Promise<ProvenIdentity> {
-    const { rules, clock } = this.#options;
-    const now = clock.now();
+    return identityOf(await this.claims(token), this.#options.rules.issuer);
+  }
+
+  /** What a token says whose signature, issuer, audience and times are right. Throws as {@link verify}. */
+  async claims(token: string): Promise<JWTPayload> {
+    const now = this.#options.clock.now();
     const payload = await this.#payload(token, now);
     if (payload.iat !== undefined && payload.iat > now / 1000 + LEEWAY_SECONDS)
       throw new TokenError("issued in the future");
-    return identityOf(payload, rules.issuer);
+    return payload;
   }
 
   async #payload(token: string, now: number): Promise<JWTPayload> {

@@ -8,6 +8,7 @@ export type { Credentials } from "./credentials.ts";
 export * from "./developmentUser.ts";
 export * from "./deviceLogins.ts";
 export * from "./jwt.ts";
+export { limitedText } from "./keySet.ts";
 export * from "./loginCodes.ts";
 export * from "./policy.ts";
 export * from "./principal.ts";

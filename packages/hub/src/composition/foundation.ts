@@ -20,6 +20,7 @@ import {
 import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
+import { Providers, WebSignIn } from "../oauth/index.ts";
 import { People, UserStandings } from "../people/index.ts";
 import { Membership, Releases } from "../replicas/index.ts";
 import { ENVELOPES_SINCE, keyManagement, SecretBox } from "../secrets/index.ts";
@@ -50,6 +51,8 @@ export interface Foundation {
   readonly userTokens: UserTokens;
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
+  readonly providers: Providers;
+  readonly webSignIn: WebSignIn;
   readonly accessTokens: AccessTokens;
   readonly loginCodes: LoginCodes;
   readonly deviceLogins: DeviceLogins;
@@ -127,6 +130,8 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
   const loginCodes = new LoginCodes(base, { ...programs, signingKeys });
   const deviceLogins = new DeviceLogins(base, programs);
   const { assertions, plainHeader } = config.signIn;
+  const providers = new Providers(config.signIn.providers, { clock: base.clock, log: base.log, fetch });
+  const webSignIn = new WebSignIn(base, { secrets: rootSecrets, providers });
   const signInWays: SignInWays = {
     providers: [],
     otherwise: assertions.length > 0 || plainHeader !== undefined || config.developmentToken !== undefined,
@@ -177,6 +182,8 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     userTokens,
     signIns,
     sessions,
+    providers,
+    webSignIn,
     accessTokens,
     loginCodes,
     deviceLogins,

@@ -14,6 +14,7 @@ import type {
   UserTokens,
 } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
+import type { Providers, WebSignIn } from "../oauth/index.ts";
 import type { People } from "../people/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { AgentStreams } from "../streams/index.ts";
@@ -52,6 +53,8 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly people: People;
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
+  readonly providers: Providers;
+  readonly webSignIn: WebSignIn;
   readonly userTokens: UserTokens;
   readonly loginCodes: LoginCodes;
   readonly deviceLogins: DeviceLogins;
