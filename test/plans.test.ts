@@ -3,7 +3,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import * as store from "@rootstock/store";
 import { api, type InProcessReplica, openEventStream, Scene, seed, writePast } from "@rootstock/testkit";
-import { type CapturedPlan, nodesOf, PlanCapture, pagesRead, rowsSeen } from "./plans/capturedPlans.ts";
+import { type CapturedPlan, nodesOf, PlanCapture, type PlanNode, pagesRead, rowsSeen } from "./plans/capturedPlans.ts";
 
 /**
  * What months leave behind costs today's calls nothing (design section 11): the plan of every statement that a hub
@@ -70,15 +70,18 @@ afterAll(async () => {
   await scene?.end();
 });
 
+const isOfGrowing = (node: PlanNode): boolean => GROWING.includes(node["Relation Name"] ?? "");
+
 const excesses = (plans: readonly CapturedPlan[]): string[] => {
   const found = plans.flatMap((captured) => {
     const limit = captured.text.startsWith("select count(*)") ? COUNTED : { rows: ROWS, pages: PAGES };
     const faults = nodesOf(captured.plan).flatMap((node) => {
       const reads = node["Index Name"] ?? node["Relation Name"];
       const where = `${node["Node Type"]} on ${reads}`;
-      const whole = node["Node Type"] === "Seq Scan" && GROWING.includes(node["Relation Name"] ?? "");
+      const whole = node["Node Type"] === "Seq Scan" && isOfGrowing(node);
+      const workers = node["Node Type"].startsWith("Gather") && nodesOf(node).some(isOfGrowing);
       const many = reads !== undefined && rowsSeen(node) > limit.rows;
-      return [...(whole ? [where] : []), ...(many ? [`${where}: ${rowsSeen(node)} rows`] : [])];
+      return [...(whole || workers ? [where] : []), ...(many ? [`${where}: ${rowsSeen(node)} rows`] : [])];
     });
     const pages = pagesRead(captured);
     if (pages > limit.pages) faults.push(`${pages} pages`);

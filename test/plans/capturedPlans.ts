@@ -58,6 +58,11 @@ export class PlanCapture {
       "auto_explain.log_buffers": "on",
       "auto_explain.log_timing": "off",
       "auto_explain.log_nested_statements": "on",
+      // However small the tables of a test: whoever may start parallel workers does.
+      parallel_setup_cost: "0",
+      parallel_tuple_cost: "0",
+      min_parallel_table_scan_size: "0",
+      min_parallel_index_scan_size: "0",
       "auto_explain.log_parameter_max_length": "0",
       "auto_explain.log_format": "json",
       "auto_explain.log_level": "notice",

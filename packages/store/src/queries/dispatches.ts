@@ -265,14 +265,15 @@ export const hasUnfinishedDispatch = async (db: Db, agentId: Uuid): Promise<bool
 
 /**
  * Runtime brokers whose socket this replica holds and for which something waits: the fallback of every lost signal.
- * Driven from the held rows by index, so that the pending work of absent runtime brokers costs nothing.
+ * Driven from the held rows by index, so that the pending work of absent runtime brokers costs nothing: told as `exists`,
+ * all that is pending anywhere may be gathered into a hash first.
  */
 export const runtimeBrokersWithWork = async (db: Db, instanceId: Uuid): Promise<Uuid[]> => {
   const { rows } = await sql<{ id: Uuid }>`
     select rb.id from runtime_brokers rb
      where rb.connected_hub_id = ${instanceId}
-       and (exists (select from broker_dispatch d where d.runtime_broker_id = rb.id and d.state = 'pending')
-         or exists (select from messages m where m.runtime_broker_id = rb.id and m.state = 'pending'))
+       and ((select true from broker_dispatch d where d.runtime_broker_id = rb.id and d.state = 'pending' limit 1)
+         or (select true from messages m where m.runtime_broker_id = rb.id and m.state = 'pending' limit 1))
   `.execute(db);
   return rows.map((r) => r.id);
 };
