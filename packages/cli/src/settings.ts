@@ -1,5 +1,6 @@
 import type { Setting } from "./flags.ts";
 import { SIGN_IN_SETTINGS } from "./signInSettings.ts";
+import { TRANSPORT_SETTINGS } from "./transportSettings.ts";
 
 /** Every setting of every command: its flag, its variable, its meaning. The parts that use them parse and check them. */
 
@@ -82,6 +83,7 @@ export const START_SETTINGS: readonly Setting[] = [
 /** `rootstock replica`. */
 export const REPLICA_SETTINGS: readonly Setting[] = [
   ...SIGN_IN_SETTINGS,
+  ...TRANSPORT_SETTINGS,
   { ...DATABASE_URL, description: `${DATABASE_URL.description}; may be a transaction-pooling proxy` },
   DATABASE_DIRECT_URL,
   { flag: "--host <address>", env: "HOST", description: "address to listen on", defaultText: "127.0.0.1" },

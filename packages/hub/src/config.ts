@@ -13,6 +13,7 @@ import {
   RootSecretsError,
 } from "./secrets/index.ts";
 import { parseSignIn, SIGN_IN_VARIABLES, type SignInConfig } from "./signInConfig.ts";
+import { parseTransport, TRANSPORT_VARIABLES, type TransportConfig } from "./transportConfig.ts";
 
 /** Everything that a replica is told from outside. Production differs from the quick start by this alone. */
 export interface HubConfig {
@@ -35,6 +36,8 @@ export interface HubConfig {
   /** Addresses whose X-Forwarded headers are believed. */
   readonly trustedProxies: readonly string[];
   readonly signIn: SignInConfig;
+  /** Undefined: nothing stands before the hub that agents would have to get through. */
+  readonly transport: TransportConfig | undefined;
   readonly softDeleteSeconds: number;
   readonly undeliveredMessageSeconds: number;
   /** How long messages are kept once they have come to their end, in seconds; 0: for ever. */
@@ -116,6 +119,7 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_LOG_LEVEL: "trace, debug, info, warn, error or silent (default info)",
   ROOTSTOCK_MIGRATE: "0: do not run pending migrations at start (default 1)",
   ...SIGN_IN_VARIABLES,
+  ...TRANSPORT_VARIABLES,
   ROOTSTOCK_DRAIN_SECONDS: "how long a stopping replica goes on answering first (default 5)",
 };
 
@@ -270,7 +274,8 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
   const parsed = schema.safeParse(given);
   const problems = parsed.success ? [] : problemsOf(parsed.error);
   const signIn = parseSignIn(given, isLoopback(set.HOST ?? "127.0.0.1"));
-  problems.push(...signIn.problems);
+  const transport = parseTransport(given);
+  problems.push(...signIn.problems, ...transport.problems);
   const host = set.HOST ?? "127.0.0.1";
   if (set.SCION_DEV_TOKEN && !isLoopback(host) && !["1", "true"].includes(set.ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN ?? ""))
     problems.push(
@@ -292,6 +297,7 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     metricsToken: c.ROOTSTOCK_METRICS_TOKEN,
     trustedProxies: listOf(c.ROOTSTOCK_TRUSTED_PROXIES),
     signIn: signIn.config,
+    transport: transport.config,
     softDeleteSeconds: c.ROOTSTOCK_SOFT_DELETE_RETENTION,
     undeliveredMessageSeconds: c.ROOTSTOCK_MESSAGE_RETENTION,
     historySeconds: c.ROOTSTOCK_HISTORY_RETENTION,

@@ -137,6 +137,7 @@ export class Hub implements Service {
       signInWays: this.#foundation.signInWays,
       testLogin: this.#config.signIn.testLogin,
       signingKeys,
+      transportToken: async () => this.#foundation.transportTokens?.current(),
       secrets,
       heartbeats,
       sse: this.#sse,

@@ -23,5 +23,7 @@ export * from "./signIns.ts";
 export * from "./signInWays.ts";
 export * from "./signingKeys.ts";
 export * from "./tokens.ts";
+export * from "./transportIssuers.ts";
+export * from "./transportTokens.ts";
 export * from "./userTokens.ts";
 export * from "./vocabulary.ts";

@@ -45,6 +45,7 @@ export const buildDispatch = (
     tracing,
     instanceId: membership.instanceId,
     mintAgentToken,
+    transportToken: async () => f.transportTokens?.current(),
     keptValues: keptValueReader(database.db, f.box),
     changed,
   });

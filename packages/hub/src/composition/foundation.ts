@@ -7,7 +7,9 @@ import {
   Authenticator,
   BrowserSessions,
   DeviceLogins,
+  googleIssuer,
   LoginCodes,
+  localIssuer,
   ProxyLogin,
   ReplicaTokens,
   RuntimeBrokerSecrets,
@@ -15,6 +17,7 @@ import {
   SignIns,
   type SignInWays,
   SigningKeys,
+  TransportTokens,
   UserTokens,
 } from "../auth/index.ts";
 import { EventBus } from "../bus/index.ts";
@@ -43,6 +46,8 @@ export interface Foundation {
   readonly agentTokens: AgentTokens;
   readonly signingKeys: SigningKeys;
   readonly replicaTokens: ReplicaTokens;
+  /** Undefined: agents need none. */
+  readonly transportTokens: TransportTokens | undefined;
   readonly secrets: RuntimeBrokerSecrets;
   readonly signatures: RuntimeBrokerSignatures;
   readonly authenticator: Authenticator;
@@ -104,6 +109,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     clock: base.clock,
     olderReplicas,
   });
+  const transportTokens = transportTokensOf(config, base, signingKeys);
   const secrets = new RuntimeBrokerSecrets(box, base);
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
   const people = new People(base, {
@@ -174,6 +180,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     agentTokens,
     signingKeys,
     replicaTokens,
+    transportTokens,
     secrets,
     signatures,
     authenticator,
@@ -197,4 +204,17 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
       [eventBus, commandBus],
     ],
   };
+};
+
+const transportTokensOf = (
+  { transport, publicUrl }: HubConfig,
+  base: Base,
+  signingKeys: SigningKeys,
+): TransportTokens | undefined => {
+  if (!transport) return undefined;
+  const issuer =
+    transport.issuer === "google"
+      ? googleIssuer({ ...transport, fetch })
+      : localIssuer({ ...base, ...transport, signingKeys, issuer: publicUrl ?? transport.audience });
+  return new TransportTokens({ ...base, issuer, audience: transport.audience });
 };

@@ -1,7 +1,7 @@
 import { HubError } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
 import { type Db, findAgent } from "@rootstock/store";
-import type { AgentTokens } from "../auth/index.ts";
+import type { AgentTokens, TransportToken } from "../auth/index.ts";
 import { agents } from "./access.ts";
 import { agentOf } from "./lookup.ts";
 import { json, type Route, route } from "./route.ts";
@@ -10,6 +10,8 @@ export interface AgentTokenDeps {
   readonly db: Db;
   readonly clock: Clock;
   readonly tokens: Pick<AgentTokens, "issue">;
+  /** What lets agents through what stands before the hub; undefined where nothing does, or none can be had. */
+  readonly transportToken: () => Promise<TransportToken | undefined>;
 }
 
 /** Tokens that an agent gets for itself (spec/02 2.11). Its tool wants exactly 200 and reads `token` and `expires_at`. */
@@ -33,16 +35,24 @@ export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
         tokenVersion: agent.token_version,
         runId,
       });
+      const transport = await deps.transportToken();
+      const secondsTo = (at: Date) => Math.max(0, Math.floor((at.getTime() - deps.clock.now()) / 1000));
       return json(200, {
         token,
         expires_at: wholeSeconds(expiresAt),
         tokens: [
-          {
-            layer: "app",
-            type: "scion_access",
-            value: token,
-            expiresIn: Math.max(0, Math.floor((expiresAt.getTime() - deps.clock.now()) / 1000)),
-          },
+          { layer: "app", type: "scion_access", value: token, expiresIn: secondsTo(expiresAt) },
+          ...(transport
+            ? [
+                {
+                  layer: "transport",
+                  type: "google_oidc",
+                  value: transport.value,
+                  expiresIn: secondsTo(transport.expiresAt),
+                  audience: transport.audience,
+                },
+              ]
+            : []),
         ],
       });
     },

@@ -11,6 +11,7 @@ import type {
   SignIns,
   SignInWays,
   SigningKeys,
+  TransportToken,
   UserTokens,
 } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
@@ -60,6 +61,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly deviceLogins: DeviceLogins;
   readonly signInWays: SignInWays;
   readonly testLogin: boolean;
+  readonly transportToken: () => Promise<TransportToken | undefined>;
   readonly accessTokens: AccessTokens;
   readonly sse: SseHub;
   readonly streams: AgentStreams;

@@ -69,6 +69,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
     deleteAgents: async (projectId) => void calls.push(`deleteAgents ${projectId}`),
     traceLimits: { messageSeconds: 604_800, requestSeconds: 120, listensAfterSeconds: 15, overdueSeconds: 60 },
     onAgentReady: ({ id }) => void calls.push(`onAgentReady ${id}`),
+    transportToken: async () => undefined,
     tokens: {
       issue: async (claims) => ({
         token: `token-of-${claims.agentId}-${claims.tokenVersion}`,

@@ -1,6 +1,7 @@
 import type { ErrorCode, Uuid } from "@rootstock/protocol";
 import type { Clock, Random } from "@rootstock/service";
 import type { Db, DispatchOp, DispatchTarget, HaltedPhase } from "@rootstock/store";
+import type { TransportToken } from "../../auth/index.ts";
 import type { Connection } from "../../control/index.ts";
 
 /** What a caller is told of an operation that failed at the runtime broker. Travels in the intent's row. */
@@ -27,6 +28,9 @@ export type OperationResult =
 /** Issues an agent's token for a container run. */
 export type MintAgentToken = (target: DispatchTarget) => Promise<string>;
 
+/** What lets an agent through what stands before the hub; undefined where nothing does, or none can be had. */
+export type CurrentTransportToken = () => Promise<TransportToken | undefined>;
+
 /** The values kept for an agent, decrypted. */
 export type KeptValues = (agentId: Uuid) => Promise<Readonly<Record<string, string>>>;
 
@@ -36,6 +40,7 @@ export interface OperationDeps {
   readonly clock: Clock;
   readonly random: Random;
   readonly mintAgentToken: MintAgentToken;
+  readonly transportToken: CurrentTransportToken;
   readonly keptValues: KeptValues;
 }
 

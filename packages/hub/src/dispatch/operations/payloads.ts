@@ -1,3 +1,4 @@
+import { transportEnv } from "../../auth/index.ts";
 import type { OperationContext } from "./operation.ts";
 
 /** Bodies of create and start (spec/01 4.2 and 4.5, spec/08 2.4). Both names of a project go along: each end reads its own. */
@@ -9,8 +10,9 @@ const projectFields = ({ target }: OperationContext): Record<string, unknown> =>
 });
 
 /** What the container is told of itself and of the hub, beside the values kept for it. */
-const resolvedEnv = (context: OperationContext, kept: Readonly<Record<string, string>>): Record<string, string> => {
+const resolvedEnv = async (context: OperationContext): Promise<Record<string, string>> => {
   const { agent } = context.target;
+  const [kept, transport] = await Promise.all([context.keptValues(agent.id), context.transportToken()]);
   const identity = agent.applied_config.gcpIdentity;
   return {
     ...agent.applied_config.env,
@@ -20,6 +22,7 @@ const resolvedEnv = (context: OperationContext, kept: Readonly<Record<string, st
     SCION_METADATA_MODE_SOURCE: "hub",
     ...(identity?.serviceAccountEmail && { SCION_METADATA_SA_EMAIL: identity.serviceAccountEmail }),
     ...(identity?.projectId && { SCION_METADATA_PROJECT_ID: identity.projectId }),
+    ...transportEnv(transport),
   };
 };
 
@@ -64,7 +67,7 @@ export const createPayload = async (
         ...(identity?.projectId && { project_id: identity.projectId }),
       },
     },
-    resolvedEnv: resolvedEnv(context, await context.keptValues(agent.id)),
+    resolvedEnv: await resolvedEnv(context),
     ...(config.inlineConfig && { inlineConfig: config.inlineConfig }),
     ...(hubEndpoint && { hubEndpoint }),
     agentToken: await context.mintAgentToken(context.target),
@@ -95,7 +98,7 @@ export const startPayload = async (context: OperationContext, resume: boolean): 
     ...(config.harnessConfig && { harnessConfig: config.harnessConfig }),
     ...(config.inlineConfig && { inlineConfig: config.inlineConfig }),
     resolvedEnv: {
-      ...resolvedEnv(context, await context.keptValues(agent.id)),
+      ...(await resolvedEnv(context)),
       SCION_AGENT_ID: agent.id,
       SCION_AGENT_SLUG: agent.slug,
       SCION_PROJECT_ID: project.id,
