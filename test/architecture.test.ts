@@ -23,6 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** The hub's rooms by floor: a room imports only from floors below its own. */
 const FLOORS: Readonly<Record<string, number>> = {
+  audit: 1,
   metrics: 1,
   secrets: 1,
   telemetry: 1,

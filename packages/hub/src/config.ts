@@ -1,6 +1,7 @@
 import { hostname } from "node:os";
 import type { LogLevel } from "@rootstock/service";
 import { z } from "zod";
+import { AddressList } from "./auth/index.ts";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
 import {
   checkKeyFile,
@@ -33,8 +34,10 @@ export interface HubConfig {
   readonly publicUrl: string | undefined;
   readonly developmentToken: string | undefined;
   readonly metricsToken: string | undefined;
-  /** Addresses whose X-Forwarded headers are believed. */
-  readonly trustedProxies: readonly string[];
+  /** Addresses and networks whose X-Forwarded headers are believed. */
+  readonly trustedProxies: AddressList;
+  /** How long the audit log is kept, in seconds; 0: for ever. */
+  readonly auditSeconds: number;
   readonly signIn: SignInConfig;
   /** Undefined: nothing stands before the hub that agents would have to get through. */
   readonly transport: TransportConfig | undefined;
@@ -94,7 +97,7 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_NAME: "name of this replica in logs and health (default: host name)",
   ROOTSTOCK_INTERNAL_URL: "where other replicas reach this one (default: its own address when it is a loopback one)",
   ROOTSTOCK_PUBLIC_URL: "where clients and containers reach the hub (default: the request's own origin)",
-  ROOTSTOCK_TRUSTED_PROXIES: "comma-separated addresses whose X-Forwarded headers are believed",
+  ROOTSTOCK_TRUSTED_PROXIES: "comma-separated addresses and networks whose X-Forwarded headers are believed",
   SCION_DEV_TOKEN: "turns development login on: whoever shows this token (scion_dev_ + 64 hex digits) is an admin",
   ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN: "1: development login on a host that is not loopback, too",
   ROOTSTOCK_METRICS_TOKEN: "bearer token with which /metrics may be read without being an admin",
@@ -103,6 +106,7 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_MESSAGE_RETENTION: "how long an undelivered message waits for its agent (default 168h)",
   ROOTSTOCK_HISTORY_RETENTION:
     "how long messages are kept once they were delivered, read or given up; unread ones to persons twice as long; 0: for ever (default 2160h)",
+  ROOTSTOCK_AUDIT_RETENTION: "how long the audit log is kept, 24h at least; 0: for ever (default 8760h)",
   ROOTSTOCK_FEED_RETENTION: "how far back an event stream can be resumed (default 168h)",
   ROOTSTOCK_STALLED_AFTER: "how long an agent may show no activity before it counts as stalled (default 5m)",
   ROOTSTOCK_TERMINAL_IDLE: "how long a terminal may stay open while nothing is typed or shown (default 0: for ever)",
@@ -180,6 +184,19 @@ const rootSecrets = z
     }
   });
 
+const addressList = z
+  .string()
+  .default("")
+  .transform((text, context) => {
+    try {
+      return new AddressList(listOf(text));
+    } catch (err) {
+      if (!(err instanceof RangeError)) throw err;
+      context.addIssue({ code: "custom", message: err.message });
+      return z.NEVER;
+    }
+  });
+
 const keyKeepers = z
   .string()
   .default("secret")
@@ -205,7 +222,8 @@ const schema = z.object({
   ROOTSTOCK_NAME: z.string().max(100).optional(),
   ROOTSTOCK_INTERNAL_URL: httpUrl.optional(),
   ROOTSTOCK_PUBLIC_URL: httpUrl.optional(),
-  ROOTSTOCK_TRUSTED_PROXIES: z.string().default(""),
+  ROOTSTOCK_TRUSTED_PROXIES: addressList,
+  ROOTSTOCK_AUDIT_RETENTION: duration("8760h").refine((s) => s === 0 || s >= 86_400, "want at least 24h, or 0"),
   SCION_DEV_TOKEN: z
     .string()
     .regex(/^scion_dev_[0-9a-f]{64}$/, "must be scion_dev_ and 64 hexadecimal digits")
@@ -295,7 +313,8 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     publicUrl: c.ROOTSTOCK_PUBLIC_URL,
     developmentToken: c.SCION_DEV_TOKEN,
     metricsToken: c.ROOTSTOCK_METRICS_TOKEN,
-    trustedProxies: listOf(c.ROOTSTOCK_TRUSTED_PROXIES),
+    trustedProxies: c.ROOTSTOCK_TRUSTED_PROXIES,
+    auditSeconds: c.ROOTSTOCK_AUDIT_RETENTION,
     signIn: signIn.config,
     transport: transport.config,
     softDeleteSeconds: c.ROOTSTOCK_SOFT_DELETE_RETENTION,

@@ -1,7 +1,7 @@
 import { type Base, type Service, startStages, stopStages } from "@rootstock/service";
 import { hubStatistics, LISTENS_AFTER_SECONDS, loadMigrations, migrate, schemaVersion } from "@rootstock/store";
 import { type ActionDeps, deleteProjectAgents, finishers, Idempotency } from "./actions/index.ts";
-import type { Credentials } from "./auth/index.ts";
+import { type Credentials, watched } from "./auth/index.ts";
 import { encodePosition } from "./bus/index.ts";
 import {
   buildControl,
@@ -57,8 +57,8 @@ export class Hub implements Service {
     this.#config = config;
     this.#base = { ...base, log: base.log.child({ replica: config.name }) };
     const own = this.#base;
-    this.#foundation = buildFoundation(config, own, () => this.#internalUrl());
-    this.#control = buildControl(own, this.#foundation);
+    this.#foundation = buildFoundation(config, own, this.metrics, () => this.#internalUrl());
+    this.#control = buildControl(config, own, this.#foundation);
     this.#dispatch = buildDispatch(config, own, this.metrics, this.#foundation, this.#control);
     const toError = (err: unknown) => toHubError(err, own.log);
     this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
@@ -125,6 +125,7 @@ export class Hub implements Service {
       changed: actions.changed,
       mintAgentToken,
       agentTokens,
+      denials: this.#foundation.denials,
       people: this.#foundation.people,
       signIns: this.#foundation.signIns,
       sessions: this.#foundation.sessions,
@@ -169,8 +170,12 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
     const config = this.#config;
-    const { authenticator, membership, database, tracing, sessions } = this.#foundation;
-    const authenticate = (credentials: Credentials) => authenticator.authenticate(credentials);
+    const { authenticator, denials, membership, database, tracing, sessions } = this.#foundation;
+    const trusts = (address: string) => config.trustedProxies.has(address);
+    const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
+    const authenticate = watched({ denied, trusts }, (credentials: Credentials) =>
+      authenticator.authenticate(credentials),
+    );
     const serving = () => this.#serving;
     const app = createApp(this.#base, {
       routes: this.routes,
@@ -178,7 +183,7 @@ export class Hub implements Service {
       sessions,
       keyed: (call, handle) => actions.idempotency.answer(call, handle, toReply),
       publicUrl: config.publicUrl,
-      trustsPeer: (address) => config.trustedProxies.includes(address.replace(/^::ffff:/, "")),
+      trustsPeer: trusts,
       metrics: this.metrics,
       tracing,
       serving,

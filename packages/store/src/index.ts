@@ -1,5 +1,6 @@
 /** PostgreSQL: connections, schema, and every statement of the hub. The only package that knows SQL. */
 export * from "./accessTables.ts";
+export * from "./audit.ts";
 export * from "./coordination.ts";
 export * from "./database.ts";
 export * from "./databaseErrors.ts";
@@ -15,6 +16,7 @@ export * from "./queries/agentReports.ts";
 export * from "./queries/agents.ts";
 export type { AgentView } from "./queries/agentViews.ts";
 export * from "./queries/attachSupport.ts";
+export * from "./queries/auditLog.ts";
 export * from "./queries/brokerSecrets.ts";
 export * from "./queries/changes.ts";
 export * from "./queries/deliveries.ts";

@@ -18,6 +18,7 @@ export const LOCK_KEYS = {
   streamFrames: 0x5c20_001c,
   oldMessages: 0x5c20_001d,
   signIns: 0x5c20_001e,
+  auditLog: 0x5c20_0021,
 } as const;
 
 export type LockName = keyof typeof LOCK_KEYS;

@@ -1,6 +1,7 @@
 import type { Phase, Uuid } from "@rootstock/protocol";
 import type { ColumnType, Generated } from "kysely";
 import type { AccessTables } from "./accessTables.ts";
+import type { AuditTables } from "./auditTables.ts";
 import type { DefaultJson, DefaultTime, Json, Nullable, NullableJson, NullableTime, Time } from "./columnTypes.ts";
 import type { LoginTables } from "./loginTables.ts";
 
@@ -413,7 +414,7 @@ export interface StreamFramesTable {
   created: DefaultTime;
 }
 
-export interface Tables extends LoginTables, AccessTables {
+export interface Tables extends LoginTables, AccessTables, AuditTables {
   users: UsersTable;
   user_identities: UserIdentitiesTable;
   invites: InvitesTable;

@@ -1,8 +1,11 @@
 /** Who calls, and what they may do. */
 export * from "./accessTokens.ts";
+export * from "./addressList.ts";
 export * from "./assertions.ts";
+export * from "./auditActor.ts";
 export * from "./authenticator.ts";
 export * from "./browserSessions.ts";
+export * from "./clientAddress.ts";
 export * from "./cookies.ts";
 export type { Credentials } from "./credentials.ts";
 export * from "./developmentUser.ts";
@@ -27,3 +30,4 @@ export * from "./transportIssuers.ts";
 export * from "./transportTokens.ts";
 export * from "./userTokens.ts";
 export * from "./vocabulary.ts";
+export * from "./watchedAuthentication.ts";

@@ -39,7 +39,12 @@ afterEach(() => proxy.stop());
 const login = (rules: Partial<AdmissionRules> = {}) =>
   new ProxyLogin({
     clock,
-    people: new People(base, { db: database.db, rules: { ...EVERYBODY, ...rules }, changed: () => {} }),
+    people: new People(base, {
+      db: database.db,
+      rules: { ...EVERYBODY, ...rules },
+      changed: () => {},
+      denied: async () => {},
+    }),
     verifiers: [
       new AssertionVerifier({
         rules: { ...IAP, issuer: proxy.issuer, audience: AUDIENCE, jwksUrl: proxy.jwksUrl },

@@ -1,7 +1,7 @@
-import { BlockList, isIP } from "node:net";
 import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
 import { type People, type ProvenIdentity, parseEmail } from "../people/index.ts";
+import type { AddressList } from "./addressList.ts";
 import type { AssertionVerifier } from "./assertions.ts";
 import type { Credentials } from "./credentials.ts";
 import { TokenError } from "./jwt.ts";
@@ -89,7 +89,7 @@ export class ProxyLogin {
     const key = JSON.stringify([issuer, subject, email, hostedDomain]);
     const found = this.#known.get(key);
     if (found && clock.elapsed() - found.at < KNOWN_MS) return found.userId;
-    const userId = people.signIn(identity).then((user) => user.id);
+    const userId = people.signIn(identity, { lasting: false }).then((user) => user.id);
     const known = { at: clock.elapsed(), userId };
     this.#known.delete(key);
     this.#known.set(key, known);
@@ -101,30 +101,5 @@ export class ProxyLogin {
         break;
       }
     return userId;
-  }
-}
-
-/** Addresses and networks, such as `10.0.0.7, 192.168.0.0/16, fd00::/8`. */
-export class AddressList {
-  readonly #list = new BlockList();
-
-  /** Throws `RangeError` for what is no address. */
-  constructor(entries: readonly string[]) {
-    for (const entry of entries) {
-      const [address = "", bits, ...rest] = entry.split("/");
-      const family = isIP(address) === 6 ? "ipv6" : "ipv4";
-      const most = family === "ipv6" ? 128 : 32;
-      const prefix = bits === undefined ? most : Number(bits);
-      if (isIP(address) === 0 || rest.length > 0 || !/^\d{1,3}$/.test(bits ?? "0") || prefix > most)
-        throw new RangeError(`"${entry}" is no address or network`);
-      this.#list.addSubnet(address, prefix, family);
-    }
-  }
-
-  /** Whether a connection's other end is among them. IPv4 in IPv6 is the IPv4 address. */
-  has(peer: string): boolean {
-    const address = peer.replace(/^::ffff:(?=\d+\.)/i, "");
-    const family = isIP(address);
-    return family !== 0 && this.#list.check(address, family === 6 ? "ipv6" : "ipv4");
   }
 }

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import {
+  actingFor,
   type Db,
   endSignIn,
   findUserStanding,
@@ -45,12 +46,10 @@ export class SignIns {
     },
   ): Promise<TokenPair> {
     const { tx, signInId } = within;
-    await insertSignIn(tx, {
-      id: signInId,
-      userId: user.id,
-      client,
-      lifetimeSeconds: refreshSeconds(client),
-    });
+    const lifetimeSeconds = refreshSeconds(client);
+    await actingFor({ kind: "user", id: user.id, email: user.email }, () =>
+      insertSignIn(tx, { id: signInId, userId: user.id, client, lifetimeSeconds }),
+    );
     return this.#options.tokens.issue({ user, client, signInId, generation: 1 });
   }
 
@@ -66,13 +65,9 @@ export class SignIns {
     // Not from memory: what is issued now lasts.
     const user = activeUser(await findUserStanding(db, userId), claims);
     const lifetimeSeconds = refreshSeconds(client);
-    if (claims.legacy) await insertLegacy(db, claims, signInId, this.#base.clock.now());
-    const rotation = await rotateSignIn(db, {
-      id: signInId,
-      userId,
-      generation,
-      lifetimeSeconds,
-      graceSeconds: GRACE_SECONDS,
+    const rotation = await byToken(claims, async () => {
+      if (claims.legacy) await insertLegacy(db, claims, signInId, this.#base.clock.now());
+      return rotateSignIn(db, { id: signInId, userId, generation, lifetimeSeconds, graceSeconds: GRACE_SECONDS });
     });
     if (rotation.kind === "rotated") return tokens.issue({ user, client, signInId, generation: rotation.generation });
     standings.forgetSignIn(signInId);
@@ -110,9 +105,12 @@ export class SignIns {
       if (err instanceof TokenError) return;
       throw err;
     }
-    if (!claims.signInId) return;
-    if (claims.legacy) await insertLegacy(db, claims, claims.signInId, this.#base.clock.now());
-    await this.endOne(claims.signInId);
+    const { signInId } = claims;
+    if (!signInId) return;
+    await byToken(claims, async () => {
+      if (claims.legacy) await insertLegacy(db, claims, signInId, this.#base.clock.now());
+      await this.endOne(signInId);
+    });
   }
 
   /** Ends one sign-in, at every replica. */
@@ -130,6 +128,13 @@ export class SignIns {
     this.#base.log.info({ userId }, "signed out everywhere");
   }
 }
+
+/** On behalf of the user whose token was shown where no credential is asked for. */
+const byToken = <T>(claims: UserClaims, work: () => T): T =>
+  actingFor(
+    { kind: "user", id: claims.userId, credential: `${claims.kind}_token`, credentialId: claims.signInId },
+    work,
+  );
 
 /** Makes a sign-in of a refresh token of the original, for as long as that token lasts. */
 const insertLegacy = async (db: Db, claims: UserClaims, id: Uuid, now: number): Promise<void> => {

@@ -1,5 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
+import { type Credentials, watched } from "../auth/index.ts";
+import type { HubConfig } from "../config.ts";
 import { CONTROL_DEFAULTS, ControlChannel, HeartbeatIntake, Ownership, Registry } from "../control/index.ts";
 import type { Foundation } from "./foundation.ts";
 
@@ -12,13 +14,17 @@ export interface Control {
 }
 
 /** Builds what holds sockets, and has it follow the replica's place in the database. */
-export const buildControl = (base: Base, f: Foundation): Control => {
+export const buildControl = (config: HubConfig, base: Base, f: Foundation): Control => {
   const { database, membership, signaller, coordination, commandBus, secrets, signatures, tracing } = f;
   const ownership = new Ownership(database, membership, signaller, base);
   const options = CONTROL_DEFAULTS;
   const signingKeys = async (id: Uuid) => (await secrets.of(database.db, id)).map((s) => s.key);
   const registry = new Registry(base, ownership, { options, signingKeys, tracing });
-  const controlChannel = new ControlChannel(base, { registry, ownership, signatures, options });
+  const verify = watched(
+    { denied: (event) => f.denials.record(event), trusts: (address) => config.trustedProxies.has(address) },
+    (request: Credentials) => signatures.verify(request),
+  );
+  const controlChannel = new ControlChannel(base, { registry, ownership, signatures: { verify }, options });
   const heartbeats = new HeartbeatIntake(base, database, signaller);
 
   commandBus.onLookAtEverything(() => void registry.poll());

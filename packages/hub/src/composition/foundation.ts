@@ -1,5 +1,6 @@
 import { type Base, Breather, type Service } from "@rootstock/service";
 import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
+import { Denials } from "../audit/index.ts";
 import {
   AccessTokens,
   AgentTokens,
@@ -23,6 +24,7 @@ import {
 import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
+import type { Metrics } from "../metrics/index.ts";
 import { Providers, WebSignIn } from "../oauth/index.ts";
 import { People, UserStandings } from "../people/index.ts";
 import { Membership, Releases } from "../replicas/index.ts";
@@ -51,6 +53,7 @@ export interface Foundation {
   readonly secrets: RuntimeBrokerSecrets;
   readonly signatures: RuntimeBrokerSignatures;
   readonly authenticator: Authenticator;
+  readonly denials: Denials;
   readonly people: People;
   readonly standings: UserStandings;
   readonly userTokens: UserTokens;
@@ -67,7 +70,12 @@ export interface Foundation {
 }
 
 /** Builds the foundation. `internalUrl` is asked when the replica registers: a chosen port is known only then. */
-export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () => string | null): Foundation => {
+export const buildFoundation = (
+  config: HubConfig,
+  base: Base,
+  metrics: Metrics,
+  internalUrl: () => string | null,
+): Foundation => {
   const applicationName = `rootstock ${config.name}`.slice(0, 63);
   const directUrl = config.databaseDirectUrl;
   const database = new Database({
@@ -112,10 +120,12 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
   const transportTokens = transportTokensOf(config, base, signingKeys);
   const secrets = new RuntimeBrokerSecrets(box, base);
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
+  const denials = new Denials(base, { db: database.db, onUnrecorded: () => metrics.unrecordedDenials.inc() });
   const people = new People(base, {
     db: database.db,
     rules: config.signIn.admission,
     changed: () => signaller.changed(),
+    denied: (event) => denials.record(event),
   });
   const standings = new UserStandings(base.clock, database.db);
   const userTokens = new UserTokens(rootSecrets, base);
@@ -184,6 +194,7 @@ export const buildFoundation = (config: HubConfig, base: Base, internalUrl: () =
     secrets,
     signatures,
     authenticator,
+    denials,
     people,
     standings,
     userTokens,

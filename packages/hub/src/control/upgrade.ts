@@ -21,6 +21,7 @@ export interface DialVerifier {
     readonly path: string;
     readonly query: string;
     readonly headers: Headers;
+    readonly peer: string;
     readonly body: () => Promise<Uint8Array>;
   }): Promise<{ readonly runtimeBrokerId: Uuid; readonly key: KeyObject }>;
 }
@@ -144,9 +145,7 @@ const checkUpgrade = (request: IncomingMessage): void => {
 };
 
 /** What an upgrade is authenticated by; it has no body. */
-export const credentialsOf = (
-  request: IncomingMessage,
-): Parameters<DialVerifier["verify"]>[0] & { readonly peer: string } => {
+export const credentialsOf = (request: IncomingMessage): Parameters<DialVerifier["verify"]>[0] => {
   const [path = "", ...rest] = (request.url ?? "").split("?");
   const headers = new Headers();
   for (const [name, value] of Object.entries(request.headers))

@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Base, type Service, SingleFlight } from "@rootstock/service";
 import {
   type AgentAt,
+  actingAs,
   type ClaimedInsert,
   type ClaimedMessage,
   type ClaimScope,
@@ -361,21 +362,24 @@ export class Reconciler implements Service {
     if (!agentId) return;
     const { locks, executor, commandBus, metrics } = this.#deps;
     const started = this.#base.clock.elapsed();
-    const outcome = await locks.lifecycle(agentId, () =>
-      executor.run(
-        {
-          id: row.id,
-          op: row.op,
-          agentId,
-          agentSlug: row.agent_slug,
-          projectId: row.project_id,
-          args: row.args,
-          attempt: row.attempts,
-          traceparent: row.traceparent,
-        },
-        connection,
-      ),
-    );
+    const job = {
+      id: row.id,
+      op: row.op,
+      agentId,
+      agentSlug: row.agent_slug,
+      projectId: row.project_id,
+      args: row.args,
+      attempt: row.attempts,
+      traceparent: row.traceparent,
+    };
+    // Not on behalf of whoever's call has woken this replica.
+    const asker = () => ({
+      kind: "system",
+      id: row.created_by ?? undefined,
+      credential: "dispatch",
+      credentialId: row.id,
+    });
+    const outcome = await locks.lifecycle(agentId, () => actingAs(asker, () => executor.run(job, connection)));
     metrics.dispatches.inc({ op: row.op, way: "forward", outcome: outcome.kind });
     metrics.dispatchSeconds.observe({ op: row.op, way: "forward" }, (this.#base.clock.elapsed() - started) / 1000);
     if (outcome.kind === "lost") commandBus.wake([row.runtime_broker_id]);

@@ -1,11 +1,14 @@
 import type { HttpBindings } from "@hono/node-server";
 import { HubError } from "@rootstock/protocol";
 import { type Base, type Log, plainLog } from "@rootstock/service";
+import { actingAs } from "@rootstock/store";
 import { type Context, Hono } from "hono";
 import {
+  auditActor,
   type BrowserSessions,
   type Credentials,
   clearedCookie,
+  clientAddress,
   NOBODY,
   type Principal,
   principalName,
@@ -15,7 +18,6 @@ import type { Metrics } from "../metrics/index.ts";
 import { type Call, demand, demandDeclared, demandedOfHub, type Route } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
-import { clientAddress } from "./clientAddress.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { inTime } from "./inTime.ts";
 import { validate } from "./validate.ts";
@@ -88,6 +90,11 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       return child;
     };
     const known: { principal: Principal } = { principal: NOBODY };
+    let address: string | undefined;
+    const origin = () => {
+      address ??= clientAddress(peerAddress(c), c.req.header("x-forwarded-for"), options.trustsPeer);
+      return { headers: c.req.raw.headers, address, requestId };
+    };
     let body: Promise<Buffer> | undefined;
     const readOnce = () => {
       body ??= readBody(bodyOf(c), route?.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES);
@@ -95,8 +102,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     };
     let response: Response;
     try {
-      response = await inTime(base.clock, options.databaseSilentForMs, () =>
-        handle(c, route, refusal, requestId, span, log, known, readOnce),
+      response = await actingAs(
+        () => auditActor(known.principal, origin()),
+        () =>
+          inTime(base.clock, options.databaseSilentForMs, () =>
+            handle(c, route, refusal, requestId, span, log, known, readOnce),
+          ),
       );
     } catch (err) {
       response = renderError(toHubError(err, log()), requestId);

@@ -29,6 +29,12 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly unrecordedDenials = new Counter({
+    name: "rootstock_audit_unrecorded_total",
+    help: "Refused credentials and sign-ins that got no row of the audit log, because there were many.",
+    registers: [this.registry],
+  });
+
   /** Process figures cost a timer: only a replica in its own process wants them. */
   collectProcess(): void {
     collectDefaultMetrics({ register: this.registry, prefix: "rootstock_" });

@@ -25,7 +25,7 @@ afterAll(async () => {
 });
 
 const people = (rules: Partial<AdmissionRules> = {}) =>
-  new People(base, { db: database.db, rules: { ...OPEN, ...rules }, changed: () => {} });
+  new People(base, { db: database.db, rules: { ...OPEN, ...rules }, changed: () => {}, denied: async () => {} });
 const person = (name: string, over: Partial<ProvenIdentity> = {}): ProvenIdentity => ({
   issuer: "https://issuer.example",
   subject: `subject-of-${name}`,

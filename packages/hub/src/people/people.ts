@@ -1,6 +1,8 @@
 import { HubError, notFound, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import {
+  type AuditEvent,
+  actingFor,
   type Db,
   type InviteRow,
   insertAllowed,
@@ -9,6 +11,7 @@ import {
   linkIdentity,
   lockUserByEmail,
   lockUserByIdentity,
+  recordAudit,
   recordSignIn,
   transaction,
   type UserRow,
@@ -24,15 +27,25 @@ export interface PeopleOptions {
   readonly rules: AdmissionRules;
   /** Called after a commit that the change log tells of. */
   readonly changed: () => void;
+  /** Records that somebody was not let in. */
+  readonly denied: (event: Omit<AuditEvent, "success">) => Promise<void>;
 }
 
 /** What somebody brings along to a sign-in. */
 export interface SignInExtras {
   readonly inviteCode?: string | undefined;
+  /**
+   * False: nothing is issued for the sign-in, who it is comes with each call. The audit log tells of those once an hour;
+   * of the others it tells when something is issued.
+   */
+  readonly lasting?: boolean;
 }
 
 /** A refused sign-in: 403 `unauthorized_domain` or `user_suspended`. */
 const refused = (message: string): HubError => new HubError("unauthorized_domain", message);
+
+/** After so long, in milliseconds, a person whom each call names has come anew. */
+const NEW_VISIT_MS = 3_600_000;
 
 /** Another sign-in of the same person was faster; what it made is looked at again. */
 const ATTEMPTS = 3;
@@ -56,12 +69,19 @@ export class People {
     const { log } = this.#base;
     const who = { issuer: identity.issuer, subject: identity.subject, email: identity.email };
     try {
-      const user = await this.#admit(identity, extras);
+      const user = await actingFor({ kind: "user", email: identity.email, credential: identity.issuer }, () =>
+        this.#admit(identity, extras),
+      );
       this.#options.changed();
       log.info({ ...who, userId: user.id, role: user.role }, "signed in");
       return user;
     } catch (err) {
-      if (err instanceof HubError) log.warn({ ...who, code: err.code, reason: err.message }, "sign-in refused");
+      if (err instanceof HubError) {
+        log.warn({ ...who, code: err.code, reason: err.message }, "sign-in refused");
+        const { issuer, subject, email } = who;
+        const about = { reason: err.message, targetType: "user", targetName: email, details: { issuer, subject } };
+        await this.#options.denied({ action: "login_denied", ...about });
+      }
       throw err;
     }
   }
@@ -91,11 +111,17 @@ export class People {
     if (!user) return undefined;
     if (!(await linkIdentity(tx, { ...identity, userId: user.id })))
       throw refused("this address belongs to another account of the same issuer; an administrator can help");
+    if (extras.lasting === false && this.#isNewVisit(known)) await recordLogin(tx, user, identity);
     return recordSignIn(tx, user.id, {
       displayName: identity.displayName,
       avatarUrl: identity.avatarUrl ?? null,
       promote: admin && user.role !== "admin",
     });
+  }
+
+  #isNewVisit(known: UserRow | undefined): boolean {
+    const last = known?.last_login?.getTime() ?? 0;
+    return this.#base.clock.now() - last > NEW_VISIT_MS;
   }
 
   /**
@@ -151,3 +177,14 @@ export class People {
     return false;
   }
 }
+
+const recordLogin = (tx: Db, user: UserRow, { issuer }: ProvenIdentity): Promise<void> =>
+  actingFor({ id: user.id }, () =>
+    recordAudit(tx, {
+      action: "login",
+      targetType: "user",
+      targetId: user.id,
+      targetName: user.email,
+      details: { client: "proxy", issuer },
+    }),
+  );

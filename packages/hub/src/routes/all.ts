@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type ActionDeps, acceptInbound } from "../actions/index.ts";
+import type { Denials } from "../audit/index.ts";
 import type {
   AccessTokens,
   AgentTokens,
@@ -27,6 +28,7 @@ import { agentLogRoutes, type LogDeps } from "./agentLogs.ts";
 import { agentMessageRoutes } from "./agentMessages.ts";
 import { agentTerminalRoutes } from "./agentTerminal.ts";
 import { allowListRoutes } from "./allowList.ts";
+import { auditRoutes } from "./audit.ts";
 import { brokerOnboardingRoutes } from "./brokerOnboarding.ts";
 import { brokerPluginRoutes } from "./brokerPlugins.ts";
 import { eventRoutes } from "./events.ts";
@@ -51,6 +53,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly signingKeys: SigningKeys;
   readonly secrets: RuntimeBrokerSecrets;
   readonly metrics: Metrics;
+  readonly denials: Denials;
   readonly people: People;
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
@@ -78,7 +81,11 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...metricsRoutes(deps.metrics),
   ...jwksRoutes(deps.signingKeys),
   ...internalRoutes(deps),
-  ...brokerOnboardingRoutes({ ...deps, once: (call, work) => deps.actions.idempotency.once(call, work) }),
+  ...brokerOnboardingRoutes({
+    ...deps,
+    denied: (event) => deps.denials.record(event),
+    once: (call, work) => deps.actions.idempotency.once(call, work),
+  }),
   ...heartbeatRoutes(deps),
   ...runtimeBrokerRoutes(deps),
   ...brokerPluginRoutes({ db: deps.db, acceptMessage: (message) => acceptInbound(deps.actions, message) }),
@@ -96,6 +103,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
     },
   }),
   ...eventRoutes(deps),
+  ...auditRoutes(deps),
   ...allowListRoutes(deps),
   ...inviteRoutes(deps),
   ...userSessionRoutes(deps),

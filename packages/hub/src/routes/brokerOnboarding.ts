@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { encodeNonce, HubError, parseUuid, type Uuid } from "@rootstock/protocol";
 import type { Random } from "@rootstock/service";
 import {
+  actingFor,
   type Db,
   findRuntimeBroker,
   findRuntimeBrokerByName,
@@ -9,12 +10,14 @@ import {
   isUniqueViolation,
   lockRuntimeBroker,
   markRuntimeBrokerJoined,
+  recordAudit,
   takeJoinToken,
   transaction,
   updateRuntimeBroker,
   upsertJoinToken,
 } from "@rootstock/store";
 import { z } from "zod";
+import type { Denials } from "../audit/index.ts";
 import type { RuntimeBrokerSecrets, UserPrincipal } from "../auth/index.ts";
 import { some, time } from "../wire/index.ts";
 import { anyone, users, usersAndRuntimeBrokers } from "./access.ts";
@@ -35,6 +38,7 @@ export interface OnboardingDeps {
   readonly random: Random;
   readonly secrets: RuntimeBrokerSecrets;
   readonly once: ResourceDeps["once"];
+  readonly denied: Denials["record"];
   /** Called after a commit that touched what the change feed shows. */
   readonly changed: () => void;
 }
@@ -169,8 +173,18 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
             version: body.version ?? "",
             profiles: body.profiles?.length ? body.profiles : undefined,
           });
+          await actingFor({ kind: "runtimeBroker", id, credential: "join_token" }, () =>
+            recordAudit(tx, { action: "runtime_broker_join", targetType: "runtime_broker", targetId: id }),
+          );
           return { token, key };
         });
+        if (joined.token !== "valid")
+          await deps.denied({
+            action: "runtime_broker_join",
+            reason: `${joined.token} join token`,
+            targetType: "runtime_broker",
+            targetId: id,
+          });
         if (joined.token === "expired") throw new HubError("expired_join_token", "the join token has expired");
         if (!joined.key) throw new HubError("invalid_join_token", "the join token is not valid");
         deps.changed();
@@ -189,6 +203,12 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
         const answer = await deps.once(call, async (tx) => {
           await lockRuntimeBroker(tx, id);
           const { key, rotatedAt } = await deps.secrets.replace(tx, id, Math.floor(graceNs / NS_PER_MS));
+          await recordAudit(tx, {
+            action: "runtime_broker_rotate",
+            targetType: "runtime_broker",
+            targetId: id,
+            details: { gracePeriodSeconds: graceNs / NS_PER_MS / 1000 },
+          });
           return {
             status: 200,
             body: {

@@ -68,7 +68,7 @@ export const startBrokerHub = async (
   const box = new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom });
   const idempotency = new Idempotency(base, { database: plane.database, box, finishers: () => ({}) });
   const once: ResourceDeps["once"] = (call, work) => idempotency.once(call, work);
-  const deps = { db, random: systemRandom, secrets, once, changed, heartbeats, acceptMessage };
+  const deps = { denied: async () => {}, db, random: systemRandom, secrets, once, changed, heartbeats, acceptMessage };
   const app = createApp(base, {
     routes: [
       ...brokerOnboardingRoutes(deps),

@@ -20,7 +20,7 @@ let hub: TestHub;
 
 beforeAll(async () => {
   hub = await startTestHub((db) => {
-    const people = new People(base, { db, rules, changed: () => {} });
+    const people = new People(base, { db, rules, changed: () => {}, denied: async () => {} });
     return [...allowListRoutes({ db, random: systemRandom }), ...inviteRoutes({ db, random: systemRandom, people })];
   });
 });

@@ -24,6 +24,7 @@ beforeEach(async () => {
   stack = await startStoreStack(db.url);
   rows = seed(db);
   sweeps = standardSweeps({
+    auditSeconds: 30 * 86_400,
     ...stack,
     softDeleteSeconds: 3_600,
     undeliveredMessageSeconds: 7_200,

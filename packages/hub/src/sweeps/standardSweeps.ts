@@ -19,6 +19,7 @@ import {
   markAgentsStalled,
   markSilentRuntimeBrokersOffline,
   messagePages,
+  pruneAudit,
   pruneChangeLog,
   purgeDeletedAgents,
   type Signaller,
@@ -40,6 +41,8 @@ export interface StandardSweepOptions {
   readonly feedSeconds: number;
   /** How long an agent may do nothing before it counts as stalled, in seconds. */
   readonly stalledAfterSeconds: number;
+  /** How long the audit log is kept, in seconds; 0: for ever. */
+  readonly auditSeconds: number;
 }
 
 const SECOND = 1_000;
@@ -190,6 +193,13 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
       runOnce: async (signal) =>
         (await chunks(signal, 1_000, deleteExpiredSignIns)) + (await chunks(signal, 1_000, deleteOldLogins)),
     },
+    ...(options.auditSeconds > 0
+      ? [
+          sweep("auditLog", HOUR, 5_000, (db: Db, limit) =>
+            pruneAudit(db, { maxAgeSeconds: options.auditSeconds, limit }),
+          ),
+        ]
+      : []),
     // Often: what a busy hour leaves behind is not to be deleted in one go.
     sweep("changeLog", Math.min(MINUTE, tenthOf(options.feedSeconds)), 10_000, (db, limit) =>
       pruneChangeLog(db, { maxAgeSeconds: options.feedSeconds, maxRows: CHANGE_LOG_ROWS, limit }),

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { AccessTokensTable } from "../tables.ts";
 import { transaction } from "../tx.ts";
@@ -48,20 +49,22 @@ export const insertAccessToken = (
       .where("revoked_at", "is", null)
       .executeTakeFirstOrThrow();
     if (n >= token.most) return undefined;
-    return tx
-      .insertInto("access_tokens")
-      .values({
-        id: token.id,
-        user_id: token.userId,
-        project_id: token.projectId,
-        name: token.name,
-        prefix: token.prefix,
-        token_hash: token.hash,
-        scopes: [...token.scopes],
-        expires_at: token.expiresAt,
-      })
-      .returning(SHOWN)
-      .executeTakeFirstOrThrow();
+    return audited(tx, (own) =>
+      own
+        .insertInto("access_tokens")
+        .values({
+          id: token.id,
+          user_id: token.userId,
+          project_id: token.projectId,
+          name: token.name,
+          prefix: token.prefix,
+          token_hash: token.hash,
+          scopes: [...token.scopes],
+          expires_at: token.expiresAt,
+        })
+        .returning(SHOWN)
+        .executeTakeFirstOrThrow(),
+    );
   });
 
 /** The token with this hash that is neither revoked nor over. */
@@ -106,22 +109,24 @@ export const accessTokenOf = (db: Db, userId: Uuid, id: Uuid): Promise<AccessTok
   db.selectFrom("access_tokens").select(SHOWN).where("user_id", "=", userId).where("id", "=", id).executeTakeFirst();
 
 /** Revokes one of a user's tokens; one that is revoked stays so. False: they have none with this id. */
-export const revokeAccessToken = async (db: Db, userId: Uuid, id: Uuid): Promise<boolean> => {
-  const done = await db
-    .updateTable("access_tokens")
-    .set({ revoked_at: sql<Date>`coalesce(revoked_at, now())` })
-    .where("user_id", "=", userId)
-    .where("id", "=", id)
-    .executeTakeFirst();
-  return done.numUpdatedRows > 0n;
-};
+export const revokeAccessToken = (db: Db, userId: Uuid, id: Uuid): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const done = await tx
+      .updateTable("access_tokens")
+      .set({ revoked_at: sql<Date>`coalesce(revoked_at, now())` })
+      .where("user_id", "=", userId)
+      .where("id", "=", id)
+      .executeTakeFirst();
+    return done.numUpdatedRows > 0n;
+  });
 
 /** Deletes one of a user's tokens. False: they have none with this id. */
-export const deleteAccessToken = async (db: Db, userId: Uuid, id: Uuid): Promise<boolean> => {
-  const done = await db
-    .deleteFrom("access_tokens")
-    .where("user_id", "=", userId)
-    .where("id", "=", id)
-    .executeTakeFirst();
-  return done.numDeletedRows > 0n;
-};
+export const deleteAccessToken = (db: Db, userId: Uuid, id: Uuid): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const done = await tx
+      .deleteFrom("access_tokens")
+      .where("user_id", "=", userId)
+      .where("id", "=", id)
+      .executeTakeFirst();
+    return done.numDeletedRows > 0n;
+  });

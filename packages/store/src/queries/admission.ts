@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { AllowListTable, InvitesTable } from "../tables.ts";
 import { after, type Page } from "./keyset.ts";
@@ -43,34 +44,37 @@ export const insertAllowed = (
     readonly inviteId?: Uuid;
   },
 ): Promise<Selectable<AllowListTable> | undefined> =>
-  db
-    .insertInto("allow_list")
-    .values({
-      id: entry.id,
-      email: normalizedEmail(entry.email),
-      note: entry.note,
-      added_by: entry.addedBy,
-      invite_id: entry.inviteId ?? null,
-    })
-    .onConflict((c) => c.column("email").doNothing())
-    .returningAll()
-    .executeTakeFirst();
+  audited(db, (tx) =>
+    tx
+      .insertInto("allow_list")
+      .values({
+        id: entry.id,
+        email: normalizedEmail(entry.email),
+        note: entry.note,
+        added_by: entry.addedBy,
+        invite_id: entry.inviteId ?? null,
+      })
+      .onConflict((c) => c.column("email").doNothing())
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 /** Which of these entries were added; the others' addresses were there. */
-export const insertAllAllowed = async (
+export const insertAllAllowed = (
   db: Db,
   entries: readonly { readonly id: Uuid; readonly email: string; readonly note: string }[],
   addedBy: Uuid,
-): Promise<number> => {
-  if (entries.length === 0) return 0;
-  const added = await db
-    .insertInto("allow_list")
-    .values(entries.map((e) => ({ id: e.id, email: normalizedEmail(e.email), note: e.note, added_by: addedBy })))
-    .onConflict((c) => c.column("email").doNothing())
-    .returning("id")
-    .execute();
-  return added.length;
-};
+): Promise<number> =>
+  audited(db, async (tx) => {
+    if (entries.length === 0) return 0;
+    const added = await tx
+      .insertInto("allow_list")
+      .values(entries.map((e) => ({ id: e.id, email: normalizedEmail(e.email), note: e.note, added_by: addedBy })))
+      .onConflict((c) => c.column("email").doNothing())
+      .returning("id")
+      .execute();
+    return added.length;
+  });
 
 /** Names the invite beside the entry of an address, if there is one. */
 export const linkInvite = async (db: Db, email: string, inviteId: Uuid): Promise<void> => {
@@ -78,10 +82,11 @@ export const linkInvite = async (db: Db, email: string, inviteId: Uuid): Promise
 };
 
 /** False: there was no such entry. */
-export const deleteAllowed = async (db: Db, email: string): Promise<boolean> => {
-  const done = await db.deleteFrom("allow_list").where("email", "=", normalizedEmail(email)).executeTakeFirst();
-  return done.numDeletedRows > 0n;
-};
+export const deleteAllowed = (db: Db, email: string): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const done = await tx.deleteFrom("allow_list").where("email", "=", normalizedEmail(email)).executeTakeFirst();
+    return done.numDeletedRows > 0n;
+  });
 
 /** A page of entries, newest first. */
 export const listAllowed = async (db: Db, page: Page): Promise<readonly AllowListEntry[]> => {
@@ -116,46 +121,52 @@ export const insertInvite = (
     readonly note: string;
   },
 ): Promise<InviteRow> =>
-  db
-    .insertInto("invites")
-    .values({
-      id: invite.id,
-      code_hash: invite.codeHash,
-      code_prefix: invite.codePrefix,
-      max_uses: invite.maxUses,
-      expires_at: sql<Date>`now() + make_interval(secs => ${invite.lifetimeMs / 1000})`,
-      created_by: invite.createdBy,
-      note: invite.note,
-    })
-    .returningAll()
-    .executeTakeFirstOrThrow();
+  audited(db, (tx) =>
+    tx
+      .insertInto("invites")
+      .values({
+        id: invite.id,
+        code_hash: invite.codeHash,
+        code_prefix: invite.codePrefix,
+        max_uses: invite.maxUses,
+        expires_at: sql<Date>`now() + make_interval(secs => ${invite.lifetimeMs / 1000})`,
+        created_by: invite.createdBy,
+        note: invite.note,
+      })
+      .returningAll()
+      .executeTakeFirstOrThrow(),
+  );
 
 /** Uses the invite with this code up by one. Undefined: there is none, or it is revoked, over, or used up. */
 export const useInvite = (db: Db, codeHash: Buffer): Promise<InviteRow | undefined> =>
-  db
-    .updateTable("invites")
-    .set({ use_count: sql<number>`use_count + 1`, last_used: sql<Date>`now()` })
-    .where("code_hash", "=", codeHash)
-    .where("revoked", "=", false)
-    .where(sql<boolean>`expires_at > now()`)
-    .where(sql<boolean>`(max_uses = 0 or use_count < max_uses)`)
-    .returningAll()
-    .executeTakeFirst();
+  audited(db, (tx) =>
+    tx
+      .updateTable("invites")
+      .set({ use_count: sql<number>`use_count + 1`, last_used: sql<Date>`now()` })
+      .where("code_hash", "=", codeHash)
+      .where("revoked", "=", false)
+      .where(sql<boolean>`expires_at > now()`)
+      .where(sql<boolean>`(max_uses = 0 or use_count < max_uses)`)
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 export const findInvite = (db: Db, id: Uuid): Promise<InviteRow | undefined> =>
   db.selectFrom("invites").selectAll().where("id", "=", id).executeTakeFirst();
 
 /** False: there is no such invite. */
-export const revokeInvite = async (db: Db, id: Uuid): Promise<boolean> => {
-  const done = await db.updateTable("invites").set({ revoked: true }).where("id", "=", id).executeTakeFirst();
-  return done.numUpdatedRows > 0n;
-};
+export const revokeInvite = (db: Db, id: Uuid): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const done = await tx.updateTable("invites").set({ revoked: true }).where("id", "=", id).executeTakeFirst();
+    return done.numUpdatedRows > 0n;
+  });
 
 /** False: there was no such invite. */
-export const deleteInvite = async (db: Db, id: Uuid): Promise<boolean> => {
-  const done = await db.deleteFrom("invites").where("id", "=", id).executeTakeFirst();
-  return done.numDeletedRows > 0n;
-};
+export const deleteInvite = (db: Db, id: Uuid): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const done = await tx.deleteFrom("invites").where("id", "=", id).executeTakeFirst();
+    return done.numDeletedRows > 0n;
+  });
 
 /** A page of invites, newest first. */
 export const listInvites = (db: Db, page: Page): Promise<InviteRow[]> =>

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { uuidArray } from "./uuidArray.ts";
 
@@ -81,27 +82,28 @@ export interface NewJoinToken {
 }
 
 /** Issues a join token in the place of an earlier one. `replaced`: an unexpired one is worthless now. */
-export const upsertJoinToken = async (
+export const upsertJoinToken = (
   db: Db,
   token: NewJoinToken,
-): Promise<{ readonly expiresAt: Date; readonly replaced: boolean }> => {
-  const before = await db
-    .deleteFrom("broker_join_tokens")
-    .where("runtime_broker_id", "=", token.runtimeBrokerId)
-    .returning(sql<boolean>`expires_at > now()`.as("live"))
-    .executeTakeFirst();
-  const { expires_at } = await db
-    .insertInto("broker_join_tokens")
-    .values({
-      runtime_broker_id: token.runtimeBrokerId,
-      token_hash: token.tokenHash,
-      expires_at: sql`now() + ${token.ttlMs} * interval '1 millisecond'`,
-      created_by: token.createdBy,
-    })
-    .returning("expires_at")
-    .executeTakeFirstOrThrow();
-  return { expiresAt: expires_at, replaced: before?.live ?? false };
-};
+): Promise<{ readonly expiresAt: Date; readonly replaced: boolean }> =>
+  audited(db, async (tx) => {
+    const before = await tx
+      .deleteFrom("broker_join_tokens")
+      .where("runtime_broker_id", "=", token.runtimeBrokerId)
+      .returning(sql<boolean>`expires_at > now()`.as("live"))
+      .executeTakeFirst();
+    const { expires_at } = await tx
+      .insertInto("broker_join_tokens")
+      .values({
+        runtime_broker_id: token.runtimeBrokerId,
+        token_hash: token.tokenHash,
+        expires_at: sql`now() + ${token.ttlMs} * interval '1 millisecond'`,
+        created_by: token.createdBy,
+      })
+      .returning("expires_at")
+      .executeTakeFirstOrThrow();
+    return { expiresAt: expires_at, replaced: before?.live ?? false };
+  });
 
 /** Uses a join token up: of two calls with one token, one gets it. */
 export const takeJoinToken = async (

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { BrokerDispatchTable, DispatchOp } from "../tables.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
@@ -55,39 +56,45 @@ const HALTS: ReadonlySet<DispatchOp> = new Set<DispatchOp>(["stop", "suspend", "
 const maxAttempts = (op: DispatchOp): number => (HALTS.has(op) ? ATTEMPTS_OF_HALTS : ATTEMPTS);
 
 /** Commits what must happen. Repeated, it changes nothing. */
-export const insertDispatch = async (db: Db, d: NewDispatch): Promise<void> => {
-  await db
-    .insertInto("broker_dispatch")
-    .values({
-      id: d.id,
-      runtime_broker_id: d.runtimeBrokerId,
-      agent_id: d.agentId,
-      agent_slug: d.agentSlug,
-      project_id: d.projectId,
-      op: d.op,
-      args: JSON.stringify(d.args),
-      attempts: d.attempts ?? 0,
-      max_attempts: maxAttempts(d.op),
-      deadline_at: sql<Date>`now() + make_interval(secs => ${d.deadlineSeconds})`,
-      created_by: d.createdBy ?? null,
-      traceparent: d.traceparent ?? null,
-      accepted_by: d.acceptedBy,
-      hold_reason: holdReason(d),
-    })
-    .onConflict((conflict) => conflict.column("id").doNothing())
-    .execute();
-};
+export const insertDispatch = (db: Db, d: NewDispatch): Promise<void> =>
+  auditedIfDelete(db, d, async (tx) => {
+    await tx
+      .insertInto("broker_dispatch")
+      .values({
+        id: d.id,
+        runtime_broker_id: d.runtimeBrokerId,
+        agent_id: d.agentId,
+        agent_slug: d.agentSlug,
+        project_id: d.projectId,
+        op: d.op,
+        args: JSON.stringify(d.args),
+        attempts: d.attempts ?? 0,
+        max_attempts: maxAttempts(d.op),
+        deadline_at: sql<Date>`now() + make_interval(secs => ${d.deadlineSeconds})`,
+        created_by: d.createdBy ?? null,
+        traceparent: d.traceparent ?? null,
+        accepted_by: d.acceptedBy,
+        hold_reason: holdReason(d),
+      })
+      .onConflict((conflict) => conflict.column("id").doNothing())
+      .execute();
+  });
+
+/** Of operations only the end of an agent is audited: it may be carried out elsewhere, when nobody knows who asked. */
+const auditedIfDelete = <T>(db: Db, d: Pick<NewDispatch, "op">, work: (db: Db) => Promise<T>): Promise<T> =>
+  d.op === "delete" ? audited(db, work) : work(db);
 
 /**
  * Commits what must happen, already claimed for the socket that this replica holds. False when the socket is not the
  * runtime broker's own any more, or something of the agent is unfinished: then it goes the common way, as pending.
  */
-export const insertClaimedDispatch = async (
+export const insertClaimedDispatch = (
   db: Db,
   p: { readonly dispatch: NewDispatch; readonly claim: Claim },
-): Promise<boolean> => {
-  const { dispatch: d, claim } = p;
-  const { numAffectedRows } = await sql`
+): Promise<boolean> =>
+  auditedIfDelete(db, p.dispatch, async (tx) => {
+    const { dispatch: d, claim } = p;
+    const { numAffectedRows } = await sql`
     with fence as materialized (
       select 1 from runtime_brokers where id = ${d.runtimeBrokerId} and connected_hub_id = ${claim.instanceId}
         and connected_session_id = ${claim.sessionId} for share
@@ -100,9 +107,9 @@ export const insertClaimedDispatch = async (
         ${d.acceptedBy}::uuid, now()
       from fence
      where not exists (select from broker_dispatch o where o.agent_id = ${d.agentId}
-       and o.state in ('pending', 'in_progress'))`.execute(db);
-  return numAffectedRows === 1n;
-};
+       and o.state in ('pending', 'in_progress'))`.execute(tx);
+    return numAffectedRows === 1n;
+  });
 
 /**
  * Claims the oldest pending intents of the sockets held, at most `slots` for each, one per agent, and never beside an
@@ -220,10 +227,11 @@ export interface EndedDispatch {
  * more: nobody else may take the runtime broker until the transaction ends, so this is the fence of what the call
  * writes. Repeated, it changes nothing.
  */
-export const insertEndedDispatch = async (db: Db, p: EndedDispatch): Promise<boolean> => {
-  const { dispatch: d, claim } = p;
-  const began = sql`now() - ${p.tookMs}::float8 * interval '1 millisecond'`;
-  const { rows } = await sql`
+export const insertEndedDispatch = (db: Db, p: EndedDispatch): Promise<boolean> =>
+  auditedIfDelete(db, p.dispatch, async (tx) => {
+    const { dispatch: d, claim } = p;
+    const began = sql`now() - ${p.tookMs}::float8 * interval '1 millisecond'`;
+    const { rows } = await sql`
     with fence as materialized (
       select 1 from runtime_brokers where id = ${d.runtimeBrokerId} and connected_hub_id = ${claim.instanceId}
         and connected_session_id = ${claim.sessionId} for share
@@ -236,9 +244,9 @@ export const insertEndedDispatch = async (db: Db, p: EndedDispatch): Promise<boo
           ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null}, ${d.acceptedBy}::uuid, ${began}, ${began}
         from fence
       on conflict (id) do nothing)
-    select from fence`.execute(db);
-  return rows.length === 1;
-};
+    select from fence`.execute(tx);
+    return rows.length === 1;
+  });
 
 /** Withdraws an intent that nobody has claimed yet: what is answered as failed never runs later. */
 export const withdrawDispatch = async (db: Db, id: Uuid, reason: string): Promise<boolean> => {

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import type { GroupRole, GroupsTable, GroupType } from "../accessTables.ts";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { isCheckViolation } from "../databaseErrors.ts";
 import { all, type Condition, type Page, type Position } from "./keyset.ts";
@@ -92,29 +93,34 @@ export const lockGroup = (tx: Db, id: Uuid): Promise<GroupRow | undefined> =>
  * (those are the hub's own), a foreign key one for an unknown owner.
  */
 export const insertGroup = (tx: Db, group: Insertable<GroupsTable>): Promise<GroupRow | undefined> =>
-  tx
-    .insertInto("groups")
-    .values(group)
-    .onConflict((c) => c.column("slug").doNothing())
-    .returningAll()
-    .executeTakeFirst();
+  audited(tx, (own) =>
+    own
+      .insertInto("groups")
+      .values(group)
+      .onConflict((c) => c.column("slug").doNothing())
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 export type GroupChange = Pick<Updateable<GroupsTable>, "name" | "description" | "labels" | "annotations" | "owner_id">;
 
 /** Changes the group; undefined when there is none. Throws a foreign key violation for an unknown owner. */
 export const changeGroup = (tx: Db, id: Uuid, change: GroupChange): Promise<GroupRow | undefined> =>
-  tx
-    .updateTable("groups")
-    .set({ ...change, updated: sql`now()` })
-    .where("id", "=", id)
-    .returningAll()
-    .executeTakeFirst();
+  audited(tx, (own) =>
+    own
+      .updateTable("groups")
+      .set({ ...change, updated: sql`now()` })
+      .where("id", "=", id)
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 /** Deletes the group with its memberships, nestings and bindings. False when there was none. */
-export const deleteGroup = async (tx: Db, id: Uuid): Promise<boolean> => {
-  const result = await tx.deleteFrom("groups").where("id", "=", id).executeTakeFirst();
-  return result.numDeletedRows > 0n;
-};
+export const deleteGroup = (tx: Db, id: Uuid): Promise<boolean> =>
+  audited(tx, async (own) => {
+    const result = await own.deleteFrom("groups").where("id", "=", id).executeTakeFirst();
+    return result.numDeletedRows > 0n;
+  });
 
 const COLUMN = { user: "user_id", agent: "agent_id", group: "child_group_id" } as const;
 
@@ -122,24 +128,25 @@ const COLUMN = { user: "user_id", agent: "agent_id", group: "child_group_id" } a
  * Adds a member; undefined when it is one already. Throws a foreign key violation for an unknown group or member, and
  * what {@link isGroupCircle} and {@link isFoundGroup} know.
  */
-export const addGroupMember = async (
+export const addGroupMember = (
   tx: Db,
   member: GroupMemberKey & { readonly role: GroupRole; readonly addedBy: string | null },
-): Promise<GroupMemberKey | undefined> => {
-  const added = await tx
-    .insertInto("group_memberships")
-    .values({
-      group_id: member.groupId,
-      [COLUMN[member.memberType]]: member.memberId,
-      role: member.memberType === "group" ? "member" : member.role,
-      added_by: member.addedBy,
-    })
-    .onConflict((c) => c.doNothing())
-    .returning("id")
-    .executeTakeFirst();
-  const { groupId, memberType, memberId } = member;
-  return added && { groupId, memberType, memberId };
-};
+): Promise<GroupMemberKey | undefined> =>
+  audited(tx, async (own) => {
+    const added = await own
+      .insertInto("group_memberships")
+      .values({
+        group_id: member.groupId,
+        [COLUMN[member.memberType]]: member.memberId,
+        role: member.memberType === "group" ? "member" : member.role,
+        added_by: member.addedBy,
+      })
+      .onConflict((c) => c.doNothing())
+      .returning("id")
+      .executeTakeFirst();
+    const { groupId, memberType, memberId } = member;
+    return added && { groupId, memberType, memberId };
+  });
 
 /** Whether a group was to be put into itself, directly or through others. Holds however many try at once. */
 export const isGroupCircle = (err: unknown): boolean => isCheckViolation(err, "group_memberships_circle");
@@ -148,14 +155,15 @@ export const isGroupCircle = (err: unknown): boolean => isCheckViolation(err, "g
 export const isFoundGroup = (err: unknown): boolean => isCheckViolation(err, "group_memberships_of_found_group");
 
 /** Removes a member. False when it was none. */
-export const removeGroupMember = async (tx: Db, key: GroupMemberKey): Promise<boolean> => {
-  const result = await tx
-    .deleteFrom("group_memberships")
-    .where("group_id", "=", key.groupId)
-    .where(COLUMN[key.memberType], "=", key.memberId)
-    .executeTakeFirst();
-  return result.numDeletedRows > 0n;
-};
+export const removeGroupMember = (tx: Db, key: GroupMemberKey): Promise<boolean> =>
+  audited(tx, async (own) => {
+    const result = await own
+      .deleteFrom("group_memberships")
+      .where("group_id", "=", key.groupId)
+      .where(COLUMN[key.memberType], "=", key.memberId)
+      .executeTakeFirst();
+    return result.numDeletedRows > 0n;
+  });
 
 const members = (groupId: Uuid, only: Condition) => sql<GroupMember>`
   select m.group_id as "groupId",

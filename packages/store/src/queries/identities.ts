@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { normalizedEmail, type UserRow } from "./users.ts";
 
@@ -36,42 +37,49 @@ export const insertSignedInUser = (
     readonly role: UserRow["role"];
   },
 ): Promise<UserRow | undefined> =>
-  tx
-    .insertInto("users")
-    .values({
-      id: user.id,
-      email: normalizedEmail(user.email),
-      display_name: user.displayName,
-      avatar_url: user.avatarUrl,
-      role: user.role,
-    })
-    .onConflict((c) => c.column("email").doNothing())
-    .returningAll()
-    .executeTakeFirst();
+  audited(tx, (own) =>
+    own
+      .insertInto("users")
+      .values({
+        id: user.id,
+        email: normalizedEmail(user.email),
+        display_name: user.displayName,
+        avatar_url: user.avatarUrl,
+        role: user.role,
+      })
+      .onConflict((c) => c.column("email").doNothing())
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 /** A user with this address and role, whatever they were before. */
 export const upsertTestUser = (
   db: Db,
   user: { readonly id: Uuid; readonly email: string; readonly displayName: string; readonly role: UserRow["role"] },
 ): Promise<UserRow> =>
-  db
-    .insertInto("users")
-    .values({ id: user.id, email: normalizedEmail(user.email), display_name: user.displayName, role: user.role })
-    .onConflict((c) =>
-      c.column("email").doUpdateSet({ display_name: user.displayName, role: user.role, last_login: sql<Date>`now()` }),
-    )
-    .returningAll()
-    .executeTakeFirstOrThrow();
+  audited(db, (tx) =>
+    tx
+      .insertInto("users")
+      .values({ id: user.id, email: normalizedEmail(user.email), display_name: user.displayName, role: user.role })
+      .onConflict((c) =>
+        c
+          .column("email")
+          .doUpdateSet({ display_name: user.displayName, role: user.role, last_login: sql<Date>`now()` }),
+      )
+      .returningAll()
+      .executeTakeFirstOrThrow(),
+  );
 
 /**
  * Makes the identity the user's, or notes that it was shown again. False: this user is somebody else at the same issuer.
  * To be called with the user's row locked.
  */
-export const linkIdentity = async (
+export const linkIdentity = (
   tx: Db,
   identity: IdentityKey & { readonly userId: Uuid; readonly email: string },
-): Promise<boolean> => {
-  const { rows } = await sql`
+): Promise<boolean> =>
+  audited(tx, async (own) => {
+    const { rows } = await sql`
     insert into user_identities (issuer, subject, user_id, email)
     select ${identity.issuer}, ${identity.subject}, ${identity.userId}, ${normalizedEmail(identity.email)}
      where not exists (select from user_identities
@@ -79,12 +87,18 @@ export const linkIdentity = async (
                           and subject <> ${identity.subject})
     on conflict (issuer, subject) do update set email = excluded.email, last_login = now()
      where user_identities.user_id = excluded.user_id
-    returning 1`.execute(tx);
-  return rows.length > 0;
-};
+    returning 1`.execute(own);
+    return rows.length > 0;
+  });
 
 /** Notes a sign-in: its time, a name and a picture where there was none, and a role that is higher. Never a lower one. */
 export const recordSignIn = (
+  tx: Db,
+  id: Uuid,
+  seen: { readonly displayName: string; readonly avatarUrl: string | null; readonly promote: boolean },
+): Promise<UserRow> => (seen.promote ? audited(tx, (own) => record(own, id, seen)) : record(tx, id, seen));
+
+const record = (
   tx: Db,
   id: Uuid,
   seen: { readonly displayName: string; readonly avatarUrl: string | null; readonly promote: boolean },

@@ -1,5 +1,6 @@
 import { type Phase, TERMINAL_ACTIVITIES, type Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { AgentsTable, AppliedConfig } from "../tables.ts";
 
@@ -24,26 +25,28 @@ export interface NewAgent {
 
 /** A new agent in phase `created`. Its name is its slug: the CLI's sync relies on that (spec/02 1.5). */
 export const insertAgent = (db: Db, a: NewAgent): Promise<AgentRow> =>
-  db
-    .insertInto("agents")
-    .values({
-      id: a.id,
-      project_id: a.projectId,
-      slug: a.slug,
-      name: a.slug,
-      template: a.template,
-      runtime_broker_id: a.runtimeBrokerId,
-      labels: JSON.stringify(a.labels),
-      annotations: JSON.stringify(a.annotations),
-      applied_config: JSON.stringify(a.appliedConfig),
-      image: a.image,
-      created_by: a.createdBy,
-      owner_id: a.ownerId,
-      ancestry: [...a.ancestry],
-      launching: true,
-    })
-    .returningAll()
-    .executeTakeFirstOrThrow();
+  audited(db, (tx) =>
+    tx
+      .insertInto("agents")
+      .values({
+        id: a.id,
+        project_id: a.projectId,
+        slug: a.slug,
+        name: a.slug,
+        template: a.template,
+        runtime_broker_id: a.runtimeBrokerId,
+        labels: JSON.stringify(a.labels),
+        annotations: JSON.stringify(a.annotations),
+        applied_config: JSON.stringify(a.appliedConfig),
+        image: a.image,
+        created_by: a.createdBy,
+        owner_id: a.ownerId,
+        ancestry: [...a.ancestry],
+        launching: true,
+      })
+      .returningAll()
+      .executeTakeFirstOrThrow(),
+  );
 
 /** The agent's row, deleted or not; undefined when there is none. */
 export const findAgent = (db: Db, id: Uuid): Promise<AgentRow | undefined> =>
@@ -204,51 +207,57 @@ export const haltedValues = (phase: HaltedPhase) => sql`
 
 /** Hides the agent until it is restored or its retention is over. */
 export const softDeleteAgent = (db: Db, p: { readonly agentId: Uuid; readonly deletedAt: Date }) =>
-  db
-    .updateTable("agents")
-    .set({
-      phase: "stopped",
-      activity: null,
-      tool_name: null,
-      container_status: "stopped",
-      running_since: null,
-      ready_at: null,
-      deleted_at: p.deletedAt,
-      token_version: sql<number>`token_version + 1`,
-      state_version: sql<number>`state_version + 1`,
-      updated: sql<Date>`now()`,
-    })
-    .where("id", "=", p.agentId)
-    .returningAll()
-    .executeTakeFirst();
+  audited(db, (tx) =>
+    tx
+      .updateTable("agents")
+      .set({
+        phase: "stopped",
+        activity: null,
+        tool_name: null,
+        container_status: "stopped",
+        running_since: null,
+        ready_at: null,
+        deleted_at: p.deletedAt,
+        token_version: sql<number>`token_version + 1`,
+        state_version: sql<number>`state_version + 1`,
+        updated: sql<Date>`now()`,
+      })
+      .where("id", "=", p.agentId)
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 /** Makes a soft-deleted agent visible again. Its name may be taken: then the unique index `agents_slug` refuses. */
 export const restoreAgent = (db: Db, agentId: Uuid): Promise<AgentRow | undefined> =>
-  db
-    .updateTable("agents")
-    .set({
-      deleted_at: null,
-      phase: "stopped",
-      state_version: sql<number>`state_version + 1`,
-      updated: sql<Date>`now()`,
-    })
-    .where("id", "=", agentId)
-    .where("deleted_at", "is not", null)
-    .returningAll()
-    .executeTakeFirst();
+  audited(db, (tx) =>
+    tx
+      .updateTable("agents")
+      .set({
+        deleted_at: null,
+        phase: "stopped",
+        state_version: sql<number>`state_version + 1`,
+        updated: sql<Date>`now()`,
+      })
+      .where("id", "=", agentId)
+      .where("deleted_at", "is not", null)
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 /** Removes the agent's row and, by cascade, its kept values and subscriptions. */
-export const deleteAgentRow = async (db: Db, agentId: Uuid): Promise<void> => {
-  await db.deleteFrom("agents").where("id", "=", agentId).execute();
-};
+export const deleteAgentRow = (db: Db, agentId: Uuid): Promise<void> =>
+  audited(db, async (tx) => {
+    await tx.deleteFrom("agents").where("id", "=", agentId).execute();
+  });
 
 /** Makes every token of the agent issued so far worthless, and returns the version of the next. */
-export const raiseTokenVersion = async (db: Db, agentId: Uuid): Promise<number | undefined> => {
-  const row = await db
-    .updateTable("agents")
-    .set({ token_version: sql<number>`token_version + 1` })
-    .where("id", "=", agentId)
-    .returning("token_version")
-    .executeTakeFirst();
-  return row?.token_version;
-};
+export const raiseTokenVersion = (db: Db, agentId: Uuid): Promise<number | undefined> =>
+  audited(db, async (tx) => {
+    const row = await tx
+      .updateTable("agents")
+      .set({ token_version: sql<number>`token_version + 1` })
+      .where("id", "=", agentId)
+      .returning("token_version")
+      .executeTakeFirst();
+    return row?.token_version;
+  });

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
 import type { PoliciesTable } from "../accessTables.ts";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { all, type Condition, type Page, type Position } from "./keyset.ts";
 
@@ -60,7 +61,7 @@ export const policyById = (db: Db, id: Uuid): Promise<PolicyRow | undefined> =>
  * without its id. `conditions` must be parsed: an id in them that is no UUID fails in the statement.
  */
 export const insertPolicy = (tx: Db, policy: Insertable<PoliciesTable>): Promise<PolicyRow> =>
-  tx.insertInto("policies").values(policy).returningAll().executeTakeFirstOrThrow();
+  audited(tx, (own) => own.insertInto("policies").values(policy).returningAll().executeTakeFirstOrThrow());
 
 /** All but the scope. */
 export type PolicyChange = Pick<
@@ -79,18 +80,21 @@ export type PolicyChange = Pick<
 
 /** Changes the policy; undefined when there is none. Throws a unique violation for a seeded one with a seeded one's name. */
 export const changePolicy = (tx: Db, id: Uuid, change: PolicyChange): Promise<PolicyRow | undefined> =>
-  tx
-    .updateTable("policies")
-    .set({ ...change, updated: sql`now()` })
-    .where("id", "=", id)
-    .returningAll()
-    .executeTakeFirst();
+  audited(tx, (own) =>
+    own
+      .updateTable("policies")
+      .set({ ...change, updated: sql`now()` })
+      .where("id", "=", id)
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 /** Deletes the policy with its bindings. False when there was none. */
-export const deletePolicy = async (tx: Db, id: Uuid): Promise<boolean> => {
-  const result = await tx.deleteFrom("policies").where("id", "=", id).executeTakeFirst();
-  return result.numDeletedRows > 0n;
-};
+export const deletePolicy = (tx: Db, id: Uuid): Promise<boolean> =>
+  audited(tx, async (own) => {
+    const result = await own.deleteFrom("policies").where("id", "=", id).executeTakeFirst();
+    return result.numDeletedRows > 0n;
+  });
 
 /** Whom a policy is bound to. */
 export interface PolicyBinding {
@@ -115,29 +119,28 @@ export const policyBindings = async (db: Db, policyId: Uuid): Promise<readonly P
  * Binds the policy; one that is bound so already stays so once. Returns whether it was not. Throws a foreign key violation
  * for an unknown policy or principal.
  */
-export const bindPolicy = async (
-  tx: Db,
-  binding: PolicyBinding & { readonly createdBy: Uuid | null },
-): Promise<boolean> => {
-  const bound = await tx
-    .insertInto("policy_bindings")
-    .values({
-      policy_id: binding.policyId,
-      [COLUMN[binding.principalType]]: binding.principalId,
-      created_by: binding.createdBy,
-    })
-    .onConflict((c) => c.doNothing())
-    .returning("id")
-    .executeTakeFirst();
-  return bound !== undefined;
-};
+export const bindPolicy = (tx: Db, binding: PolicyBinding & { readonly createdBy: Uuid | null }): Promise<boolean> =>
+  audited(tx, async (own) => {
+    const bound = await own
+      .insertInto("policy_bindings")
+      .values({
+        policy_id: binding.policyId,
+        [COLUMN[binding.principalType]]: binding.principalId,
+        created_by: binding.createdBy,
+      })
+      .onConflict((c) => c.doNothing())
+      .returning("id")
+      .executeTakeFirst();
+    return bound !== undefined;
+  });
 
 /** Takes a binding back. False when there was none. */
-export const unbindPolicy = async (tx: Db, binding: PolicyBinding): Promise<boolean> => {
-  const result = await tx
-    .deleteFrom("policy_bindings")
-    .where("policy_id", "=", binding.policyId)
-    .where(COLUMN[binding.principalType], "=", binding.principalId)
-    .executeTakeFirst();
-  return result.numDeletedRows > 0n;
-};
+export const unbindPolicy = (tx: Db, binding: PolicyBinding): Promise<boolean> =>
+  audited(tx, async (own) => {
+    const result = await own
+      .deleteFrom("policy_bindings")
+      .where("policy_id", "=", binding.policyId)
+      .where(COLUMN[binding.principalType], "=", binding.principalId)
+      .executeTakeFirst();
+    return result.numDeletedRows > 0n;
+  });

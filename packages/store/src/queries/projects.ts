@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { LOCK_CLASSES } from "../locks.ts";
 import type { ProjectsTable } from "../tables.ts";
@@ -146,12 +147,14 @@ export const slugsLike = async (db: Db, base: string): Promise<string[]> => {
 
 /** Inserts the project; undefined when its id or its slug is taken, also by a transaction that commits meanwhile. */
 export const insertProject = (tx: Db, project: Insertable<ProjectsTable>): Promise<ProjectRow | undefined> =>
-  tx
-    .insertInto("projects")
-    .values(project)
-    .onConflict((c) => c.doNothing())
-    .returningAll()
-    .executeTakeFirst();
+  audited(tx, (own) =>
+    own
+      .insertInto("projects")
+      .values(project)
+      .onConflict((c) => c.doNothing())
+      .returningAll()
+      .executeTakeFirst(),
+  );
 
 export type ProjectChange = Pick<
   Updateable<ProjectsTable>,
@@ -159,16 +162,18 @@ export type ProjectChange = Pick<
 >;
 
 /** Changes the project. Throws a unique violation when the slug is taken, a foreign key one for an unknown runtime broker. */
-export const changeProject = async (tx: Db, id: Uuid, change: ProjectChange): Promise<void> => {
-  await tx
-    .updateTable("projects")
-    .set({ ...change, updated: sql`now()` })
-    .where("id", "=", id)
-    .execute();
-};
+export const changeProject = (tx: Db, id: Uuid, change: ProjectChange): Promise<void> =>
+  audited(tx, async (own) => {
+    await own
+      .updateTable("projects")
+      .set({ ...change, updated: sql`now()` })
+      .where("id", "=", id)
+      .execute();
+  });
 
 /** Deletes the project and everything that hangs on it. False when there was none. */
-export const deleteProject = async (tx: Db, id: Uuid): Promise<boolean> => {
-  const result = await tx.deleteFrom("projects").where("id", "=", id).executeTakeFirst();
-  return result.numDeletedRows > 0n;
-};
+export const deleteProject = (tx: Db, id: Uuid): Promise<boolean> =>
+  audited(tx, async (own) => {
+    const result = await own.deleteFrom("projects").where("id", "=", id).executeTakeFirst();
+    return result.numDeletedRows > 0n;
+  });

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql, type Updateable } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { Labels, RuntimeBrokersTable, Visibility } from "../tables.ts";
 import { after, all, type Condition, type Page, type Position } from "./keyset.ts";
@@ -82,39 +83,42 @@ export interface NewRuntimeBroker {
 }
 
 /** Fails with a unique violation when the name (whatever the case) or the id is taken. */
-export const insertRuntimeBroker = async (db: Db, row: NewRuntimeBroker): Promise<void> => {
-  await db
-    .insertInto("runtime_brokers")
-    .values({
-      id: row.id,
-      name: row.name,
-      slug: row.slug,
-      auto_provide: row.autoProvide,
-      labels: JSON.stringify(row.labels),
-      created_by: row.createdBy,
-    })
-    .execute();
-};
+export const insertRuntimeBroker = (db: Db, row: NewRuntimeBroker): Promise<void> =>
+  audited(db, async (tx) => {
+    await tx
+      .insertInto("runtime_brokers")
+      .values({
+        id: row.id,
+        name: row.name,
+        slug: row.slug,
+        auto_provide: row.autoProvide,
+        labels: JSON.stringify(row.labels),
+        created_by: row.createdBy,
+      })
+      .execute();
+  });
 
 /** Writes the given columns and returns whether the row is there. */
-export const updateRuntimeBroker = async (
+export const updateRuntimeBroker = (
   db: Db,
   id: Uuid,
   change: Pick<Updateable<RuntimeBrokersTable>, "name" | "slug" | "labels" | "auto_provide">,
-): Promise<boolean> => {
-  const result = await db
-    .updateTable("runtime_brokers")
-    .set({ ...change, updated: sql`now()` })
-    .where("id", "=", id)
-    .executeTakeFirst();
-  return result.numUpdatedRows > 0n;
-};
+): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const result = await tx
+      .updateTable("runtime_brokers")
+      .set({ ...change, updated: sql`now()` })
+      .where("id", "=", id)
+      .executeTakeFirst();
+    return result.numUpdatedRows > 0n;
+  });
 
 /** Providers, secrets and intents go with it; projects forget it as their default. */
-export const deleteRuntimeBroker = async (db: Db, id: Uuid): Promise<boolean> => {
-  const result = await db.deleteFrom("runtime_brokers").where("id", "=", id).executeTakeFirst();
-  return result.numDeletedRows > 0n;
-};
+export const deleteRuntimeBroker = (db: Db, id: Uuid): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const result = await tx.deleteFrom("runtime_brokers").where("id", "=", id).executeTakeFirst();
+    return result.numDeletedRows > 0n;
+  });
 
 /**
  * A runtime broker has joined: online until the grace for its first socket is over, which counts from now

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
+import { audited, recordAudit } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { SignInsTable } from "../tables.ts";
 import { transaction } from "../tx.ts";
@@ -9,7 +10,7 @@ import { transaction } from "../tx.ts";
 export type SignInClient = SignInsTable["client"];
 
 /** A sign-in that lasts `lifetimeSeconds` unless it is refreshed. */
-export const insertSignIn = async (
+export const insertSignIn = (
   db: Db,
   signIn: {
     readonly id: Uuid;
@@ -17,19 +18,20 @@ export const insertSignIn = async (
     readonly client: SignInClient;
     readonly lifetimeSeconds: number;
   },
-): Promise<void> => {
-  await db
-    .insertInto("sign_ins")
-    .values({
-      id: signIn.id,
-      user_id: signIn.userId,
-      client: signIn.client,
-      expires_at: sql<Date>`now() + make_interval(secs => ${signIn.lifetimeSeconds})`,
-    })
-    // A token from before there were sign-ins, shown for the second time.
-    .onConflict((c) => c.doNothing())
-    .execute();
-};
+): Promise<void> =>
+  audited(db, async (tx) => {
+    await tx
+      .insertInto("sign_ins")
+      .values({
+        id: signIn.id,
+        user_id: signIn.userId,
+        client: signIn.client,
+        expires_at: sql<Date>`now() + make_interval(secs => ${signIn.lifetimeSeconds})`,
+      })
+      // A token from before there were sign-ins, shown for the second time.
+      .onConflict((c) => c.doNothing())
+      .execute();
+  });
 
 /** Whether tokens of this sign-in still count. */
 export const isSignInLive = async (db: Db, id: Uuid): Promise<boolean> => {
@@ -86,6 +88,13 @@ export const rotateSignIn = (
     if (token.generation === found.generation - 1 && found.recent)
       return { kind: "rotated", generation: found.generation };
     await endSignIn(tx, token.id);
+    await recordAudit(tx, {
+      action: "refresh_token_reused",
+      success: false,
+      reason: "a refresh token came back after its successor was used",
+      targetType: "user",
+      targetId: token.userId,
+    });
     return { kind: "reused" };
   });
 
@@ -100,14 +109,15 @@ export const prolongSignIn = async (db: Db, id: Uuid, lifetimeSeconds: number): 
 };
 
 /** Ends a sign-in; one that has ended stays as it is. */
-export const endSignIn = async (db: Db, id: Uuid): Promise<void> => {
-  await db
-    .updateTable("sign_ins")
-    .set({ ended_at: sql<Date>`now()` })
-    .where("id", "=", id)
-    .where("ended_at", "is", null)
-    .execute();
-};
+export const endSignIn = (db: Db, id: Uuid): Promise<void> =>
+  audited(db, async (tx) => {
+    await tx
+      .updateTable("sign_ins")
+      .set({ ended_at: sql<Date>`now()` })
+      .where("id", "=", id)
+      .where("ended_at", "is", null)
+      .execute();
+  });
 
 /** Forgets at most `limit` sign-ins whose tokens are all over. */
 export const deleteExpiredSignIns = async (db: Db, limit: number): Promise<number> => {

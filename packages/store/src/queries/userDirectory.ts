@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { transaction } from "../tx.ts";
 import { all, type Condition, type Page, type Position } from "./keyset.ts";
@@ -100,18 +101,20 @@ export const changeUser = (db: Db, id: Uuid, change: UserChange): Promise<UserCh
   transaction(db, async (tx): Promise<UserChanged> => {
     const disarms = (change.role ?? "admin") !== "admin" || (change.status ?? "active") !== "active";
     if (disarms && (await isLastAdmin(tx, id))) return { kind: "last_admin" };
-    const user = await tx
-      .updateTable("users")
-      .set({
-        // A statement must set something.
-        display_name: change.displayName ?? sql<string>`display_name`,
-        ...(change.role && { role: change.role }),
-        ...(change.status && { status: change.status }),
-        ...(change.preferences && { preferences: JSON.stringify(change.preferences) }),
-      })
-      .where("id", "=", id)
-      .returningAll()
-      .executeTakeFirst();
+    const user = await audited(tx, (own) =>
+      own
+        .updateTable("users")
+        .set({
+          // A statement must set something.
+          display_name: change.displayName ?? sql<string>`display_name`,
+          ...(change.role && { role: change.role }),
+          ...(change.status && { status: change.status }),
+          ...(change.preferences && { preferences: JSON.stringify(change.preferences) }),
+        })
+        .where("id", "=", id)
+        .returningAll()
+        .executeTakeFirst(),
+    );
     return user ? { kind: "changed", user } : { kind: "gone" };
   });
 
@@ -122,7 +125,7 @@ export const changeUser = (db: Db, id: Uuid, change: UserChange): Promise<UserCh
 export const deleteUser = (db: Db, id: Uuid): Promise<"deleted" | "gone" | "last_admin"> =>
   transaction(db, async (tx) => {
     if (await isLastAdmin(tx, id)) return "last_admin";
-    const done = await tx.deleteFrom("users").where("id", "=", id).executeTakeFirst();
+    const done = await audited(tx, (own) => own.deleteFrom("users").where("id", "=", id).executeTakeFirst());
     if (done.numDeletedRows === 0n) return "gone";
     await tx.updateTable("projects").set({ owner_id: null }).where("owner_id", "=", id).execute();
     await tx.updateTable("agents").set({ owner_id: null }).where("owner_id", "=", id).execute();

@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { UsersTable } from "../tables.ts";
 
@@ -49,13 +50,14 @@ export const usersNamed = (db: Db, text: string, limit: number): Promise<UserRow
     .execute();
 
 /** Makes sure that this user exists; one that does keeps what it is. Safe when several replicas do it at once. */
-export const ensureUser = async (db: Db, user: NewUser): Promise<void> => {
-  await db
-    .insertInto("users")
-    .values({ id: user.id, email: normalizedEmail(user.email), display_name: user.displayName, role: user.role })
-    .onConflict((c) => c.doNothing())
-    .execute();
-};
+export const ensureUser = (db: Db, user: NewUser): Promise<void> =>
+  audited(db, async (tx) => {
+    await tx
+      .insertInto("users")
+      .values({ id: user.id, email: normalizedEmail(user.email), display_name: user.displayName, role: user.role })
+      .onConflict((c) => c.doNothing())
+      .execute();
+  });
 
 /** Undefined when there is no such user. */
 export const findUserStanding = (db: Db, id: Uuid): Promise<UserStanding | undefined> =>
@@ -66,11 +68,12 @@ export const findUserStanding = (db: Db, id: Uuid): Promise<UserStanding | undef
     .executeTakeFirst();
 
 /** Makes everything void that this user was given so far, wherever it is shown. False: there is no such user. */
-export const voidUserTokens = async (db: Db, id: Uuid): Promise<boolean> => {
-  const done = await db
-    .updateTable("users")
-    .set({ token_version: sql<number>`token_version + 1` })
-    .where("id", "=", id)
-    .executeTakeFirst();
-  return done.numUpdatedRows > 0n;
-};
+export const voidUserTokens = (db: Db, id: Uuid): Promise<boolean> =>
+  audited(db, async (tx) => {
+    const done = await tx
+      .updateTable("users")
+      .set({ token_version: sql<number>`token_version + 1` })
+      .where("id", "=", id)
+      .executeTakeFirst();
+    return done.numUpdatedRows > 0n;
+  });
