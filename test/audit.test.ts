@@ -1,0 +1,212 @@
+import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { Database, pruneAudit } from "@rootstock/store";
+import {
+  type ApiReply,
+  api,
+  eventually,
+  type InProcessReplica,
+  Scene,
+  TEST_TOKEN,
+  testLogin,
+} from "@rootstock/testkit";
+
+/** The audit log: in the transaction of what it tells, for good, with who and from where, and without a secret. */
+
+const ENV = { ROOTSTOCK_TEST_LOGIN: "1", ROOTSTOCK_TRUSTED_PROXIES: "127.0.0.0/8, ::1" };
+const FROM = "203.0.113.7";
+let scene: Scene;
+let a: InProcessReplica;
+let b: InProcessReplica;
+beforeEach(async () => {
+  scene = await Scene.create();
+  [a, b] = [await scene.replica(ENV), await scene.replica(ENV)];
+});
+afterEach(() => scene.end());
+
+interface Item {
+  readonly action: string;
+  readonly result: string;
+  readonly reason?: string;
+  readonly actor: { readonly kind: string; readonly id?: string; readonly email?: string };
+  readonly credential?: { readonly kind: string; readonly id?: string };
+  readonly from: { readonly address?: string; readonly userAgent?: string; readonly requestId?: string };
+  readonly target: { readonly type: string; readonly id?: string; readonly name?: string };
+  readonly projectId?: string;
+  readonly details: Readonly<Record<string, unknown>>;
+}
+
+const call = (method: string, path: string, body?: unknown, token = TEST_TOKEN): Promise<ApiReply> =>
+  api(a, method, path, body, {
+    token,
+    headers: { "x-forwarded-for": FROM, "user-agent": "audit-test/1", "x-request-id": `${method}-request` },
+  });
+/** Read at the other replica. */
+const log = async (query = ""): Promise<readonly Item[]> => {
+  const reply = await api(b, "GET", `/api/v1/admin/audit?limit=1000${query}`);
+  expect(reply.status).toBe(200);
+  return reply.list("items") as readonly Item[];
+};
+const one = async (action: string): Promise<Item> => {
+  const [item, ...more] = await log(`&action=${action}`);
+  if (!item) throw new Error(`no ${action} in the log`);
+  expect(more).toEqual([]);
+  return item;
+};
+
+test("weak point 23: who did what, on what, from where, with which credential, and how it ended", async () => {
+  const session = await testLogin(a, { email: "ann@example.org", role: "admin", displayName: "Ann" });
+  const ann = session.text("user.id");
+  const token = session.text("accessToken");
+  const as = (method: string, path: string, body?: unknown) => call(method, path, body, token);
+  const project = (await as("POST", "/api/v1/projects", { name: "demo" })).text("id");
+  await as("PATCH", `/api/v1/projects/${project}`, { name: "renamed", annotations: { colour: "blue" } });
+  const pat = await as("POST", "/api/v1/auth/tokens", { name: "ci", projectId: project, scopes: ["agent:list"] });
+  const patId = pat.text("accessToken.id");
+  await as("DELETE", `/api/v1/auth/tokens/${patId}`);
+  const invite = await as("POST", "/api/v1/admin/invites", { expiresIn: "24h", maxUses: 1, note: "" });
+  await as("POST", "/api/v1/auth/invite/redeem", { code: invite.text("code") });
+  await as("POST", `/api/v1/admin/invites/${invite.text("invite.id")}/revoke`);
+  await as("DELETE", `/api/v1/admin/invites/${invite.text("invite.id")}`);
+  await as("POST", "/api/v1/admin/allow-list", { email: "bea@example.org", note: "" });
+  await as("POST", "/api/v1/admin/allow-list/import", { emails: [{ email: "x@y.example" }, { email: "z@y.example" }] });
+  await as("DELETE", "/api/v1/admin/allow-list/bea@example.org");
+  const runtimeBroker = await scene.runtimeBroker(a);
+  await call("POST", `/api/v1/brokers/${runtimeBroker.id}/rotate-secret`, {});
+  await scene.agent(a, project, "worker", runtimeBroker.id);
+  expect((await as("DELETE", `/api/v1/projects/${project}/agents/worker?force=true`)).status).toBe(204);
+  await call("POST", "/api/v1/auth/logout", { refreshToken: session.text("refreshToken") });
+
+  const seen = new Set((await log()).map((item) => item.action));
+  for (const action of [
+    ["user_created", "login", "logout", "project_created", "project_changed", "access_token_created"],
+    ["access_token_deleted", "invite_created", "invite_redeemed", "invite_revoked", "invite_deleted", "allow_list_add"],
+    ["allow_list_bulk_add", "allow_list_remove", "runtime_broker_register", "runtime_broker_join_token_issued"],
+    ["runtime_broker_join", "runtime_broker_rotate", "runtime_broker_link", "agent_created", "agent_deleted"],
+  ].flat())
+    expect(seen).toContain(action);
+  expect(await one("access_token_created")).toEqual({
+    id: expect.any(String),
+    at: expect.any(String),
+    action: "access_token_created",
+    result: "success",
+    actor: { kind: "user", id: ann, email: "ann@example.org" },
+    credential: { kind: "user_token", id: expect.stringMatching(/^[0-9a-f-]{36}$/) },
+    from: { address: FROM, userAgent: "audit-test/1", requestId: "POST-request" },
+    target: { type: "access_token", id: patId, name: pat.text("accessToken.prefix") },
+    projectId: project,
+    details: { name: "ci", user_id: ann, scopes: ["agent:list"], expires_at: expect.any(String) },
+  });
+  expect((await log("&action=project_changed")).at(-1)?.details).toEqual({
+    name: { from: "demo", to: "renamed" },
+    annotations: ["colour"],
+  });
+  expect((await one("allow_list_bulk_add")).details).toEqual({ count: 2 });
+  expect(await one("runtime_broker_join")).toMatchObject({
+    actor: { kind: "runtimeBroker", id: runtimeBroker.id },
+    target: { type: "runtime_broker", id: runtimeBroker.id },
+  });
+  expect(await one("logout")).toMatchObject({ actor: { kind: "user", id: ann }, target: { type: "user", id: ann } });
+  // Whatever somebody asked for is on their account: nothing of it is the hub's own doing.
+  const hubs = (await log("&actor=system")).map((item) => item.action);
+  expect(hubs.filter((action) => action !== "user_created")).toEqual([]);
+
+  const text = JSON.stringify(await log());
+  const secrets = [session.text("accessToken"), session.text("refreshToken"), pat.text("token"), invite.text("code")];
+  expect([...secrets, TEST_TOKEN].filter((secret) => text.includes(secret))).toEqual([]);
+});
+
+test("what did not happen is not in the log, and who is refused is", async () => {
+  const session = await testLogin(a, { email: "bea@example.org", role: "member" });
+  const token = session.text("accessToken");
+  expect((await call("GET", "/api/v1/admin/audit", undefined, token)).status).toBe(403);
+  const id = systemRandom.uuid();
+  await call("POST", "/api/v1/projects", { name: "mine", id });
+  expect((await call("POST", "/api/v1/projects", { name: "theirs", id }, token)).status).toBe(409);
+  expect((await log("&action=project_created")).map((item) => item.target.id)).toEqual([id]);
+
+  for (let i = 0; i < 40; i += 1) await call("GET", "/api/v1/projects", undefined, `scion_pat_${"x".repeat(43)}`);
+  await eventually(async () => (await log("&action=auth_failure")).length >= 10);
+  const refusals = await log("&action=auth_failure&result=failure");
+  // One more may have become due meanwhile.
+  expect(refusals.length).toBeLessThan(14);
+  expect(refusals[0]).toMatchObject({ actor: { kind: "nobody" }, from: { address: FROM }, result: "failure" });
+  expect((await api(a, "GET", "/metrics")).body).toMatch(/rootstock_audit_unrecorded_total [23]\d/);
+  expect((await log("&result=success&action=auth_failure")).length).toBe(0);
+});
+
+test("a copied refresh token, and a sign-in that is not admitted, leave their marks", async () => {
+  const session = await testLogin(a, { email: "eve@example.org" });
+  const eve = session.text("user.id");
+  const refresh = (refreshToken: string) => call("POST", "/api/v1/auth/refresh", { refreshToken });
+  const next = await refresh(session.text("refreshToken"));
+  await refresh(next.text("refreshToken"));
+  expect((await refresh(session.text("refreshToken"))).status).toBe(401);
+  expect(await one("refresh_token_reused")).toMatchObject({
+    result: "failure",
+    actor: { kind: "user", id: eve },
+    credential: { kind: "refresh_token", id: expect.any(String) },
+    target: { type: "user", id: eve },
+    from: { address: FROM },
+  });
+});
+
+test("the log is append-only: nobody changes or deletes a row, and the retention takes only old ones", async () => {
+  await api(a, "POST", "/api/v1/projects", { name: "demo" });
+  const query = (sql: string) => scene.database.query(sql);
+  for (const attempt of [
+    "update audit_log set actor_id = null",
+    "delete from audit_log",
+    "truncate audit_log",
+    "with x as (select set_config('rootstock.audit_retention', 'on', true)) delete from audit_log using x",
+  ])
+    await expect(query(attempt)).rejects.toThrow("append-only");
+  const before = (await log()).length;
+  await query("alter table audit_log disable trigger user");
+  await query("update audit_log set at = now() - interval '3 days' where action = 'project_created'");
+  await query("alter table audit_log enable trigger user");
+  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+  const database = new Database({
+    url: scene.database.url,
+    pooled: false,
+    poolSize: 1,
+    applicationName: "test",
+    ...base,
+  });
+  try {
+    expect(await pruneAudit(database.db, { maxAgeSeconds: 4 * 86_400, limit: 100 })).toBe(0);
+    expect(await pruneAudit(database.db, { maxAgeSeconds: 0, limit: 100 })).toBe(1);
+  } finally {
+    await database.stop();
+  }
+  expect((await log()).length).toBe(before - 1);
+});
+
+test("pages follow each other, filters narrow, and a project's owner sees what concerns it", async () => {
+  const session = await testLogin(a, { email: "kim@example.org", role: "member" });
+  const token = session.text("accessToken");
+  const project = (await call("POST", "/api/v1/projects", { name: "kims" }, token)).text("id");
+  for (let i = 0; i < 5; i += 1) await call("PATCH", `/api/v1/projects/${project}`, { name: `name ${i}` }, token);
+  await call("POST", "/api/v1/projects", { name: "other" });
+  const own = (query = "") => call("GET", `/api/v1/projects/${project}/audit${query}`, undefined, token);
+  const all = (await own()).list("items") as readonly Item[];
+  expect(all.map((item) => item.action)).toEqual([...Array<string>(5).fill("project_changed"), "project_created"]);
+  const pages: unknown[] = [];
+  let cursor = "";
+  do {
+    const reply = await own(`?limit=2${cursor && `&cursor=${cursor}`}`);
+    pages.push(...reply.list("items"));
+    cursor = reply.get("nextCursor") === undefined ? "" : reply.text("nextCursor");
+  } while (cursor);
+  expect(pages).toEqual(all);
+  expect((await own("?cursor=made-up")).get("error.code")).toBe("invalid_cursor");
+  expect((await own("?since=yesterday")).get("error.details.field")).toBe("since");
+  const stranger = (await testLogin(a, { email: "lea@example.org" })).text("accessToken");
+  expect((await call("GET", `/api/v1/projects/${project}/audit`, undefined, stranger)).status).toBe(404);
+
+  expect(await log(`&actor=kim@example.org&project=${project}`)).toHaveLength(6);
+  expect(await log(`&actor=${session.text("user.id")}&action=project_created`)).toHaveLength(1);
+  expect(await log(`&target=${project}`)).toHaveLength(6);
+  expect(await log("&since=2100-01-01T00:00:00Z")).toHaveLength(0);
+  expect((await log("&until=2100-01-01T00:00:00Z")).length).toBeGreaterThan(6);
+});
