@@ -1,5 +1,14 @@
+import { once } from "node:events";
+import { connect } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { api, eventually, type InProcessReplica, Scene, type SimulatedRuntimeBroker } from "@rootstock/testkit";
+import {
+  api,
+  eventually,
+  type InProcessReplica,
+  Scene,
+  type SimulatedRuntimeBroker,
+  TEST_TOKEN,
+} from "@rootstock/testkit";
 import { PostgresProxy } from "./chaos/postgresProxy.ts";
 
 let scene: Scene;
@@ -142,6 +151,30 @@ describe("a call that its caller has given up on, and repeats elsewhere where it
     await scene.ready(owner, agent);
     expect((await send(entry)).status).toBe(200);
     expect(runtimeBroker.delivered).toHaveLength(1);
+  });
+
+  test("is not begun when it is read after the refusal", async () => {
+    const headers = `Host: hub\r\nAuthorization: Bearer ${TEST_TOKEN}\r\nIdempotency-Key: k1\r\nContent-Type: application/json`;
+    const body = JSON.stringify({ structured_message: { msg: "once" } });
+    const held = proxy.hold('from "idempotency_keys"');
+    const caller = connect(Number(new URL(slow.url).port), "127.0.0.1");
+    caller.write(
+      `POST /api/v1/agents/${agent}/message HTTP/1.1\r\n${headers}\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
+    const letThrough = await held;
+    caller.end();
+    await once(caller.resume(), "close");
+    expect((await stop()).status).toBe(200);
+    expect((await send(entry)).get("error.code")).toBe("agent_not_running");
+    await api(owner, "POST", `/api/v1/agents/${agent}/start`);
+    await scene.ready(owner, agent);
+    letThrough();
+    const answered =
+      /requests?_seconds_count\{route="\/api\/v1\/agents\/:agentId\/message",method="POST",status="(\d+)"/;
+    const status = async () => answered.exec((await api(slow, "GET", "/metrics")).body)?.[1];
+    await eventually(async () => (await status()) !== undefined);
+    expect(await status()).toBe("503");
+    expect(await rows()).toEqual([]);
   });
 
   test("hears of the first when that was accepted in the same moment", async () => {

@@ -103,9 +103,13 @@ export class Idempotency {
    * Everything about a call, keyed or not: `carryOut` for one that is new, the first one's answer for one that repeats
    * another. That is looked for before anything else, because what the first one did may stand in the way of a second. A
    * refusal that another moment might not have seen is remembered for a while: the same call may be on its way elsewhere
-   * still, and must not run after its caller has heard no. When it turns out to have been accepted, its answer is told in the place of the refusal.
+   * still, and must not run after its caller has heard no: not begun, if nobody waits for it any more. When it turns out to have been accepted, its answer is told in the place of the refusal.
    */
-  async answer<T>(call: KeyedCall, carryOut: () => Promise<T>, repeated: (answer: Answer) => T): Promise<T> {
+  async answer<T>(
+    call: KeyedCall & { hungUp(): boolean },
+    carryOut: () => Promise<T>,
+    repeated: (answer: Answer) => T,
+  ): Promise<T> {
     const { db } = this.#deps.database;
     const key = keyOf(call);
     if (!key) return carryOut();
@@ -113,6 +117,8 @@ export class Idempotency {
     if (known && isRefusedKey(known)) await forgetRefusedKey(db, key);
     else if (known && known.expires_at.getTime() > this.#base.clock.now())
       return repeated(await this.#repeat(key, known));
+    // Read late, a call may have been repeated elsewhere and refused there. Its caller, gone, takes no for the answer.
+    if (call.hungUp()) throw new HubError("unavailable", "whoever made this call has gone away; nothing was done");
     try {
       return await carryOut();
     } catch (err) {

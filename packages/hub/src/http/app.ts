@@ -216,6 +216,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       traceparent: span.traceparent,
       credentials,
       reauthenticate: authenticate,
+      // The server ends its side when the client has ended its own.
+      hungUp: () => incomingOf(c)?.socket.writable === false,
       get log() {
         return log();
       },

@@ -31,6 +31,8 @@ export interface Call<Query = unknown, Body = unknown> {
   /** The trace that this request belongs to, for what it sets in motion (W3C Trace Context). */
   readonly traceparent: string | undefined;
   readonly log: Log;
+  /** Whether the client has gone away by now. */
+  readonly hungUp: () => boolean;
   /** Aborts when the client goes away. Accepted work goes on all the same. */
   readonly signal: AbortSignal;
 }
