@@ -142,7 +142,7 @@ const startAgent = async (fleet: Fleet, machine: SimulatedRuntimeBroker) => {
 };
 
 test(
-  "weak point: ROOTSTOCK_SECRET is replaced under load, replica by replica; nobody is signed out, and then the former one is worth nothing",
+  "weak point 24: ROOTSTOCK_SECRET is replaced under load, replica by replica; nobody is signed out, and then the former one is worth nothing",
   async () => {
     const fleet = await startFleet(FORMER);
     const machine = await joinMachine(fleet);
@@ -229,7 +229,7 @@ test(
 );
 
 test(
-  "weak point: an agent's token that an original hub with the same session secret issued is good at every replica, as far as its row allows",
+  "weak point 24: an agent's token that an original hub with the same session secret issued is good at every replica, as far as its row allows",
   async () => {
     const fleet = await startFleet(`${PRESENT},${FORMER}`);
     const machine = await joinMachine(fleet);

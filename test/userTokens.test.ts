@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { loadHubConfig } from "@rootstock/hub";
+import { systemClock } from "@rootstock/service";
 import { type ApiReply, api, eventually, foreignUserToken, type Replica, Scene, testLogin } from "@rootstock/testkit";
 
 /** What a person holds after signing in: good at every replica, refreshed once, and taken back everywhere. */
@@ -32,10 +33,12 @@ test("a pair of tokens is good at every replica, and each refresh token once", a
     accessToken: expect.any(String),
     refreshToken: expect.any(String),
     expiresIn: 900,
+    expiresAt: expect.any(String),
   });
   expect((await me(b, pair.text("accessToken"))).json).toEqual(pair.get("user"));
   const next = await refresh(b, pair.text("refreshToken"));
-  expect(next.json).toEqual({ accessToken: expect.any(String), refreshToken: expect.any(String), expiresIn: 900 });
+  const { user: _, ...likewise } = Object(pair.json);
+  expect(Object.keys(Object(next.json)).sort()).toEqual(Object.keys(likewise).sort());
   expect((await me(a, next.text("accessToken"))).status).toBe(200);
   expect((await refresh(a, next.text("refreshToken"))).status).toBe(200);
 });
@@ -50,6 +53,21 @@ test("weak point 2: a refresh token is no bearer, and no access token refreshes"
   expect((await refresh(a, pair.text("accessToken"))).status).toBe(401);
   expect((await refresh(a, "x.y.z")).status).toBe(401);
   expect((await refresh(a, "")).status).toBe(400);
+});
+
+test("weak point 25: the client library finds what it reads: when the new token ends, or that the way is not there", async () => {
+  const pair = await signIn();
+  const next = await refresh(a, pair.text("refreshToken"));
+  // It reads `expiresAt`; the CLI reads `expiresIn`.
+  const seconds = (Date.parse(next.text("expiresAt")) - systemClock.now()) / 1000;
+  expect(next.get("expiresIn")).toBe(900);
+  expect(seconds).toBeGreaterThan(880);
+  expect(seconds).toBeLessThanOrEqual(900);
+  const password = await api(a, "POST", "/api/v1/auth/login", { email: "ann@example.org", password: "secret" });
+  expect([password.status, password.get("error.code")]).toEqual([400, "validation_error"]);
+  expect(password.get("error.details.required")).toEqual(["provider", "providerToken"]);
+  const ticket = await api(a, "POST", "/api/v1/auth/ws-ticket", undefined, { token: next.text("accessToken") });
+  expect([ticket.status, ticket.get("error.code")]).toEqual([501, "not_implemented"]);
 });
 
 test("weak point 1: a refresh token that comes back later ends the sign-in everywhere, and no other", async () => {

@@ -46,6 +46,8 @@ export interface TokenPair {
   readonly refreshToken: string;
   /** Of the access token, in seconds. */
   readonly expiresIn: number;
+  /** The same as a time: some clients read the one, some the other. */
+  readonly expiresAt: Date;
 }
 
 interface TokenBase {
@@ -71,7 +73,8 @@ export class UserTokens {
       this.#sign(subject, client === "cli" ? "cli" : "access", expiresIn, {}),
       this.#sign(subject, "refresh", refreshSeconds(client), { gen: subject.generation }),
     ]);
-    return { accessToken, refreshToken, expiresIn };
+    const now = Math.floor(this.#base.clock.now() / 1000);
+    return { accessToken, refreshToken, expiresIn, expiresAt: new Date((now + expiresIn) * 1000) };
   }
 
   /** What a token with a good signature, issuer, audience and time says. Throws {@link TokenError}. */

@@ -149,7 +149,7 @@ export const buildFoundation = (
   const providers = new Providers(config.signIn.providers, { clock: base.clock, log: base.log, fetch });
   const webSignIn = new WebSignIn(base, { secrets: rootSecrets, providers });
   const signInWays: SignInWays = {
-    providers: [],
+    providers: providers.all.map(({ name }) => name),
     otherwise: assertions.length > 0 || plainHeader !== undefined || config.developmentToken !== undefined,
   };
   const proxyLogin = new ProxyLogin({

@@ -40,6 +40,7 @@ import { jwksRoutes } from "./jwks.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { programLoginRoutes } from "./programLogins.ts";
+import { providerLoginRoutes } from "./providerLogins.ts";
 import { resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
@@ -110,5 +111,6 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...accessTokenRoutes(deps),
   ...userRoutes(deps),
   ...programLoginRoutes(deps),
+  ...providerLoginRoutes(deps),
   ...notConfiguredRoutes(),
 ];

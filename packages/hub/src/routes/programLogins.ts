@@ -50,7 +50,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     query: z.object({ clientType: z.string().optional() }),
     handler: ({ query }) => {
       const clientType = query.clientType?.trim();
-      if (!clientType) throw missing("clientType");
+      if (!clientType) throw missingFields("clientType");
       const known = CLIENT_TYPES.find((type) => type === clientType);
       if (!known)
         throw new HubError("validation_error", "invalid clientType", { details: { allowed: [...CLIENT_TYPES] } });
@@ -65,7 +65,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     body: z.object({ callbackUrl: text(MAX_URL), state: text(MAX_CODE), provider }),
     handler: async (call) => {
       const { callbackUrl, state } = call.body;
-      if (!callbackUrl || !state) throw missing("callbackUrl", "state");
+      if (!callbackUrl || !state) throw missingFields("callbackUrl", "state");
       const loopback = parseLoopbackUrl(callbackUrl);
       if (!loopback) throw invalidField("callbackUrl", "callbackUrl must be http://127.0.0.1, localhost or [::1]");
       const request = await deps.loginCodes.seal({
@@ -84,7 +84,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     does: PUBLIC,
     body: z.object({ code: text(MAX_CODE), callbackUrl: text(MAX_URL), provider }),
     handler: async ({ body: { code, callbackUrl } }) => {
-      if (!code || !callbackUrl) throw missing("code", "callbackUrl");
+      if (!code || !callbackUrl) throw missingFields("code", "callbackUrl");
       return programSignedIn(deps.db, await deps.loginCodes.redeem(code, callbackUrl));
     },
   }),
@@ -113,7 +113,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     does: PUBLIC,
     body: z.object({ deviceCode: text(MAX_CODE), provider }),
     handler: async ({ body: { deviceCode } }) => {
-      if (!deviceCode) throw missing("deviceCode");
+      if (!deviceCode) throw missingFields("deviceCode");
       const answer = await deps.deviceLogins.poll(deviceCode);
       switch (answer.status) {
         case "signed_in":
@@ -137,8 +137,8 @@ const askerOf = ({ address, headers }: Pick<Call, "address" | "headers">) => ({
   program: parseDisplayName(headers.get("user-agent")) || "an unnamed program",
 });
 
-/** In the words of the original, with the names of all that are needed. */
-const missing = (...required: string[]): HubError =>
+/** 400 in the words of the original, with the names of all that are needed (spec/03 3.1). */
+export const missingFields = (...required: string[]): HubError =>
   new HubError(
     "validation_error",
     required.length === 1 ? `missing required field: ${required[0]}` : "missing required fields",

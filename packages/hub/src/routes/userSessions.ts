@@ -143,9 +143,15 @@ const plain = (status: number, text: string): Reply =>
   new Response(`${text}\n`, { status, headers: { "content-type": "text/plain; charset=utf-8" } });
 
 /** The answer of a sign-in: who it is, and what they hold. */
-export const signedIn = async (db: Db, user: UserStanding, tokens: TokenPair): Promise<Reply> => {
+export const signedIn = async (
+  db: Db,
+  user: UserStanding,
+  tokens: TokenPair,
+  more: Readonly<Record<string, string>> = {},
+): Promise<Reply> => {
   const row = await userById(db, user.id);
-  return json(200, { user: { ...userInfo(user), ...some("avatarUrl", row?.avatar_url) }, ...tokens }, NO_STORE);
+  const shown = { ...userInfo(user), ...some("avatarUrl", row?.avatar_url) };
+  return json(200, { user: shown, ...tokens, ...more }, NO_STORE);
 };
 
 /** UserInfo of spec/03 3.1. */
