@@ -11,7 +11,7 @@ import {
 } from "@rootstock/store";
 import type { Principal, Resource } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
-import { agentResource, demand, may, projectResource } from "./rights.ts";
+import { agentResource, demandOf, projectResource } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
 /** Resources named in paths: found and readable, or 404 without a word on which of the two it is not. */
@@ -39,8 +39,7 @@ export const projectOf = async (db: Db, call: Asking): Promise<ProjectView> => {
   const project = await projectById(db, projectIdOf(call.params.projectId));
   if (!project) throw notFound("Project");
   const resource = await resourceOf(db, call.principal, project);
-  if (!may(call.principal, "read", resource)) throw notFound("Project");
-  demand(call.principal, demandedOf(call.does, "project"), resource);
+  demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
   return project;
 };
 
@@ -52,8 +51,7 @@ export const plainProjectOf = async (
   const project = await projectRow(db, projectIdOf(call.params.projectId));
   if (!project) throw notFound("Project");
   const resource = await resourceOf(db, call.principal, project);
-  if (!may(call.principal, "read", resource)) throw notFound("Project");
-  demand(call.principal, demandedOf(call.does, "project"), resource);
+  demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
   return { id: project.id, resource };
 };
 
@@ -63,8 +61,8 @@ export const plainProjectOf = async (
  */
 export const agentOf = async (db: Db, call: Asking): Promise<AgentView> => {
   const agent = await findAgentIn(db, call.params.agentId ?? "", call.params.projectId);
-  if (!agent || !may(call.principal, "read", agentResource(agent))) throw notFound("Agent");
-  demand(call.principal, demandedOf(call.does, "agent"), agentResource(agent));
+  if (!agent) throw notFound("Agent");
+  demandOf(call.principal, demandedOf(call.does, "agent"), agentResource(agent), "Agent");
   return agent;
 };
 

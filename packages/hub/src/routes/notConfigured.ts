@@ -1,6 +1,6 @@
 import { HubError } from "@rootstock/protocol";
 import { capabilities, PROJECT_LIST_ACTIONS } from "../wire/index.ts";
-import { type AccessRule, anyone, authenticated } from "./access.ts";
+import { type AccessRule, admins, anyone, authenticated } from "./access.ts";
 import { NOTHING, PUBLIC } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
 
@@ -86,7 +86,7 @@ export const notConfiguredRoutes = (): Route[] => [
   ...refusedBelow("/api/v1/groups", "groups are"),
   ...refusedBelow("/api/v1/policies", "policies are"),
   ...refusedBelow("/api/v1/principals", "groups and policies are"),
-  ...refusedBelow("/api/v1/admin", "administration is"),
+  ...refusedBelow("/api/v1/admin", "administration is", admins),
   ...refusedBelow("/api/v1/agent/gcp-token", "GCP identity is"),
   ...refusedBelow("/api/v1/agent/gcp-identity-token", "GCP identity is"),
   ...refusedBelow("/api/v1/github-app", "GitHub is"),

@@ -1,4 +1,4 @@
-import { HubError } from "@rootstock/protocol";
+import { HubError, notFound } from "@rootstock/protocol";
 import type { AgentView, ProjectRow, ReadScope } from "@rootstock/store";
 import { type Action, decide, type Principal, type Resource } from "../auth/index.ts";
 import {
@@ -56,6 +56,17 @@ export const agentResource = (
 /** Whether the principal may. */
 export const may = (principal: Principal, action: Action, resource: Resource): boolean =>
   decide(principal, action, resource).allow;
+
+/**
+ * Throws unless the principal may: 403 with the reason where it may read the resource, else 404, as if it were not there.
+ * Whoever may do the thing itself need not be allowed to read: a token may be for stopping alone.
+ */
+export const demandOf = (principal: Principal, action: Action, resource: Resource, what: string): void => {
+  const decision = decide(principal, action, resource);
+  if (decision.allow) return;
+  if (action === "read" || !may(principal, "read", resource)) throw notFound(what);
+  throw new HubError("forbidden", `you may not do this: ${decision.reason}`);
+};
 
 /** Throws 403 with the reason when the principal may not. */
 export const demand = (principal: Principal, action: Action, resource: Resource): void => {

@@ -3,7 +3,7 @@ import { type Db, type DispatchTarget, targetById, targetBySlug, targetsBySlug }
 import type { TargetLookup } from "../dispatch/index.ts";
 import { demandedOf } from "./does.ts";
 import { projectIdOf } from "./lookup.ts";
-import { agentResource, demand, may } from "./rights.ts";
+import { agentResource, demandOf, may } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
 /**
@@ -18,8 +18,8 @@ export const targetOf = async (
 ): Promise<DispatchTarget> => {
   const target = await find(db, call, lookup);
   const resource = target && agentResource({ ...target.agent, project_owner_id: target.project.ownerId });
-  if (!target || !resource || !may(call.principal, "read", resource)) throw notFound("Agent");
-  demand(call.principal, demandedOf(call.does, "agent"), resource);
+  if (!target || !resource) throw notFound("Agent");
+  demandOf(call.principal, demandedOf(call.does, "agent"), resource, "Agent");
   return target;
 };
 
@@ -58,9 +58,11 @@ const find = async (db: Db, call: Asking, lookup: TargetLookup): Promise<Dispatc
     return target?.project.id === projectId ? target : undefined;
   }
   if (id !== undefined) return lookup.byId(id);
-  const named = (await targetsBySlug(db, slugify(name))).filter((t) =>
-    may(call.principal, "read", agentResource({ ...t.agent, project_owner_id: t.project.ownerId })),
-  );
+  const action = demandedOf(call.does, "agent");
+  const named = (await targetsBySlug(db, slugify(name))).filter((t) => {
+    const resource = agentResource({ ...t.agent, project_owner_id: t.project.ownerId });
+    return may(call.principal, "read", resource) || may(call.principal, action, resource);
+  });
   if (named.length > 1)
     throw new HubError("conflict", `several agents are named ${name}; name the project or use the agent's id`);
   return named[0];
