@@ -61,13 +61,16 @@ const people = async ({ people: p }: World): Promise<readonly Caller[]> => [
   caller("out", "member of another project, its owner", bearer(p.otto.accessToken)),
   caller("reg", "registered the runtime broker; no member of the project", bearer(p.reg.accessToken)),
   caller("age", "started and owns the agent", bearer(p.ava.accessToken)),
+  caller("vim", "viewer, in the members' group of the project", bearer(p.val.accessToken)),
+  caller("mem", "member of the project", bearer(p.mel.accessToken)),
+  caller("adm", "admin of the project (of its members' group)", bearer(p.ada.accessToken)),
   caller("own", "owner of the project; what is one's own is theirs", bearer(p.olga.accessToken)),
   caller("hub", "admin of the hub", bearer(p.hugo.accessToken)),
   caller("dev", "the development token", bearer(TEST_TOKEN)),
   caller("cli", "owner of the project, with a token of the CLI", {
     ...bearer(await foreignUserToken({ ...claimsOf(p.olga), role: "member", type: "cli", client: "cli" })),
   }),
-  caller("adm", "owner of the project, whose (bridge's) token says admin", {
+  caller("say", "owner of the project, whose (bridge's) token says admin", {
     ...bearer(await foreignUserToken({ ...claimsOf(p.olga), role: "admin", client: "api" })),
   }),
 ];

@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { ApiReply } from "@rootstock/testkit";
 import { type Caller, makeCallers } from "./callers.ts";
-import { type AnyRoute, call, nameOf } from "./request.ts";
+import { type AnyRoute, call, nameOf, unnamed } from "./request.ts";
 import { type Cell, type Row, render } from "./table.ts";
 import { freeze, makeWorld, type World } from "./world.ts";
 
@@ -53,6 +53,7 @@ const rowOf = async (routes: readonly AnyRoute[], problems: string[]): Promise<R
   const [route] = routes;
   const [nobody] = callers;
   if (!route || !nobody) throw new Error("no route, or nobody");
+  for (const name of unnamed(world, route)) problems.push(`${nameOf(route)}: the world has no ${name}`);
   const toNobody = await call(world, route, nobody);
   const cells: Cell[] = [];
   for (const [i, caller] of callers.entries()) {

@@ -37,6 +37,17 @@ const bodies = (world: World): Readonly<Record<string, unknown>> => {
   };
 };
 
+/** What no world has one of: no notification is made yet. */
+const NEVER_THERE = ["notificationId"];
+
+/** The path's parameters that the world has nothing for: the row would say 404 for want of anything to hide. */
+export const unnamed = (world: World, route: AnyRoute): readonly string[] =>
+  route.does.on === "nothing" || route.does.on === "public"
+    ? []
+    : [...route.path.matchAll(/:(\w+)/g)]
+        .map(([, name = ""]) => name)
+        .filter((name) => world.params[name] === undefined && !NEVER_THERE.includes(name));
+
 const QUERIES: Readonly<Record<string, string>> = { "GET /events": "sub=%3E" };
 
 /** Nothing has it. */

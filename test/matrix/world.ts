@@ -48,6 +48,12 @@ const PEOPLE = {
   /** Owns another project. */
   otto: "member",
   vic: "viewer",
+  /** Is in the members' group of the project. */
+  mel: "member",
+  /** The same as an admin of that group. */
+  ada: "member",
+  /** The same as mel, but a viewer. */
+  val: "viewer",
   /** Has registered the runtime broker that every path names. */
   reg: "member",
   hugo: "admin",
@@ -97,6 +103,13 @@ export const makeWorld = async (): Promise<World> => {
 
   const agents = await makeAgents(scene, { people, projectId, foreignProjectId, runtimeBrokers });
   const params = await makeOwn(scene, replica, { people, projectId, agents, runtimeBrokers });
+  await query(
+    `insert into group_memberships (group_id, user_id, role)
+       select g.id, m.user_id, m.role from groups g,
+         (values ($2::uuid, 'member'), ($3::uuid, 'admin'), ($4::uuid, 'member')) as m (user_id, role)
+        where g.project_id = $1 and g.group_type = 'explicit'`,
+    [projectId, people.mel.id, people.ada.id, people.val.id],
+  );
   // Connected, so that what is let in is answered at once: it knows none of these agents.
   await scene.connect(replica, runtimeBrokers.runs);
   await query("update users set status = 'suspended' where id = $1", [people.sue.id]);
@@ -109,7 +122,13 @@ export const makeWorld = async (): Promise<World> => {
     projectId,
     secondProjectId,
     foreignProjectId,
-    params: { projectId, agentId: agents.target.id, brokerId: runtimeBrokers.runs.brokerId, ...params },
+    params: {
+      userId: people.olga.id,
+      projectId,
+      agentId: agents.target.id,
+      brokerId: runtimeBrokers.runs.brokerId,
+      ...params,
+    },
   };
 };
 
