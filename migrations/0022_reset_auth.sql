@@ -22,6 +22,9 @@ create table auth_resets (
 create unique index auth_resets_running on auth_resets ((true)) where finished_at is null;
 create index auth_resets_created on auth_resets (created desc, id desc);
 
+create trigger auth_resets_audited after insert on auth_resets for each row
+  execute function audit_change('agents_auth_reset_all', 'hub', 'id', '', '');
+
 -- No foreign key to agents: the report outlives them. `dispatch_id`: the operation, the same whoever goes on with it.
 create table auth_reset_agents (
   reset_id uuid not null references auth_resets (id) on delete cascade,

@@ -1,7 +1,9 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import { Semaphore } from "@rootstock/service";
 import {
+  type AuditActor,
   type AuthReset,
+  actingAs,
   authResetById,
   authResetReport,
   beginAuthReset,
@@ -133,7 +135,13 @@ const resetOne = async (deps: ResetDeps, item: PendingAuthReset, over: Promise<u
   const { base, database } = deps;
   let error: string | null = null;
   try {
-    const outcome = await Promise.race([carriedOut(deps, item), over]);
+    const outcome = await Promise.race([
+      actingAs(
+        () => askerOf(item),
+        () => carriedOut(deps, item),
+      ),
+      over,
+    ]);
     // Looked at again with the next tick, here or elsewhere.
     if (!outcome || outcome.kind === "unfinished") return false;
     throwUnlessDone(outcome);
@@ -156,9 +164,18 @@ const carriedOut = async ({ dispatcher, database }: ResetDeps, item: PendingAuth
   if (!target || target.agent.deleted_at) throw new HubError("not_found", "deleted meanwhile");
   if (target.agent.phase !== "running")
     throw new HubError("agent_not_running", `not running any more: its next start brings it a new token`);
-  const intent = resetAuthIntent({ dispatcher }, target, item.dispatch_id);
+  const plain = resetAuthIntent({ dispatcher }, target, item.dispatch_id);
+  const intent = { ...plain, ...(item.created_by && { createdBy: item.created_by }) };
   return begun ? dispatcher.finish(intent) : dispatcher.run(intent);
 };
+
+/** In the words of the audit log: the hub, because somebody asked for it before. */
+const askerOf = ({ created_by, dispatch_id }: PendingAuthReset): AuditActor => ({
+  kind: "system",
+  id: created_by ?? undefined,
+  credential: "dispatch",
+  credentialId: dispatch_id,
+});
 
 const aborted = (signal: AbortSignal): Promise<undefined> =>
   new Promise((resolve) => {

@@ -244,6 +244,7 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
     "login_codes",
     "device_logins",
     "user_code_tries",
+    "audit_log",
     // Addresses come and go; nothing else of them is news.
     "allow_list",
     "agent_token_versions",

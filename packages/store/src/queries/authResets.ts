@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
+import { audited } from "../audit.ts";
 import type { AuthResetsTable } from "../authResetTables.ts";
 import type { Db } from "../database.ts";
 import { transaction } from "../tx.ts";
@@ -20,23 +21,25 @@ export const reserveTokenVersion = async (db: Db, agentId: Uuid): Promise<number
 };
 
 /** Makes every token of an older version worthless. Repeated, or after a newer one, it changes nothing. */
-export const confirmTokenVersion = async (db: Db, agentId: Uuid, version: number): Promise<void> => {
-  await db
-    .updateTable("agents")
-    .set({ token_version: version })
-    .where("id", "=", agentId)
-    .where("token_version", "<", version)
-    .execute();
-};
+export const confirmTokenVersion = (db: Db, agentId: Uuid, version: number): Promise<void> =>
+  audited(db, async (tx) => {
+    await tx
+      .updateTable("agents")
+      .set({ token_version: version })
+      .where("id", "=", agentId)
+      .where("token_version", "<", version)
+      .execute();
+  });
 
 /** Above every version that a token of the agent has, in a statement on `agents`. */
 export const nextTokenVersion = sql<number>`
   greatest(token_version, (select v.issued from agent_token_versions v where v.agent_id = agents.id)) + 1`;
 
 /** Makes every token of the agent issued so far worthless. */
-export const voidAgentTokens = async (db: Db, agentId: Uuid): Promise<void> => {
-  await db.updateTable("agents").set({ token_version: nextTokenVersion }).where("id", "=", agentId).execute();
-};
+export const voidAgentTokens = (db: Db, agentId: Uuid): Promise<void> =>
+  audited(db, async (tx) => {
+    await tx.updateTable("agents").set({ token_version: nextTokenVersion }).where("id", "=", agentId).execute();
+  });
 
 /** New tokens for all agents that run, as far as it has come. */
 export interface AuthReset extends Selectable<AuthResetsTable> {
@@ -50,30 +53,32 @@ export interface AuthReset extends Selectable<AuthResetsTable> {
  * with the same id, it changes nothing.
  */
 export const beginAuthReset = (db: Db, p: { readonly id: Uuid; readonly createdBy: Uuid }): Promise<Uuid> =>
-  transaction(db, async (tx) => {
-    for (;;) {
-      const { rows: begun } = await sql`
+  transaction(db, (outer) =>
+    audited(outer, async (tx) => {
+      for (;;) {
+        const { rows: begun } = await sql`
         insert into auth_resets (id, created_by) values (${p.id}, ${p.createdBy}) on conflict do nothing returning 1`.execute(
-        tx,
-      );
-      if (begun.length > 0) {
-        await sql`
-          insert into auth_reset_agents (reset_id, agent_id, name, dispatch_id)
-          select ${p.id}, id, name, gen_random_uuid() from agents where phase = 'running' and deleted_at is null`.execute(
           tx,
         );
-        return p.id;
+        if (begun.length > 0) {
+          await sql`
+          insert into auth_reset_agents (reset_id, agent_id, name, dispatch_id)
+          select ${p.id}, id, name, gen_random_uuid() from agents where phase = 'running' and deleted_at is null`.execute(
+            tx,
+          );
+          return p.id;
+        }
+        const known = await tx
+          .selectFrom("auth_resets")
+          .select("id")
+          .where((eb) => eb.or([eb("finished_at", "is", null), eb("id", "=", p.id)]))
+          .orderBy(sql`id = ${p.id}`, "desc")
+          .executeTakeFirst();
+        // Else the one in the way has ended in between.
+        if (known) return known.id;
       }
-      const known = await tx
-        .selectFrom("auth_resets")
-        .select("id")
-        .where((eb) => eb.or([eb("finished_at", "is", null), eb("id", "=", p.id)]))
-        .orderBy(sql`id = ${p.id}`, "desc")
-        .executeTakeFirst();
-      // Else the one in the way has ended in between.
-      if (known) return known.id;
-    }
-  });
+    }),
+  );
 
 /** An agent that waits for its new token. */
 export interface PendingAuthReset {
@@ -82,6 +87,8 @@ export interface PendingAuthReset {
   readonly name: string;
   /** The operation, whoever begins it. */
   readonly dispatch_id: Uuid;
+  /** Who asked. */
+  readonly created_by: Uuid | null;
   /** Null: it has none, or is gone. */
   readonly runtime_broker_id: Uuid | null;
 }
@@ -92,7 +99,7 @@ export const pendingAuthResets = (db: Db, afterAgent: Uuid | undefined, limit: n
     .selectFrom("auth_reset_agents as a")
     .innerJoin("auth_resets as r", "r.id", "a.reset_id")
     .leftJoin("agents", "agents.id", "a.agent_id")
-    .select(["a.reset_id", "a.agent_id", "a.name", "a.dispatch_id", "agents.runtime_broker_id"])
+    .select(["a.reset_id", "a.agent_id", "a.name", "a.dispatch_id", "r.created_by", "agents.runtime_broker_id"])
     .where("r.finished_at", "is", null)
     .where("a.state", "=", "pending")
     .$if(afterAgent !== undefined, (q) => q.where("a.agent_id", ">", afterAgent ?? ""))
