@@ -61,6 +61,7 @@ export interface Foundation {
   readonly sessions: BrowserSessions;
   readonly providers: Providers;
   readonly webSignIn: WebSignIn;
+  readonly proxyLogin: ProxyLogin;
   readonly accessTokens: AccessTokens;
   readonly loginCodes: LoginCodes;
   readonly deviceLogins: DeviceLogins;
@@ -202,6 +203,7 @@ export const buildFoundation = (
     sessions,
     providers,
     webSignIn,
+    proxyLogin,
     accessTokens,
     loginCodes,
     deviceLogins,
