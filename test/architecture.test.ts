@@ -36,6 +36,7 @@ const FLOORS: Readonly<Record<string, number>> = {
   replicas: 2,
   oauth: 3,
   dispatch: 3,
+  limits: 3,
   streams: 3,
   sse: 3,
   actions: 4,

@@ -3,6 +3,7 @@ import type { LogLevel } from "@rootstock/service";
 import { z } from "zod";
 import { AddressList } from "./auth/index.ts";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
+import { parseRateRules, type RateRules } from "./limits/index.ts";
 import {
   checkKeyFile,
   KeyFileError,
@@ -38,6 +39,7 @@ export interface HubConfig {
   readonly trustedProxies: AddressList;
   /** How long the audit log is kept, in seconds; 0: for ever. */
   readonly auditSeconds: number;
+  readonly rateRules: RateRules;
   readonly signIn: SignInConfig;
   /** Undefined: nothing stands before the hub that agents would have to get through. */
   readonly transport: TransportConfig | undefined;
@@ -106,6 +108,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_MESSAGE_RETENTION: "how long an undelivered message waits for its agent (default 168h)",
   ROOTSTOCK_HISTORY_RETENTION:
     "how long messages are kept once they were delivered, read or given up; unread ones to persons twice as long; 0: for ever (default 2160h)",
+  ROOTSTOCK_RATE_LIMITS:
+    "changes to how much anybody may ask, as name=60/m:100 or name=off, separated by commas; off: no limits at all (default: see the README)",
   ROOTSTOCK_AUDIT_RETENTION: "how long the audit log is kept, 24h at least; 0: for ever (default 8760h)",
   ROOTSTOCK_FEED_RETENTION: "how far back an event stream can be resumed (default 168h)",
   ROOTSTOCK_STALLED_AFTER: "how long an agent may show no activity before it counts as stalled (default 5m)",
@@ -197,6 +201,19 @@ const addressList = z
     }
   });
 
+const rateRules = z
+  .string()
+  .default("")
+  .transform((text, context) => {
+    try {
+      return parseRateRules(text);
+    } catch (err) {
+      if (!(err instanceof RangeError)) throw err;
+      context.addIssue({ code: "custom", message: err.message });
+      return z.NEVER;
+    }
+  });
+
 const keyKeepers = z
   .string()
   .default("secret")
@@ -223,6 +240,7 @@ const schema = z.object({
   ROOTSTOCK_INTERNAL_URL: httpUrl.optional(),
   ROOTSTOCK_PUBLIC_URL: httpUrl.optional(),
   ROOTSTOCK_TRUSTED_PROXIES: addressList,
+  ROOTSTOCK_RATE_LIMITS: rateRules,
   ROOTSTOCK_AUDIT_RETENTION: duration("8760h").refine((s) => s === 0 || s >= 86_400, "want at least 24h, or 0"),
   SCION_DEV_TOKEN: z
     .string()
@@ -315,6 +333,7 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     metricsToken: c.ROOTSTOCK_METRICS_TOKEN,
     trustedProxies: c.ROOTSTOCK_TRUSTED_PROXIES,
     auditSeconds: c.ROOTSTOCK_AUDIT_RETENTION,
+    rateRules: c.ROOTSTOCK_RATE_LIMITS,
     signIn: signIn.config,
     transport: transport.config,
     softDeleteSeconds: c.ROOTSTOCK_SOFT_DELETE_RETENTION,

@@ -1,7 +1,15 @@
 import { type Base, type Service, startStages, stopStages } from "@rootstock/service";
-import { hubStatistics, LISTENS_AFTER_SECONDS, loadMigrations, migrate, schemaVersion } from "@rootstock/store";
+import {
+  actingAs,
+  hubStatistics,
+  LISTENS_AFTER_SECONDS,
+  loadMigrations,
+  migrate,
+  recordAudit,
+  schemaVersion,
+} from "@rootstock/store";
 import { type ActionDeps, deleteProjectAgents, finishers, Idempotency } from "./actions/index.ts";
-import { type Credentials, watched } from "./auth/index.ts";
+import { auditActor, type Credentials, clientAddress, type Principal, watched } from "./auth/index.ts";
 import { encodePosition } from "./bus/index.ts";
 import {
   buildControl,
@@ -18,10 +26,18 @@ import { type HubConfig, isLoopback } from "./config.ts";
 import { CONTROL_DEFAULTS } from "./control/index.ts";
 import { createApp, HttpServer, toHubError } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
-import { hubRoutes, type Route, TerminalUpgrades, toReply, UPGRADE_ROUTES, type UpgradeRoute } from "./routes/index.ts";
+import {
+  hubRoutes,
+  type OpenedTerminal,
+  type Route,
+  TerminalUpgrades,
+  toReply,
+  UPGRADE_ROUTES,
+  type UpgradeRoute,
+} from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
 import { PeerStreams, PortTunnels } from "./streams/index.ts";
-import { authResets, OVERDUE_SECONDS, replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
+import { OVERDUE_SECONDS, replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
 /** How long a stopping replica spreads the closing of its runtime brokers' sockets, in milliseconds. */
@@ -64,16 +80,15 @@ export class Hub implements Service {
     this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
     const { database, eventBus, signaller, coordination, membership, standings } = this.#foundation;
     this.#sse = new SseHub(own, { database, bus: eventBus });
-    const actions = this.#actions();
     const sweeper = new Sweeper(own, {
       database,
       coordination,
       sweeps: [
         replicaReaper(own, { database, coordination, signaller, instanceId: membership.instanceId }),
         ...standardSweeps({ ...config, database, signaller }),
-        authResets(actions),
       ],
     });
+    const actions = this.#actions();
     this.routes = this.#routes(actions);
     this.#http = this.#server(actions, toError);
     const { tending } = this.#streams;
@@ -114,7 +129,7 @@ export class Hub implements Service {
     const { database, listener, coordination, membership, commandBus, eventBus, agentTokens, signingKeys, secrets } =
       this.#foundation;
     const { registry, heartbeats } = this.#control;
-    const { reconciler } = this.#dispatch;
+    const { reconciler, mintAgentToken } = this.#dispatch;
     const { db } = database;
     const knownSchema = () => this.#knownSchema;
     return hubRoutes({
@@ -124,6 +139,7 @@ export class Hub implements Service {
       db,
       actions,
       changed: actions.changed,
+      mintAgentToken,
       agentTokens,
       denials: this.#foundation.denials,
       people: this.#foundation.people,
@@ -131,8 +147,6 @@ export class Hub implements Service {
       sessions: this.#foundation.sessions,
       providers: this.#foundation.providers,
       webSignIn: this.#foundation.webSignIn,
-      proxyLogin: this.#foundation.proxyLogin,
-      developmentToken: this.#config.developmentToken,
       accessTokens: this.#foundation.accessTokens,
       userTokens: this.#foundation.userTokens,
       loginCodes: this.#foundation.loginCodes,
@@ -172,10 +186,10 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
     const config = this.#config;
-    const { authenticator, denials, membership, database, tracing, sessions } = this.#foundation;
+    const { authenticator, denials, limits, membership, database, tracing, sessions } = this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
-    const authenticate = watched({ denied, trusts }, (credentials: Credentials) =>
+    const authenticate = watched({ denied, trusts, guard: limits.guard }, (credentials: Credentials) =>
       authenticator.authenticate(credentials),
     );
     const serving = () => this.#serving;
@@ -185,6 +199,7 @@ export class Hub implements Service {
       sessions,
       keyed: (call, handle) => actions.idempotency.answer(call, handle, toReply),
       publicUrl: config.publicUrl,
+      limits,
       trustsPeer: trusts,
       metrics: this.metrics,
       tracing,
@@ -193,8 +208,26 @@ export class Hub implements Service {
       databaseSilentForMs: () => database.silentForMs(),
     });
     const upgrades = { tending: this.#streams.tending, authenticate, toError };
+    const opened = (principal: Principal, { headers, peer }: Credentials, terminal: OpenedTerminal) =>
+      actingAs(
+        () => {
+          const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
+          return auditActor(principal, { headers, address, requestId: headers.get("x-request-id") ?? undefined });
+        },
+        () =>
+          recordAudit(database.db, {
+            action: "terminal_opened",
+            targetType: "agent",
+            targetId: terminal.agentId,
+            targetName: terminal.slug,
+            projectId: terminal.projectId,
+            details: { readonly: terminal.readonly },
+          }),
+      );
     const terminals = new TerminalUpgrades(this.#base, {
       ...upgrades,
+      limits,
+      opened,
       db: database.db,
       streams: this.#streams.streams,
       serving,

@@ -21,6 +21,7 @@ const KIND_OF_CATALOG: Record<string, string> = {
   int8: "text",
   xid8: "text",
   int4: "number",
+  float8: "number",
   bool: "boolean",
   bytea: "bytes",
   timestamptz: "time",

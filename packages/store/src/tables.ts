@@ -2,9 +2,9 @@ import type { Phase, Uuid } from "@rootstock/protocol";
 import type { ColumnType, Generated } from "kysely";
 import type { AccessTables } from "./accessTables.ts";
 import type { AuditTables } from "./auditTables.ts";
-import type { AuthResetTables } from "./authResetTables.ts";
 import type { DefaultJson, DefaultTime, Json, Nullable, NullableJson, NullableTime, Time } from "./columnTypes.ts";
 import type { LoginTables } from "./loginTables.ts";
+import type { RateTables } from "./rateTables.ts";
 
 /** Row types, one per table, as the driver reads them. `schemaDrift.test.ts` holds them against the migrated catalog. */
 
@@ -300,8 +300,7 @@ export type DispatchOp =
   | "resume"
   | "delete"
   | "check_prompt"
-  | "finalize_env"
-  | "reset_auth";
+  | "finalize_env";
 
 export type DispatchState = "pending" | "in_progress" | "done" | "failed" | "expired";
 
@@ -416,7 +415,7 @@ export interface StreamFramesTable {
   created: DefaultTime;
 }
 
-export interface Tables extends LoginTables, AccessTables, AuditTables, AuthResetTables {
+export interface Tables extends LoginTables, AccessTables, AuditTables, RateTables {
   users: UsersTable;
   user_identities: UserIdentitiesTable;
   invites: InvitesTable;

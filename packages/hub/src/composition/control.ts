@@ -21,7 +21,11 @@ export const buildControl = (config: HubConfig, base: Base, f: Foundation): Cont
   const signingKeys = async (id: Uuid) => (await secrets.of(database.db, id)).map((s) => s.key);
   const registry = new Registry(base, ownership, { options, signingKeys, tracing });
   const verify = watched(
-    { denied: (event) => f.denials.record(event), trusts: (address) => config.trustedProxies.has(address) },
+    {
+      denied: (event) => f.denials.record(event),
+      trusts: (address) => config.trustedProxies.has(address),
+      guard: f.limits.guard,
+    },
     (request: Credentials) => signatures.verify(request),
   );
   const controlChannel = new ControlChannel(base, { registry, ownership, signatures: { verify }, options });

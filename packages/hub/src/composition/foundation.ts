@@ -24,6 +24,7 @@ import {
 import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
+import { RateLimits } from "../limits/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import { Providers, WebSignIn } from "../oauth/index.ts";
 import { People, UserStandings } from "../people/index.ts";
@@ -54,6 +55,7 @@ export interface Foundation {
   readonly signatures: RuntimeBrokerSignatures;
   readonly authenticator: Authenticator;
   readonly denials: Denials;
+  readonly limits: RateLimits;
   readonly people: People;
   readonly standings: UserStandings;
   readonly userTokens: UserTokens;
@@ -61,7 +63,6 @@ export interface Foundation {
   readonly sessions: BrowserSessions;
   readonly providers: Providers;
   readonly webSignIn: WebSignIn;
-  readonly proxyLogin: ProxyLogin;
   readonly accessTokens: AccessTokens;
   readonly loginCodes: LoginCodes;
   readonly deviceLogins: DeviceLogins;
@@ -121,6 +122,11 @@ export const buildFoundation = (
   const transportTokens = transportTokensOf(config, base, signingKeys);
   const secrets = new RuntimeBrokerSecrets(box, base);
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
+  const limits = new RateLimits(base, {
+    db: database.db,
+    rules: config.rateRules,
+    refused: (limit) => metrics.rateLimited.inc({ limit }),
+  });
   const denials = new Denials(base, { db: database.db, onUnrecorded: () => metrics.unrecordedDenials.inc() });
   const people = new People(base, {
     db: database.db,
@@ -196,6 +202,7 @@ export const buildFoundation = (
     signatures,
     authenticator,
     denials,
+    limits,
     people,
     standings,
     userTokens,
@@ -203,7 +210,6 @@ export const buildFoundation = (
     sessions,
     providers,
     webSignIn,
-    proxyLogin,
     accessTokens,
     loginCodes,
     deviceLogins,
@@ -211,7 +217,7 @@ export const buildFoundation = (
     tracing: collected ?? NO_TRACING,
     stages: [
       collected ? [database, collected] : [database],
-      [signaller],
+      [signaller, limits],
       [listener, coordination],
       [authenticator, membership, releases],
       [eventBus, commandBus],

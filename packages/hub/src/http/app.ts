@@ -12,10 +12,12 @@ import {
   NOBODY,
   type Principal,
   principalName,
+  type RequestOrigin,
   SessionEnded,
 } from "../auth/index.ts";
+import type { RateLimits } from "../limits/index.ts";
 import type { Metrics } from "../metrics/index.ts";
-import { type Call, demand, demandDeclared, demandedOfHub, type Route } from "../routes/index.ts";
+import { type Call, demand, demandDeclared, demandedOfHub, limitOf, type Route } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
 import { renderError, toHubError } from "./errors.ts";
@@ -27,6 +29,8 @@ export interface AppOptions {
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   /** Where people sign in with a browser: what prolongs its session. */
   readonly sessions?: Pick<BrowserSessions, "renew">;
+  /** Undefined: anybody may ask as much as they like. */
+  readonly limits?: Pick<RateLimits, "spend" | "knock" | "attempt" | "act">;
   readonly publicUrl: string | undefined;
   /** Whether what a peer with this address says about the client's own request may be believed. */
   readonly trustsPeer: (address: string) => boolean;
@@ -106,7 +110,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
         () => auditActor(known.principal, origin()),
         () =>
           inTime(base.clock, options.databaseSilentForMs, () =>
-            handle(c, route, refusal, requestId, span, log, known, readOnce),
+            handle(c, route, refusal, origin, span, log, known, readOnce),
           ),
       );
     } catch (err) {
@@ -165,7 +169,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     c: Context,
     route: Route | undefined,
     refusal: HubError | undefined,
-    requestId: string,
+    origin: () => RequestOrigin & { readonly requestId: string },
     span: Span,
     log: () => Log,
     known: { principal: Principal },
@@ -185,6 +189,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
     else known.principal = await authenticate();
     const principal = known.principal;
+    if (options.limits && !route?.quiet) await count(options.limits, route, principal, origin().address);
     if (principal.kind === "nobody" && route?.access.name !== "anyone")
       throw new HubError("unauthorized", "missing authorization header");
     if (refusal) throw refusal;
@@ -210,17 +215,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       path: url.pathname,
       origin: originOf(c, url, options),
       get address() {
-        return clientAddress(peerAddress(c), c.req.raw.headers.get("x-forwarded-for"), options.trustsPeer);
+        return origin().address;
       },
-      requestId,
+      requestId: origin().requestId,
       traceparent: span.traceparent,
       credentials,
-      reauthenticate: async () => {
-        const principal = await authenticate();
-        // Of a page, which is open to anyone: whoever looks at it is known from here on.
-        if (known.principal.kind === "nobody") known.principal = principal;
-        return principal;
-      },
+      reauthenticate: authenticate,
       // The server ends its side when the client has ended its own.
       hungUp: () => incomingOf(c)?.socket.writable === false,
       get log() {
@@ -236,6 +236,21 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   };
 
   return app;
+};
+
+/** Counts the call against every limit that it meets. Throws 429. Only doors and codes ask the database. */
+const count = async (
+  limits: NonNullable<AppOptions["limits"]>,
+  route: Route | undefined,
+  principal: Principal,
+  address: string,
+): Promise<void> => {
+  limits.spend(principal, address);
+  const limited = route && limitOf(route);
+  if (limited === undefined) return;
+  if (limited === "terminal" || limited === "create") limits.act(limited, principal);
+  else if (principal.kind === "nobody") await limits.knock(limited, address);
+  else await limits.attempt(limited, principal);
 };
 
 const endSpan = (span: Span, status: number, principal: string): void => {

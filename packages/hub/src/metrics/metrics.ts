@@ -29,6 +29,13 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly rateLimited = new Counter({
+    name: "rootstock_rate_limited_total",
+    help: "Calls refused with 429, by limit.",
+    labelNames: ["limit"] as const,
+    registers: [this.registry],
+  });
+
   readonly unrecordedDenials = new Counter({
     name: "rootstock_audit_unrecorded_total",
     help: "Refused credentials and sign-ins that got no row of the audit log, because there were many.",

@@ -82,6 +82,7 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       method: "POST",
       path: PATH,
       access: users,
+      limited: "create",
       does: { action: "create", on: "self" },
       body: createBody,
       handler: async (call) => {

@@ -60,6 +60,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/agents",
       access: usersAndAgents,
+      limited: "create",
       does: { action: "create", on: "agent" },
       accessTokens: true,
       body: createAgentSchema.refine((b) => parseUuid(b.projectId || b.groveId || "") !== undefined, {
@@ -72,6 +73,7 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       method: "POST",
       path: "/api/v1/projects/:projectId/agents",
       access: usersAndAgents,
+      limited: "create",
       does: { action: "create", on: "agent" },
       accessTokens: true,
       body: createAgentSchema,

@@ -1,10 +1,11 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import { HubError, notFound } from "@rootstock/protocol";
+import { HubError, notFound, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type Db, refusesAttach } from "@rootstock/store";
 import { z } from "zod";
 import type { Credentials, Principal } from "../auth/index.ts";
+import type { RateLimits } from "../limits/index.ts";
 import {
   type AgentStreams,
   type Prepared,
@@ -37,7 +38,11 @@ type PtyQuery = z.output<typeof ptyQuery>;
 const ATTACH = { action: "attach", on: "agent" } as const;
 
 /** Which terminal a call wants. Throws 403, 404, 422 for an agent that runs nowhere, 503 where terminals cannot be had. */
-const requestOf = async (db: Db, call: Asking, query: PtyQuery): Promise<TerminalRequest> => {
+const requestOf = async (
+  db: Db,
+  call: Asking,
+  query: PtyQuery,
+): Promise<{ readonly agentId: Uuid; readonly request: TerminalRequest }> => {
   const { agent, project, runtimeBroker } = await targetOf(db, call);
   if (agent.deleted_at) throw notFound("Agent");
   if (!runtimeBroker) throw new HubError("no_runtime_broker", `agent ${agent.slug} has no runtime broker`);
@@ -46,7 +51,7 @@ const requestOf = async (db: Db, call: Asking, query: PtyQuery): Promise<Termina
     throw new HubError("runtime_attach_unsupported", `runtime broker ${runtimeBroker.name} offers no terminals`, {
       details: { reason: "agent_pty_unavailable" },
     });
-  return {
+  const request: TerminalRequest = {
     streamType: "pty",
     runtimeBrokerId: runtimeBroker.id,
     slug: agent.slug,
@@ -54,6 +59,7 @@ const requestOf = async (db: Db, call: Asking, query: PtyQuery): Promise<Termina
     ...terminalSize(query.cols, query.rows),
     readonly: query.readonly === "true" || query.readonly === "1",
   };
+  return { agentId: agent.id, request };
 };
 
 /** What clients ask before they open the WebSocket: the same answers as the upgrade would get. */
@@ -67,12 +73,15 @@ export const agentTerminalRoutes = (deps: { readonly db: Db; readonly streams: A
       accessTokens: true,
       query: ptyQuery,
       handler: async (call) => {
-        const { runtimeBrokerId } = await requestOf(deps.db, call, call.query);
+        const { runtimeBrokerId } = (await requestOf(deps.db, call, call.query)).request;
         await deps.streams.check(runtimeBrokerId);
         return json(200, { path: "broker" });
       },
     }),
   );
+
+/** Of which agent, and whether what is typed gets there. */
+export type OpenedTerminal = Pick<TerminalRequest, "slug" | "projectId" | "readonly"> & { readonly agentId: Uuid };
 
 export interface TerminalUpgradesDeps {
   readonly db: Db;
@@ -80,6 +89,9 @@ export interface TerminalUpgradesDeps {
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
+  readonly limits: Pick<RateLimits, "act">;
+  /** Records who has a terminal of which agent. */
+  readonly opened: (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) => Promise<void>;
   /** False while the replica starts. */
   readonly serving: () => boolean;
   /** Limits of a viewer's session in milliseconds; 0 is none. */
@@ -118,9 +130,10 @@ export class TerminalUpgrades {
       if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
       if (!usersAndAgents.allows(principal))
         throw new HubError("forbidden", `only ${usersAndAgents.name} may open a terminal`);
-      return requestOf(db, { principal, params, does: ATTACH }, query);
+      return { principal, ...(await requestOf(db, { principal, params, does: ATTACH }, query)) };
     };
-    const request = await allowed();
+    const { principal, agentId, request } = await allowed();
+    this.#deps.limits.act("terminal", principal);
     const viewer = new Viewer(this.#base, {
       readonly: request.readonly,
       idleMs,
@@ -129,6 +142,13 @@ export class TerminalUpgrades {
       onLeft: () => tending.remove(viewer),
     });
     const terminal = await streams.open(request, viewer);
+    try {
+      await this.#deps.opened(principal, credentials, { ...request, agentId });
+    } catch (err) {
+      // What cannot be recorded does not happen.
+      terminal.close("session closed");
+      throw err;
+    }
     return {
       begin: (ws) => {
         viewer.begin(ws, terminal);

@@ -41,13 +41,11 @@ import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { programLoginRoutes } from "./programLogins.ts";
 import { providerLoginRoutes } from "./providerLogins.ts";
-import { resetAuthRoutes } from "./resetAuth.ts";
 import { resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 import { userSessionRoutes } from "./userSessions.ts";
 import { userRoutes } from "./users.ts";
-import { type PageDeps, pageRoutes, signInRoutes } from "./web/index.ts";
 
 /** What the routes of a replica work with. */
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
@@ -62,8 +60,6 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly sessions: BrowserSessions;
   readonly providers: Providers;
   readonly webSignIn: WebSignIn;
-  readonly proxyLogin: PageDeps["proxyLogin"];
-  readonly developmentToken: string | undefined;
   readonly userTokens: UserTokens;
   readonly loginCodes: LoginCodes;
   readonly deviceLogins: DeviceLogins;
@@ -97,7 +93,6 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...agentLifecycleRoutes(deps.actions),
   ...agentMessageRoutes(deps.actions),
   ...agentInsideRoutes(deps),
-  ...resetAuthRoutes(deps.actions),
   ...agentLogRoutes(deps),
   ...agentTerminalRoutes(deps),
   ...resourceRoutes({
@@ -113,8 +108,6 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...allowListRoutes(deps),
   ...inviteRoutes(deps),
   ...userSessionRoutes(deps),
-  ...signInRoutes(deps),
-  ...pageRoutes(deps),
   ...accessTokenRoutes(deps),
   ...userRoutes(deps),
   ...programLoginRoutes(deps),

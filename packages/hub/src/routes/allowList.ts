@@ -36,11 +36,9 @@ const importBody = z.object({ emails: z.array(z.object({ email: z.string(), note
 export interface AllowListDeps {
   readonly db: Db;
   readonly random: Random;
-  /** Called after a commit that the change log tells of. */
-  readonly changed: () => void;
 }
 
-export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[] => [
+export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
   route({
     method: "GET",
     path: PATH,
@@ -79,7 +77,6 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
         addedBy: callerId(principal),
       });
       if (!entry) throw new HubError("conflict", `${email} is on the allow list already`);
-      changed();
       log.info({ email, actorId: callerId(principal) }, "allow list: added");
       return json(201, entryJson(entry));
     },
@@ -94,7 +91,6 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
       const unique = new Map(entries.map((e) => [e.email, e]));
       const rows = [...unique.values()].map((e) => ({ id: random.uuid(), ...e }));
       const added = await insertAllAllowed(db, rows, callerId(call.principal));
-      changed();
       call.log.info({ count: added, actorId: callerId(call.principal) }, "allow list: added many");
       return json(200, { added, skipped: entries.length - added, total: entries.length });
     },
@@ -114,7 +110,6 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
     handler: async ({ params, principal, log }) => {
       const email = params.email ?? "";
       if (!isStorable(email) || !(await deleteAllowed(db, email))) throw notFound("Allow list entry");
-      changed();
       log.info({ email, actorId: callerId(principal) }, "allow list: removed");
       return json(200, { status: "removed" });
     },

@@ -128,6 +128,7 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       method: "POST",
       path: "/api/v1/brokers",
       access: users,
+      limited: "create",
       does: { action: "create", on: "runtimeBroker" },
       body: registerBody,
       handler: async (call) => {
@@ -157,6 +158,7 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       method: "POST",
       path: "/api/v1/brokers/join",
       access: anyone,
+      limited: "join",
       does: PUBLIC,
       body: joinBody,
       handler: async (call) => {

@@ -1,8 +1,10 @@
 /** Routes per resource: parse, allow, act, reply. */
+
 export * from "./access.ts";
-export { TerminalUpgrades } from "./agentTerminal.ts";
+export { type OpenedTerminal, TerminalUpgrades } from "./agentTerminal.ts";
 export * from "./all.ts";
 export * from "./does.ts";
+export * from "./limited.ts";
 export { toReply } from "./replies.ts";
 export { demand } from "./rights.ts";
 export * from "./route.ts";

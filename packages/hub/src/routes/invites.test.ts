@@ -21,8 +21,7 @@ let hub: TestHub;
 beforeAll(async () => {
   hub = await startTestHub((db) => {
     const people = new People(base, { db, rules, changed: () => {}, denied: async () => {} });
-    const deps = { db, random: systemRandom, changed: () => {} };
-    return [...allowListRoutes(deps), ...inviteRoutes({ ...deps, people })];
+    return [...allowListRoutes({ db, random: systemRandom }), ...inviteRoutes({ db, random: systemRandom, people })];
   });
 });
 afterAll(() => hub.stop());

@@ -61,6 +61,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/cli/authorize",
     access: anyone,
+    limited: "login",
     does: PUBLIC,
     body: z.object({ callbackUrl: text(MAX_URL), state: text(MAX_CODE), provider }),
     handler: async (call) => {
@@ -81,6 +82,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/cli/token",
     access: anyone,
+    limited: "login",
     does: PUBLIC,
     body: z.object({ code: text(MAX_CODE), callbackUrl: text(MAX_URL), provider }),
     handler: async ({ body: { code, callbackUrl } }) => {
@@ -92,6 +94,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/cli/device",
     access: anyone,
+    limited: "login",
     does: PUBLIC,
     body: z.object({ provider }),
     handler: async (call) => {
@@ -110,6 +113,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/cli/device/token",
     access: anyone,
+    limited: "poll",
     does: PUBLIC,
     body: z.object({ deviceCode: text(MAX_CODE), provider }),
     handler: async ({ body: { deviceCode } }) => {

@@ -54,6 +54,7 @@ export const projectRegisterRoutes = (deps: ResourceDeps): Route[] => [
     method: "POST",
     path: "/api/v1/projects/register",
     access: users,
+    limited: "create",
     does: { action: "create", on: "project" },
     body: registerBody,
     handler: (call) =>

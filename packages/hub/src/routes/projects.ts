@@ -86,6 +86,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     method: "POST",
     path: "/api/v1/projects",
     access: users,
+    limited: "create",
     does: { action: "create", on: "project" },
     body: createBody,
     handler: (call) => {

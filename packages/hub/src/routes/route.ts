@@ -3,6 +3,7 @@ import type { z } from "zod";
 import type { Credentials, Principal } from "../auth/index.ts";
 import type { AccessRule } from "./access.ts";
 import type { Does } from "./does.ts";
+import type { Limited } from "./limited.ts";
 
 /** A request as a handler sees it: who calls, and what was sent, already checked. */
 export interface Call<Query = unknown, Body = unknown> {
@@ -50,6 +51,8 @@ interface RouteBase {
   readonly access: AccessRule;
   /** What it does, and to what: what the lookups of its handler demand. */
   readonly does: Does;
+  /** Its limit beside the general ones: see `limitOf`. */
+  readonly limited?: Limited;
   /** The most bytes of a body; 1 MiB unless said otherwise. */
   readonly maxBodyBytes?: number;
   /** Query parameters that may be repeated: the schema gets a list of each, empty when absent. Of others the first counts. */

@@ -33,6 +33,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/refresh",
     access: anyone,
+    limited: "refresh",
     does: PUBLIC,
     body: z.object({ refreshToken: token("refreshToken") }),
     handler: async ({ body }) => {
@@ -48,6 +49,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/validate",
     access: anyone,
+    limited: "validate",
     does: PUBLIC,
     body: z.object({ token: token("token") }),
     handler: async ({ body }) => {
@@ -71,6 +73,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/logout",
     access: anyone,
+    limited: "refresh",
     does: PUBLIC,
     body: z.object({ refreshToken: z.string().max(MAX_TOKEN).nullish() }),
     handler: async ({ body, headers, credentials }) => {
@@ -94,6 +97,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/test-login",
     access: anyone,
+    limited: "login",
     does: PUBLIC,
     handler: (call) => testLogin(deps, call),
   }),

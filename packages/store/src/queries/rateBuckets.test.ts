@@ -1,0 +1,77 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { Database } from "../database.ts";
+import { deleteFullBuckets, takeFromBuckets } from "./rateBuckets.ts";
+
+let test_: TestDatabase;
+let databases: readonly Database[];
+beforeAll(async () => {
+  test_ = await createTestDatabase();
+  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+  databases = [1, 2, 3].map(
+    () => new Database({ url: test_.url, pooled: false, poolSize: 5, applicationName: "test", ...base }),
+  );
+});
+afterAll(async () => {
+  for (const database of databases) await database.stop();
+  await test_.drop();
+});
+
+const SLOW = { capacity: 100, perSecond: 0.001 };
+const db = (n = 0) => {
+  const database = databases[n];
+  if (!database) throw new Error("no such database");
+  return database.db;
+};
+
+test("however many take at once at three replicas, no more is given than there is", async () => {
+  const takings = Array.from({ length: 300 }, (_, i) =>
+    takeFromBuckets(db(i % 3), SLOW, [{ key: "one", amount: 1 }], true),
+  );
+  const granted = (await Promise.all(takings)).map(([taken]) => taken?.granted ?? 0);
+  expect(granted.filter((n) => n === 1)).toHaveLength(100);
+  expect(granted.filter((n) => n === 0)).toHaveLength(200);
+});
+
+test("slices: as much as is left, and how long until there is one again", async () => {
+  const take = (amount: number) => takeFromBuckets(db(), SLOW, [{ key: "slices", amount }], false);
+  expect(await take(60)).toEqual([{ granted: 60, waitMs: 0 }]);
+  expect((await take(60))[0]?.granted).toBe(40);
+  const [empty] = await take(60);
+  expect(empty?.granted).toBe(0);
+  expect(empty?.waitMs).toBeGreaterThan(900_000);
+  expect(empty?.waitMs).toBeLessThan(1_010_000);
+});
+
+test("a bucket fills by itself up to its capacity, and is forgotten when it has long been full", async () => {
+  const bucket = { capacity: 10, perSecond: 1 };
+  const take = (amount: number) => takeFromBuckets(db(), bucket, [{ key: "filling", amount }], true);
+  expect((await take(10))[0]?.granted).toBe(10);
+  expect((await take(1))[0]?.granted).toBe(0);
+  const pass = (seconds: number) =>
+    test_.query("update rate_buckets set full_at = full_at - make_interval(secs => $1) where key = 'filling'", [
+      seconds,
+    ]);
+  await pass(3.5);
+  expect((await take(4))[0]?.granted).toBe(0);
+  expect((await take(3))[0]?.granted).toBe(3);
+  await pass(1_000);
+  expect((await take(10))[0]?.granted).toBe(10);
+  await pass(1_000);
+  expect(await deleteFullBuckets(db(), 100)).toBe(1);
+});
+
+test("many buckets in one statement, in any order, by replicas that meet in them", async () => {
+  const keys = Array.from({ length: 50 }, (_, i) => `many ${i}`);
+  const rounds = Array.from({ length: 30 }, (_, i) =>
+    takeFromBuckets(
+      db(i % 3),
+      SLOW,
+      (i % 2 === 0 ? keys : [...keys].reverse()).map((key) => ({ key, amount: 5 })),
+      true,
+    ),
+  );
+  const given = (await Promise.all(rounds)).flat().reduce((sum, taken) => sum + taken.granted, 0);
+  expect(given).toBe(50 * 100);
+});

@@ -1,0 +1,95 @@
+import { afterEach, expect, test } from "@jest/globals";
+import { type ApiReply, api, eventually, type InProcessReplica, Scene, testLogin } from "@rootstock/testkit";
+
+/** Rate limits: counted by all replicas together, and nobody is locked out by somebody elsewhere (spec/03 section 8). */
+
+const TRUSTING = { ROOTSTOCK_TEST_LOGIN: "1", ROOTSTOCK_TRUSTED_PROXIES: "127.0.0.0/8, ::1" };
+let scene: Scene;
+afterEach(() => scene.end());
+
+const replicas = async (limits: string): Promise<readonly [InProcessReplica, InProcessReplica]> => {
+  scene = await Scene.create();
+  const env = { ...TRUSTING, ROOTSTOCK_RATE_LIMITS: limits };
+  return [await scene.replica(env), await scene.replica(env)];
+};
+const from = (address: string) => ({ "x-forwarded-for": address });
+const refresh = (replica: InProcessReplica, address: string) =>
+  api(replica, "POST", "/api/v1/auth/refresh", { refreshToken: "a.b.c" }, { headers: from(address) });
+const count = (replies: readonly ApiReply[], status: number) => replies.filter((r) => r.status === status).length;
+
+test("weak points section 8: guesses at a door are counted by all replicas together, address by address", async () => {
+  const [a, b] = await replicas("refresh=10/h");
+  const replies: ApiReply[] = [];
+  for (let i = 0; i < 15; i += 1) replies.push(await refresh(i % 2 === 0 ? a : b, "203.0.113.1"));
+  expect(replies.map((r) => r.status)).toEqual([...Array<number>(10).fill(401), ...Array<number>(5).fill(429)]);
+  const refused = replies.at(-1);
+  expect(refused?.get("error.code")).toBe("rate_limited");
+  expect(refused?.get("error.details")).toEqual({ limit: "refresh" });
+  const seconds = Number(refused?.headers.get("retry-after"));
+  expect(seconds).toBeGreaterThan(300);
+  expect(seconds).toBeLessThanOrEqual(360);
+  expect(refused?.headers.get("ratelimit-policy")).toBe('"refresh";q=10;w=3600');
+  expect(refused?.headers.get("ratelimit")).toBe(`"refresh";r=0;t=${seconds}`);
+  // Somebody elsewhere, and the next customer of the same provider, are not the guesser; the same customer is.
+  expect((await refresh(a, "203.0.113.2")).status).toBe(401);
+  for (let i = 0; i < 10; i += 1) await refresh(a, `2001:db8:0:1::${i}`);
+  expect((await refresh(b, "2001:0db8::1:a:b:c:d")).status).toBe(429);
+  expect((await refresh(b, "2001:db8:0:2::1")).status).toBe(401);
+  expect((await api(a, "GET", "/metrics")).body).toMatch(/rootstock_rate_limited_total\{limit="refresh"\} [1-9]/);
+});
+
+test("a client cannot choose its address: what stands before the last proxy's entry counts for nothing", async () => {
+  const [a] = await replicas("refresh=2/h");
+  for (let i = 0; i < 2; i += 1) expect((await refresh(a, `198.51.100.${i}, 203.0.113.9`)).status).toBe(401);
+  expect((await refresh(a, "198.51.100.77, 203.0.113.9")).status).toBe(429);
+});
+
+test("weak points section 8: who tries tokens is kept out, and who works at the same address is not", async () => {
+  const [a, b] = await replicas("failure=5/h");
+  const address = "203.0.113.1";
+  const me = (replica: InProcessReplica, token: string, at = address) =>
+    api(replica, "GET", "/api/v1/auth/me", undefined, { token, headers: from(at) });
+  const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
+  for (const replica of [a, b]) expect((await me(replica, ann)).status).toBe(200);
+  const guess = (i: number) => `scion_pat_${String(i).padStart(43, "x")}`;
+  for (let i = 0; i < 6; i += 1) expect([401, 429]).toContain((await me(i % 2 === 0 ? a : b, guess(i))).status);
+  await eventually(async () => (await me(a, guess(99))).status === 429 && (await me(b, guess(99))).status === 429);
+  for (const replica of [a, b]) expect((await me(replica, ann)).status).toBe(200);
+  expect((await me(a, guess(100), "203.0.113.2")).status).toBe(401);
+  // What was never shown here has to wait, as anything that is tried out.
+  const bea = (await testLogin(a, { email: "bea@example.org" })).text("accessToken");
+  expect((await me(a, bea)).status).toBe(429);
+  expect((await me(a, bea, "203.0.113.2")).status).toBe(200);
+});
+
+test("calls of one person are bounded over all replicas, and those of others go on", async () => {
+  const [a, b] = await replicas("principal=100/h:100");
+  const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
+  const bea = (await testLogin(a, { email: "bea@example.org" })).text("accessToken");
+  const me = (replica: InProcessReplica, token: string) => api(replica, "GET", "/api/v1/auth/me", undefined, { token });
+  const replies: ApiReply[] = [];
+  for (let i = 0; i < 300; i += 1) replies.push(await me(i % 2 === 0 ? a : b, ann));
+  // burst + replicas * (free + 2 * slice)
+  expect(count(replies, 200)).toBeLessThanOrEqual(100 + 2 * (2 + 2 * 20));
+  expect(count(replies, 200)).toBeGreaterThanOrEqual(100);
+  expect(count(replies, 200) + count(replies, 429)).toBe(300);
+  expect((await me(a, bea)).status).toBe(200);
+});
+
+test("making things has a limit of its own", async () => {
+  const [a] = await replicas("create=5/h");
+  const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
+  const replies: ApiReply[] = [];
+  for (let i = 0; i < 40; i += 1)
+    replies.push(await api(a, "POST", "/api/v1/projects", { name: `p${i}` }, { token: ann }));
+  expect(count(replies, 429)).toBeGreaterThan(20);
+  expect(count(replies, 201)).toBeGreaterThanOrEqual(5);
+  expect((await api(a, "GET", "/api/v1/projects", undefined, { token: ann })).status).toBe(200);
+});
+
+test("limits can be switched off", async () => {
+  const [a] = await replicas("off");
+  const replies = await Promise.all(Array.from({ length: 50 }, () => refresh(a, "203.0.113.1")));
+  expect(count(replies, 401)).toBe(50);
+  expect(await scene.database.query("select key from rate_buckets")).toEqual([]);
+});
