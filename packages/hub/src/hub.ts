@@ -147,6 +147,8 @@ export class Hub implements Service {
       sessions: this.#foundation.sessions,
       providers: this.#foundation.providers,
       webSignIn: this.#foundation.webSignIn,
+      proxyLogin: this.#foundation.proxyLogin,
+      developmentToken: this.#config.developmentToken,
       accessTokens: this.#foundation.accessTokens,
       userTokens: this.#foundation.userTokens,
       loginCodes: this.#foundation.loginCodes,

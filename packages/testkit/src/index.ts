@@ -1,6 +1,7 @@
 /** Support for tests: databases, replicas, simulated runtime brokers, faults. Imported by tests only. */
 
 export * from "./api.ts";
+export * from "./authorizationServer.ts";
 export * from "./embeddedPostgres.ts";
 export * from "./eventStream.ts";
 export * from "./eventually.ts";
@@ -15,11 +16,14 @@ export * from "./samples.ts";
 export * from "./scene.ts";
 export * from "./seed.ts";
 export * from "./simulatedAgents.ts";
+export * from "./simulatedGithub.ts";
+export * from "./simulatedOidc.ts";
 export * from "./simulatedRuntimeBroker/index.ts";
 export * from "./simulatedTerminal.ts";
 export * from "./spanCollector.ts";
 export * from "./storeStack.ts";
 export * from "./terminalClient.ts";
+export * from "./testBrowser.ts";
 export * from "./testDatabase.ts";
 export * from "./testLogin.ts";
 export * from "./transactionPooler.ts";

@@ -30,6 +30,7 @@ const credentialOf = (principal: Principal, headers: Headers): Pick<AuditActor, 
       return {};
     case "user":
       if (principal.limits) return { credential: "access_token", credentialId: principal.limits.tokenId };
+      if (principal.session) return { credential: "session", credentialId: principal.session.signInId };
       return userCredential(headers);
     case "agent":
       return { credential: headers.has(AGENT_TOKEN_HEADER) ? "agent_token" : "agent_bearer" };
@@ -45,7 +46,7 @@ const userCredential = (headers: Headers): Pick<AuditActor, "credential" | "cred
   if (bearer?.startsWith("scion_dev_")) return { credential: "development_token" };
   if (bearer?.startsWith(ACCESS_TOKEN_PREFIX)) return { credential: "access_token" };
   if (bearer) return { credential: "user_token", credentialId: signInOf(bearer) };
-  return { credential: headers.has("cookie") ? "session" : "proxy" };
+  return { credential: "proxy" };
 };
 
 /** The sign-in that a token names, which was verified before. */

@@ -1,8 +1,8 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
-import { type People, type ProvenIdentity, parseEmail } from "../people/index.ts";
+import { type People, type ProvenIdentity, parseEmail, type SignInExtras } from "../people/index.ts";
 import type { AddressList } from "./addressList.ts";
-import type { AssertionVerifier } from "./assertions.ts";
+import { type AssertionVerifier, IAP } from "./assertions.ts";
 import type { Credentials } from "./credentials.ts";
 import { TokenError } from "./jwt.ts";
 
@@ -42,10 +42,30 @@ export class ProxyLogin {
    * what {@link People.signIn} throws.
    */
   async userOf(request: Credentials): Promise<Uuid | undefined> {
+    const identity = await this.#provenBy(request);
+    return identity && this.#userId(identity);
+  }
+
+  /**
+   * Lets in whom a proxy vouches for, with what they bring along; nothing happens where none does. Throws what
+   * {@link People.signIn} throws.
+   */
+  async admit(request: Credentials, extras: SignInExtras): Promise<void> {
+    const identity = await this.#provenBy(request);
+    if (identity) await this.#options.people.signIn(identity, extras);
+  }
+
+  /** Which proxy signs people in; undefined: none does. */
+  get kind(): "iap" | "proxy" | undefined {
+    const { verifiers, plain } = this.#options;
+    if (verifiers.some((v) => v.header === IAP.header)) return "iap";
+    return verifiers.length > 0 || plain ? "proxy" : undefined;
+  }
+
+  async #provenBy(request: Credentials): Promise<ProvenIdentity | undefined> {
     const identity = this.#proven.get(request.headers) ?? (await this.#identity(request));
-    if (!identity) return undefined;
-    this.#proven.set(request.headers, identity);
-    return this.#userId(identity);
+    if (identity) this.#proven.set(request.headers, identity);
+    return identity;
   }
 
   /** To be called when what was known of a user does not hold any more. */

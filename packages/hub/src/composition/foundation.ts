@@ -63,6 +63,7 @@ export interface Foundation {
   readonly sessions: BrowserSessions;
   readonly providers: Providers;
   readonly webSignIn: WebSignIn;
+  readonly proxyLogin: ProxyLogin;
   readonly accessTokens: AccessTokens;
   readonly loginCodes: LoginCodes;
   readonly deviceLogins: DeviceLogins;
@@ -210,6 +211,7 @@ export const buildFoundation = (
     sessions,
     providers,
     webSignIn,
+    proxyLogin,
     accessTokens,
     loginCodes,
     deviceLogins,

@@ -220,7 +220,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       requestId: origin().requestId,
       traceparent: span.traceparent,
       credentials,
-      reauthenticate: authenticate,
+      reauthenticate: async () => {
+        const principal = await authenticate();
+        // Of a page, which is open to anyone: whoever looks at it is known from here on.
+        if (known.principal.kind === "nobody") known.principal = principal;
+        return principal;
+      },
       // The server ends its side when the client has ended its own.
       hungUp: () => incomingOf(c)?.socket.writable === false,
       get log() {

@@ -1,9 +1,4 @@
-import {
-  AuthorizationResponseError,
-  ClientError,
-  ResponseBodyError,
-  WWWAuthenticateChallengeError,
-} from "openid-client";
+import { AuthorizationResponseError, ResponseBodyError, WWWAuthenticateChallengeError } from "openid-client";
 import { ProviderError } from "./provider.ts";
 
 /** How long a provider may take to answer, in seconds. */
@@ -27,21 +22,39 @@ const providerError = (err: unknown): ProviderError => {
   if (err instanceof ResponseBodyError) return new ProviderError("exchange_failed", `answered ${shown(err.error)}`);
   if (err instanceof WWWAuthenticateChallengeError)
     return new ProviderError("exchange_failed", `answered ${err.status} to the token that it gave`);
-  if (err instanceof ClientError)
-    return new ProviderError(isNetwork(err) ? UNAVAILABLE : "exchange_failed", textOf(err));
-  return new ProviderError(isNetwork(err) ? UNAVAILABLE : "exchange_failed", textOf(err));
+  return new ProviderError(isNetwork(err) ? "provider_unavailable" : "exchange_failed", textOf(err));
 };
 
-const UNAVAILABLE = "provider_unavailable";
+/** Whether it did not come to an answer: refused, cut off, too slow, or the other side is broken. */
+const isNetwork = (err: unknown): boolean =>
+  causesOf(err).some(
+    ({ name, code, message, status }) =>
+      name === "TimeoutError" ||
+      name === "AbortError" ||
+      code === "OAUTH_TIMEOUT" ||
+      message === "fetch failed" ||
+      (typeof status === "number" && status >= 500),
+  );
 
-/** Whether it did not come to an answer: refused, cut off, or too slow. */
-const isNetwork = (err: unknown): boolean => {
-  for (let e = err; e instanceof Error; e = e.cause)
-    if (e.name === "TimeoutError" || e.name === "AbortError" || e.message === "fetch failed") return true;
-  return err instanceof ClientError && err.code === "OAUTH_RESPONSE_IS_NOT_CONFORM" && statusOf(err) >= 500;
+interface Cause {
+  readonly name?: unknown;
+  readonly code?: unknown;
+  readonly message?: unknown;
+  /** Of an answer: the library gives what it could not read as the cause. */
+  readonly status?: unknown;
+}
+
+const MOST_CAUSES = 8;
+
+const causesOf = (err: unknown): readonly Cause[] => {
+  const causes: object[] = [];
+  let next = err;
+  while (typeof next === "object" && next !== null && causes.length < MOST_CAUSES) {
+    causes.push(next);
+    next = Reflect.get(next, "cause");
+  }
+  return causes;
 };
-
-const statusOf = (err: Error): number => (err.cause instanceof Response ? err.cause.status : 0);
 
 /** The library's words and code; never its causes, which hold answers. */
 const textOf = (err: unknown): string => {

@@ -46,6 +46,7 @@ import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 import { userSessionRoutes } from "./userSessions.ts";
 import { userRoutes } from "./users.ts";
+import { type PageDeps, pageRoutes, signInRoutes } from "./web/index.ts";
 
 /** What the routes of a replica work with. */
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
@@ -60,6 +61,8 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly sessions: BrowserSessions;
   readonly providers: Providers;
   readonly webSignIn: WebSignIn;
+  readonly proxyLogin: PageDeps["proxyLogin"];
+  readonly developmentToken: string | undefined;
   readonly userTokens: UserTokens;
   readonly loginCodes: LoginCodes;
   readonly deviceLogins: DeviceLogins;
@@ -108,6 +111,8 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...allowListRoutes(deps),
   ...inviteRoutes(deps),
   ...userSessionRoutes(deps),
+  ...signInRoutes(deps),
+  ...pageRoutes(deps),
   ...accessTokenRoutes(deps),
   ...userRoutes(deps),
   ...programLoginRoutes(deps),

@@ -1,0 +1,5 @@
+/** What the hub shows in a browser: its pages, and signing in and out. */
+export * from "./browserUser.ts";
+export { asPage, FORM_BYTES, formOf, type Markup, pageReply, wantsHtml } from "./html.ts";
+export { type PageDeps, pageRoutes } from "./pageRoutes.ts";
+export { type SignInRouteDeps, signInRoutes } from "./signInRoutes.ts";
