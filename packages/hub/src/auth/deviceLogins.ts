@@ -7,12 +7,13 @@ import {
   findWaitingDevice,
   insertDeviceLogin,
   pollDeviceLogin,
+  recordAudit,
   transaction,
   type UserStanding,
   type WaitingDevice,
 } from "@rootstock/store";
 import type { UserStandings } from "../people/index.ts";
-import { admittedUser, type ProgramLogin } from "./programLogin.ts";
+import { admittedUser, type ProgramLogin, programAudit } from "./programLogin.ts";
 import type { SignIns } from "./signIns.ts";
 import { newUserCode, parseUserCode, userCodeHash } from "./userCodes.ts";
 
@@ -113,9 +114,14 @@ export class DeviceLogins {
   async decide(typed: string, user: UserStanding, allow: boolean): Promise<boolean> {
     const waiting = await this.find(typed, user);
     if (!waiting) return false;
-    const decided = await decideDeviceLogin(this.#options.db, {
-      userCodeHash: userCodeHash(parseUserCode(typed) ?? ""),
-      approvedBy: allow ? { userId: user.id, tokenVersion: user.tokenVersion } : undefined,
+    const decided = await transaction(this.#options.db, async (tx) => {
+      const done = await decideDeviceLogin(tx, {
+        userCodeHash: userCodeHash(parseUserCode(typed) ?? ""),
+        approvedBy: allow ? { userId: user.id, tokenVersion: user.tokenVersion } : undefined,
+      });
+      const action = allow ? "device_login_allowed" : "device_login_denied";
+      if (done) await recordAudit(tx, programAudit(action, user, waiting));
+      return done;
     });
     if (decided) this.#base.log.info({ userId: user.id, address: waiting.address, allow }, "device login decided");
     return decided;

@@ -24,6 +24,7 @@ export * from "./runtimeBrokerSignature.ts";
 export * from "./sealedTokens.ts";
 export * from "./signIns.ts";
 export * from "./signInWays.ts";
+export { parseUserCode } from "./userCodes.ts";
 export * from "./signingKeys.ts";
 export * from "./tokens.ts";
 export * from "./transportIssuers.ts";

@@ -1,11 +1,18 @@
 import { createHash } from "node:crypto";
 import { HubError } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
-import { type Db, insertLoginCode, redeemLoginCode, transaction, type UserStanding } from "@rootstock/store";
+import {
+  type Db,
+  insertLoginCode,
+  recordAudit,
+  redeemLoginCode,
+  transaction,
+  type UserStanding,
+} from "@rootstock/store";
 import { SignJWT } from "jose";
 import type { UserStandings } from "../people/index.ts";
 import { TokenError } from "./jwt.ts";
-import { admittedUser, type ProgramLogin, withQuery } from "./programLogin.ts";
+import { admittedUser, type ProgramLogin, programAudit, withQuery } from "./programLogin.ts";
 import type { SignIns } from "./signIns.ts";
 import type { SigningKeys } from "./signingKeys.ts";
 
@@ -103,12 +110,15 @@ export class LoginCodes {
   /** Where to send the browser of a person who said yes: to the program, with a code for it. */
   async allow(request: LoginRequest, user: UserStanding): Promise<string> {
     const code = this.#base.random.bytes(CODE_BYTES).toString("base64url");
-    await insertLoginCode(this.#options.db, {
-      hash: sha256(code),
-      userId: user.id,
-      tokenVersion: user.tokenVersion,
-      callbackUrl: request.callbackUrl,
-      lifetimeSeconds: CODE_SECONDS,
+    await transaction(this.#options.db, async (tx) => {
+      await insertLoginCode(tx, {
+        hash: sha256(code),
+        userId: user.id,
+        tokenVersion: user.tokenVersion,
+        callbackUrl: request.callbackUrl,
+        lifetimeSeconds: CODE_SECONDS,
+      });
+      await recordAudit(tx, programAudit("program_login_allowed", user, request));
     });
     this.#base.log.info({ userId: user.id, address: request.address }, "program login allowed");
     return withQuery(request.callbackUrl, { code, state: request.state });

@@ -1,5 +1,5 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
-import { type Db, findUserStanding, type UserStanding } from "@rootstock/store";
+import { type AuditEvent, type Db, findUserStanding, type UserStanding } from "@rootstock/store";
 import type { TokenPair } from "./userTokens.ts";
 
 /** What a program holds for a person who has said yes. */
@@ -21,3 +21,16 @@ export const withQuery = (address: string, query: Readonly<Record<string, string
   for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value);
   return url.href;
 };
+
+/** What the audit log is told of a person's word on a program: who said it is known there by the call. */
+export const programAudit = (
+  action: "program_login_allowed" | "device_login_allowed" | "device_login_denied",
+  user: Pick<UserStanding, "id" | "email">,
+  asker: { readonly address: string; readonly program: string },
+): AuditEvent => ({
+  action,
+  targetType: "user",
+  targetId: user.id,
+  targetName: user.email,
+  details: { program: asker.program, programAddress: asker.address },
+});

@@ -17,6 +17,7 @@ import { PUBLIC } from "./does.ts";
 import { text } from "./fields.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
 import { signedIn } from "./userSessions.ts";
+import { DEVICE_PAGE, LOGIN_REQUEST_PAGE } from "./web/index.ts";
 
 /**
  * How programs get tokens for a person (spec/03 3.1 to 3.3): the person says yes on a page of this hub, whatever way they
@@ -29,10 +30,6 @@ export interface ProgramLoginDeps {
   readonly deviceLogins: DeviceLogins;
   readonly signInWays: SignInWays;
 }
-
-/** Where a person is asked about a program on their own machine, and about one on another. */
-export const CLI_LOGIN_PAGE = "/auth/cli";
-export const DEVICE_LOGIN_PAGE = "/device";
 
 const MAX_CODE = 512;
 const MAX_URL = 2_048;
@@ -75,7 +72,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
         provider: askedProvider(deps.signInWays, "cli", call.body.provider),
         ...askerOf(call),
       });
-      return json(200, { url: withQuery(call.origin + CLI_LOGIN_PAGE, { request }) }, NO_STORE);
+      return json(200, { url: withQuery(call.origin + LOGIN_REQUEST_PAGE, { request }) }, NO_STORE);
     },
   }),
   route({
@@ -100,7 +97,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     handler: async (call) => {
       askedProvider(deps.signInWays, "device", call.body.provider);
       const { deviceCode, userCode, expiresIn, interval } = await deps.deviceLogins.begin(askerOf(call));
-      const verificationUrl = call.origin + DEVICE_LOGIN_PAGE;
+      const verificationUrl = call.origin + DEVICE_PAGE;
       const verificationUrlComplete = withQuery(verificationUrl, { user_code: userCode });
       return json(
         200,
