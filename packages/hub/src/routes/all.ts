@@ -46,7 +46,7 @@ import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 import { userSessionRoutes } from "./userSessions.ts";
 import { userRoutes } from "./users.ts";
-import { type PageDeps, pageRoutes, signInRoutes } from "./web/index.ts";
+import { type PageDeps, pageRoutes, programPages, signInRoutes } from "./web/index.ts";
 
 /** What the routes of a replica work with. */
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
@@ -113,6 +113,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...userSessionRoutes(deps),
   ...signInRoutes(deps),
   ...pageRoutes(deps),
+  ...programPages(deps),
   ...accessTokenRoutes(deps),
   ...userRoutes(deps),
   ...programLoginRoutes(deps),

@@ -33,6 +33,7 @@ export interface ProgramLoginDeps {
 
 const MAX_CODE = 512;
 const MAX_URL = 2_048;
+const MAX_PATH = 2_048;
 const NO_STORE = { "cache-control": "no-store" };
 
 const provider = text(100);
@@ -66,13 +67,17 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
       if (!callbackUrl || !state) throw missingFields("callbackUrl", "state");
       const loopback = parseLoopbackUrl(callbackUrl);
       if (!loopback) throw invalidField("callbackUrl", "callbackUrl must be http://127.0.0.1, localhost or [::1]");
-      const request = await deps.loginCodes.seal({
+      const sealed = await deps.loginCodes.seal({
         callbackUrl: loopback,
         state,
         provider: askedProvider(deps.signInWays, "cli", call.body.provider),
         ...askerOf(call),
       });
-      return json(200, { url: withQuery(call.origin + LOGIN_REQUEST_PAGE, { request }) }, NO_STORE);
+      const url = withQuery(call.origin + LOGIN_REQUEST_PAGE, { request: sealed });
+      // Longer, the page could not be come back to after signing in.
+      if (url.length - call.origin.length > MAX_PATH)
+        throw invalidField("callbackUrl", "callbackUrl or state is too long");
+      return json(200, { url }, NO_STORE);
     },
   }),
   route({

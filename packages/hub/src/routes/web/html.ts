@@ -7,8 +7,15 @@ import { ICON_PATH, STYLES_PATH } from "./styles.ts";
 export type Markup = ReturnType<typeof html>;
 
 /** No scripts at all, nothing from elsewhere, in nobody's frame. */
-const CONTENT_SECURITY_POLICY =
-  "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+const contentSecurityPolicy = (formsLeadTo: string | undefined): string =>
+  [
+    "default-src 'none'",
+    "style-src 'self'",
+    "img-src 'self'",
+    `form-action 'self'${formsLeadTo ? ` ${formsLeadTo}` : ""}`,
+    "base-uri 'none'",
+    "frame-ancestors 'none'",
+  ].join("; ");
 
 export interface Page {
   readonly title: string;
@@ -16,12 +23,14 @@ export interface Page {
   readonly content: Markup;
   readonly status?: number;
   readonly cookies?: readonly string[];
+  /** The origin that the answer to a form on it may redirect to, besides this one: browsers refuse any other. */
+  readonly formsLeadTo?: string;
 }
 
 const MARK = html`<svg viewBox="0 0 32 32" fill="none" stroke="currentColor" stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="M16 29V17"/><path d="M16 17l-5-4M16 17l5-4"/><path d="M11 13c-4 0-6-2.500-6-6.500 4 0 6 2.500 6 6.500z"/><path d="M21 13c4 0 6-2.500 6-6.500-4 0-6 2.500-6 6.500z"/><path d="M16 12V4"/><path d="M10 29c2.500-.5 4.500-2 6-5 1.500 3 3.500 4.500 6 5"/></svg>`;
 
 /** A page of the hub: kept by no cache, without scripts. */
-export const pageReply = async ({ title, content, status = 200, cookies = [] }: Page): Promise<Reply> => {
+export const pageReply = async ({ title, content, status = 200, cookies = [], formsLeadTo }: Page): Promise<Reply> => {
   const document = await html`<!doctype html>
 <html lang="en">
   <head>
@@ -43,7 +52,7 @@ export const pageReply = async ({ title, content, status = 200, cookies = [] }: 
   const headers = new Headers({
     "content-type": "text/html; charset=utf-8",
     "cache-control": "no-store",
-    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "content-security-policy": contentSecurityPolicy(formsLeadTo),
     // Forms must say where they come from; what an address holds (an invite) is told to no other site.
     "referrer-policy": "same-origin",
     "x-content-type-options": "nosniff",

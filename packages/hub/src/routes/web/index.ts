@@ -2,4 +2,5 @@
 export * from "./browserUser.ts";
 export { asPage, FORM_BYTES, formOf, type Markup, pageReply, wantsHtml } from "./html.ts";
 export { type PageDeps, pageRoutes } from "./pageRoutes.ts";
+export { DEVICE_PAGE, LOGIN_REQUEST_PAGE, type ProgramPageDeps, programPages } from "./programPages.ts";
 export { type SignInRouteDeps, signInRoutes } from "./signInRoutes.ts";

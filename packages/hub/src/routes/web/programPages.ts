@@ -7,8 +7,6 @@ import {
   type DeviceLogins,
   type LoginCodes,
   parseUserCode,
-  type UserPrincipal,
-  withQuery,
 } from "../../auth/index.ts";
 import type { Providers } from "../../oauth/index.ts";
 import { anyone } from "../access.ts";
@@ -40,7 +38,8 @@ export const programPages = (deps: ProgramPageDeps): Route[] => {
     const request = await loginCodes.open(sealed);
     if (!request) return stale();
     const user = await browserUser(call);
-    if (!user) return signInAt(deps, request.provider, `${LOGIN_REQUEST_PAGE}?${new URLSearchParams({ request: sealed })}`);
+    if (!user)
+      return signInAt(deps, request.provider, `${LOGIN_REQUEST_PAGE}?${new URLSearchParams({ request: sealed })}`);
     return pageReply({
       title: "Sign the command line in",
       content: allowLoginView(request, user.email, sealed),
@@ -68,7 +67,10 @@ export const programPages = (deps: ProgramPageDeps): Route[] => {
     if (!waiting) return enterCode(true);
     const { program, address, created } = waiting;
     const secondsAgo = (deps.clock.now() - created.getTime()) / 1000;
-    const content = allowDeviceView({ userCode: parseUserCode(typed) ?? typed, program, address, secondsAgo }, user.email);
+    const content = allowDeviceView(
+      { userCode: parseUserCode(typed) ?? typed, program, address, secondsAgo },
+      user.email,
+    );
     return pageReply({ title: "Sign this machine in", content });
   };
 
