@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { type ApiReply, api, eventually, type Replica, Scene, testLogin } from "@rootstock/testkit";
+import { type ApiReply, api, eventually, openEventStream, type Replica, Scene, testLogin } from "@rootstock/testkit";
 
 /** What an admin changes of people at one replica holds at every other (spec/03 6.1). */
 
@@ -70,4 +70,60 @@ test("a deleted person's tokens are dead everywhere, those of their programs inc
     ).toBe(401);
   }
   expect((await api(b, "GET", path)).get("ownerId") ?? "").toBe("");
+});
+
+test("whoever may come in is news for admins at every replica, without an address, and for nobody else", async () => {
+  const bob = await signIn("bob@example.org");
+  const streams = [
+    await openEventStream(b, { patterns: ["admin.>"] }),
+    await openEventStream(b, { patterns: [">"], ...as(bob) }),
+  ];
+  const [forAdmins, forBob] = streams;
+  const invite = await api(a, "POST", "/api/v1/admin/invites", { expiresIn: "1h", maxUses: 2 });
+  const id = invite.text("invite.id");
+  await api(b, "POST", "/api/v1/auth/invite/redeem", { code: invite.text("code") }, as(bob));
+  await api(a, "POST", `/api/v1/admin/invites/${id}/revoke`);
+  await api(a, "DELETE", `/api/v1/admin/invites/${id}`);
+  await api(a, "POST", "/api/v1/admin/allow-list", { email: "cat@example.org" });
+  await api(a, "POST", "/api/v1/admin/allow-list/import", {
+    emails: [{ email: "dan@example.org" }, { email: "eve@example.org" }],
+  });
+  await api(a, "DELETE", "/api/v1/admin/allow-list/dan%40example.org");
+  const news = () => (forAdmins?.updates() ?? []).map((frame) => frame.data);
+  await eventually(() => news().length === 8);
+  const codePrefix = invite.text("invite.codePrefix");
+  const ofInvite = (action: string) => ({
+    subject: "admin.invite.changed",
+    data: { action, inviteId: id, codePrefix },
+  });
+  const ofList = (action: string) => ({ subject: "admin.allowlist.changed", data: { action } });
+  expect(news()).toEqual([
+    ofInvite("created"),
+    ofInvite("redeemed"),
+    ofList("added"),
+    ofInvite("revoked"),
+    ofInvite("deleted"),
+    ofList("added"),
+    ofList("bulk_added"),
+    ofList("removed"),
+  ]);
+  expect(JSON.stringify(forBob?.frames)).not.toContain("admin.");
+  for (const stream of streams) await stream.close();
+});
+
+test("everybody who signs in is a member of the hub, once; whoever was taken out stays out", async () => {
+  const members = () =>
+    scene.database.query(
+      "select u.email from group_memberships m join groups g on g.id = m.group_id join users u on u.id = m.user_id where g.slug = 'hub-members' order by email",
+    );
+  await Promise.all(Array.from({ length: 6 }, (_, i) => testLogin(i % 2 === 0 ? a : b, { email: "ann@example.org" })));
+  expect(await members()).toContainEqual({ email: "ann@example.org" });
+  const before = (await members()).length;
+  await signIn("ann@example.org");
+  expect(await members()).toHaveLength(before);
+  await scene.database.query(
+    "delete from group_memberships where user_id = (select id from users where email = 'ann@example.org')",
+  );
+  await signIn("ann@example.org");
+  expect(await members()).toHaveLength(before - 1);
 });

@@ -15,6 +15,7 @@ export interface Row {
   readonly cells: readonly Cell[];
 }
 
+const METHODS = ["*", "GET", "POST", "PUT", "PATCH", "DELETE", "WS"];
 const ORDER = ["hub", "project", "agent", "runtimeBroker"];
 
 /** The kinds of resources, those that are the same for all last. */
@@ -28,7 +29,10 @@ const rank = ({ on }: Does): string => {
 export const render = (rows: readonly Row[], callers: readonly Caller[]): string => {
   const columns = columnsOf(callers);
   const sorted = [...rows].sort(
-    (a, b) => compare(rank(a.route.does), rank(b.route.does)) || compare(a.route.path, b.route.path),
+    (a, b) =>
+      compare(rank(a.route.does), rank(b.route.does)) ||
+      compare(a.route.path, b.route.path) ||
+      METHODS.indexOf(a.methods) - METHODS.indexOf(b.methods),
   );
   const name = (row: Row) => `${row.methods} ${row.route.path}`;
   const names = Math.max(...sorted.map((row) => name(row).length)) + 1;

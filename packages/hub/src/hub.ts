@@ -37,7 +37,7 @@ import {
 } from "./routes/index.ts";
 import { SseHub } from "./sse/index.ts";
 import { PeerStreams, PortTunnels } from "./streams/index.ts";
-import { OVERDUE_SECONDS, replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
+import { authResets, OVERDUE_SECONDS, replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
 /** How long a stopping replica spreads the closing of its runtime brokers' sockets, in milliseconds. */
@@ -80,15 +80,16 @@ export class Hub implements Service {
     this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
     const { database, eventBus, signaller, coordination, membership, standings } = this.#foundation;
     this.#sse = new SseHub(own, { database, bus: eventBus });
+    const actions = this.#actions();
     const sweeper = new Sweeper(own, {
       database,
       coordination,
       sweeps: [
         replicaReaper(own, { database, coordination, signaller, instanceId: membership.instanceId }),
         ...standardSweeps({ ...config, database, signaller }),
+        authResets(actions),
       ],
     });
-    const actions = this.#actions();
     this.routes = this.#routes(actions);
     this.#http = this.#server(actions, toError);
     const { tending } = this.#streams;
@@ -129,7 +130,7 @@ export class Hub implements Service {
     const { database, listener, coordination, membership, commandBus, eventBus, agentTokens, signingKeys, secrets } =
       this.#foundation;
     const { registry, heartbeats } = this.#control;
-    const { reconciler, mintAgentToken } = this.#dispatch;
+    const { reconciler } = this.#dispatch;
     const { db } = database;
     const knownSchema = () => this.#knownSchema;
     return hubRoutes({
@@ -139,7 +140,6 @@ export class Hub implements Service {
       db,
       actions,
       changed: actions.changed,
-      mintAgentToken,
       agentTokens,
       denials: this.#foundation.denials,
       people: this.#foundation.people,

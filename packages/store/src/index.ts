@@ -17,6 +17,7 @@ export * from "./queries/agents.ts";
 export type { AgentView } from "./queries/agentViews.ts";
 export * from "./queries/attachSupport.ts";
 export * from "./queries/auditLog.ts";
+export * from "./queries/authResets.ts";
 export * from "./queries/brokerSecrets.ts";
 export * from "./queries/changes.ts";
 export * from "./queries/deliveries.ts";

@@ -19,6 +19,7 @@ export const LOCK_KEYS = {
   oldMessages: 0x5c20_001d,
   signIns: 0x5c20_001e,
   auditLog: 0x5c20_0021,
+  authResets: 0x5c20_0030,
   rateBuckets: 0x5c20_0022,
 } as const;
 

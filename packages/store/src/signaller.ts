@@ -1,3 +1,4 @@
+import { setImmediate as endOfTurn } from "node:timers/promises";
 import type { Uuid } from "@rootstock/protocol";
 import { type Breather, type Log, type Service, SingleFlight } from "@rootstock/service";
 import type { Database } from "./database.ts";
@@ -13,8 +14,8 @@ export interface SignallerOptions {
 }
 
 /**
- * Sends a replica's signals: one NOTIFY in flight at a time; what is signalled meanwhile is merged and goes with the
- * next one. To be told after the commit of what the signal is about. Nothing here throws or is repeated: a signal that
+ * Sends a replica's signals: what is signalled in one turn of the event loop goes together, one NOTIFY is in flight at a
+ * time, and what comes meanwhile is merged and goes with the next one. To be told after the commit of what the signal is about. Nothing here throws or is repeated: a signal that
  * is lost costs latency only, because whoever it was for polls as well.
  */
 export class Signaller implements Service {
@@ -82,6 +83,8 @@ export class Signaller implements Service {
   }
 
   async #send(): Promise<void> {
+    // An end and the change that it is are told one after the other: sent apart, the second waits for the first's way.
+    await endOfTurn();
     const notifications: Notification[] = encodeCommands(this.#wake, this.#done).map((payload) => ({
       channel: COMMANDS_CHANNEL,
       payload,

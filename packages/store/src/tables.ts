@@ -2,6 +2,7 @@ import type { Phase, Uuid } from "@rootstock/protocol";
 import type { ColumnType, Generated } from "kysely";
 import type { AccessTables } from "./accessTables.ts";
 import type { AuditTables } from "./auditTables.ts";
+import type { AuthResetTables } from "./authResetTables.ts";
 import type { DefaultJson, DefaultTime, Json, Nullable, NullableJson, NullableTime, Time } from "./columnTypes.ts";
 import type { LoginTables } from "./loginTables.ts";
 import type { RateTables } from "./rateTables.ts";
@@ -300,7 +301,8 @@ export type DispatchOp =
   | "resume"
   | "delete"
   | "check_prompt"
-  | "finalize_env";
+  | "finalize_env"
+  | "reset_auth";
 
 export type DispatchState = "pending" | "in_progress" | "done" | "failed" | "expired";
 
@@ -415,7 +417,7 @@ export interface StreamFramesTable {
   created: DefaultTime;
 }
 
-export interface Tables extends LoginTables, AccessTables, AuditTables, RateTables {
+export interface Tables extends LoginTables, AccessTables, AuditTables, AuthResetTables, RateTables {
   users: UsersTable;
   user_identities: UserIdentitiesTable;
   invites: InvitesTable;

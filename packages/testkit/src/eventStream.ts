@@ -35,13 +35,18 @@ const parseFrame = (text: string): EventFrame => {
  */
 export const openEventStream = async (
   replica: { readonly url: string },
-  options: { readonly patterns: readonly string[]; readonly lastEventId?: string | undefined },
+  options: {
+    readonly patterns: readonly string[];
+    readonly lastEventId?: string | undefined;
+    /** Whose stream it is; the development user's unless given. */
+    readonly token?: string;
+  },
 ): Promise<EventStream> => {
   const gone = new AbortController();
   const query = new URLSearchParams(options.patterns.map((pattern): [string, string] => ["sub", pattern]));
   const response = await fetch(`${replica.url}/events?${query}`, {
     headers: {
-      authorization: `Bearer ${TEST_TOKEN}`,
+      authorization: `Bearer ${options.token ?? TEST_TOKEN}`,
       ...(options.lastEventId !== undefined && { "last-event-id": options.lastEventId }),
     },
     signal: gone.signal,

@@ -60,7 +60,18 @@ export const agentAfter = async (deps: ActionDeps, intent: Intent, outcome: Outc
 /** An intent as it is kept beside an idempotency key. */
 export const intentSchema: z.ZodType<Intent> = z.object({
   id: z.string(),
-  op: z.enum(["create", "start", "stop", "restart", "suspend", "resume", "delete", "check_prompt", "finalize_env"]),
+  op: z.enum([
+    "create",
+    "start",
+    "stop",
+    "restart",
+    "suspend",
+    "resume",
+    "delete",
+    "check_prompt",
+    "finalize_env",
+    "reset_auth",
+  ]),
   agentId: z.string(),
   agentSlug: z.string(),
   projectId: z.string(),

@@ -8,6 +8,8 @@ export * from "./deleteProjectAgents.ts";
 export type { ActionCall, ActionDeps } from "./deps.ts";
 export * from "./finishers.ts";
 export * from "./idempotency.ts";
+export * from "./resetAllAuth.ts";
+export * from "./resetAuth.ts";
 export * from "./sendMessage.ts";
 export * from "./sendToMany.ts";
 export * from "./sendToPerson.ts";

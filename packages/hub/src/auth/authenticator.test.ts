@@ -132,6 +132,7 @@ test("an agent's token, in its own header or as a bearer", async () => {
     projectId: project,
     scopes: ["agent:status:update"],
     ancestry: [DEVELOPMENT_USER.id],
+    tokenVersion: 1,
   };
   expect(await who({ "x-scion-agent-token": token })).toEqual(agent);
   expect(await who({ authorization: `Bearer ${token}` })).toEqual(agent);

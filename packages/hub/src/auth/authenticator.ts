@@ -150,13 +150,15 @@ export class Authenticator implements Service {
     if (!standing || standing.deleted) throw new TokenError("agent deleted");
     if (claims.projectId !== undefined && claims.projectId !== standing.projectId)
       throw new TokenError("agent belongs to another project");
-    if (claims.tokenVersion !== standing.tokenVersion) throw new TokenError("token revoked");
+    // A newer one was issued by a reset that is not confirmed yet.
+    if (claims.tokenVersion < standing.tokenVersion) throw new TokenError("token revoked");
     return {
       kind: "agent",
       id: claims.agentId,
       projectId: standing.projectId,
       scopes: claims.scopes,
       ancestry: claims.ancestry,
+      tokenVersion: claims.tokenVersion,
       runId: claims.runId,
     };
   }

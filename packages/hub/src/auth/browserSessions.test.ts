@@ -11,7 +11,7 @@ const FORMER = "the former secret of at least 32 bytes";
 const PRESENT = "the present secret of at least 32 bytes";
 const HOUR_MS = 3_600_000;
 const user = { id: systemRandom.uuid(), email: "ann@example.org", displayName: "Ann", role: "member" as const };
-const subject = { id: user.id, tokenVersion: 1 };
+const subject = { id: user.id, email: user.email, tokenVersion: 1 };
 let now = systemClock.now();
 const base = { clock: { ...systemClock, now: () => now }, random: systemRandom, log: silentLog() };
 let test_: TestDatabase;

@@ -1,6 +1,6 @@
 import { HubError, parseUuid, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
-import { type Db, insertSignIn, prolongSignIn, type UserStanding } from "@rootstock/store";
+import { actingFor, type Db, insertSignIn, prolongSignIn, type UserStanding } from "@rootstock/store";
 import type { JWTPayload } from "jose";
 import type { RootSecrets } from "../secrets/index.ts";
 import { clearedCookie, cookieName, type FoundCookie, findCookie, setCookie } from "./cookies.ts";
@@ -57,14 +57,10 @@ export class BrowserSessions {
   }
 
   /** A session of somebody who has just proved who they are: its `Set-Cookie`. `origin`: where the browser is. */
-  async begin(user: Pick<UserStanding, "id" | "tokenVersion">, origin: string): Promise<string> {
+  async begin(user: Pick<UserStanding, "id" | "email" | "tokenVersion">, origin: string): Promise<string> {
     const signInId = this.#base.random.uuid();
-    await insertSignIn(this.#options.db, {
-      id: signInId,
-      userId: user.id,
-      client: "web",
-      lifetimeSeconds: ROW_SECONDS,
-    });
+    const row = { id: signInId, userId: user.id, client: "web", lifetimeSeconds: ROW_SECONDS } as const;
+    await actingFor({ kind: "user", id: user.id, email: user.email }, () => insertSignIn(this.#options.db, row));
     return this.#cookie(user, signInId, cookieName(COOKIE, isSecure(origin)));
   }
 
@@ -103,11 +99,16 @@ export class BrowserSessions {
     if (!cookie) return undefined;
     try {
       const found = await this.userOf(request);
-      if (found) await this.#options.signIns.endOne(found.session.signInId);
+      if (found) await this.#endFound(found.user, found.session);
     } catch (err) {
       if (!(err instanceof SessionEnded)) throw err;
     }
     return clearedCookie(cookie.name);
+  }
+
+  #endFound({ id, email }: UserStanding, { signInId }: BrowserSession): Promise<void> {
+    const actor = { kind: "user", id, email, credential: "session", credentialId: signInId } as const;
+    return actingFor(actor, () => this.#options.signIns.endOne(signInId));
   }
 
   async #session(cookie: FoundCookie): Promise<{ readonly user: UserStanding; readonly session: BrowserSession }> {

@@ -42,6 +42,8 @@ export interface AgentPrincipal {
   readonly scopes: readonly string[];
   /** Root first, the direct parent last. */
   readonly ancestry: readonly Uuid[];
+  /** That of its token: a token that it gets for this one is no better. */
+  readonly tokenVersion?: number;
   /** The container run that it speaks from, where its token says so. */
   readonly runId?: Uuid | undefined;
 }

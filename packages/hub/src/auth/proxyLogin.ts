@@ -52,7 +52,7 @@ export class ProxyLogin {
    */
   async admit(request: Credentials, extras: SignInExtras): Promise<void> {
     const identity = await this.#provenBy(request);
-    if (identity) await this.#options.people.signIn(identity, extras);
+    if (identity) await this.#options.people.signIn(identity, { ...extras, lasting: false });
   }
 
   /** Which proxy signs people in; undefined: none does. */

@@ -1,7 +1,15 @@
 import type { Uuid } from "@rootstock/protocol";
 
 /** What an event is about. */
-export type EventEntity = "agent" | "project" | "runtime_broker" | "provider" | "message" | "user";
+export type EventEntity =
+  | "agent"
+  | "project"
+  | "runtime_broker"
+  | "provider"
+  | "message"
+  | "user"
+  | "allow_list"
+  | "invite";
 
 /** A change as clients are told of it (spec/02 section 7): once per change and addressee. */
 export interface HubEvent {

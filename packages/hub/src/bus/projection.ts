@@ -329,6 +329,22 @@ const userEvent: MakeDrafts = (row, _facts, wanted) => {
   return [{ subjects, data: { userId: row.entityId, ...told } }];
 };
 
+/** Never an address: who may come in is told to admins in lists, and not to whoever reads an event stream's log. */
+const allowListEvent: MakeDrafts = (row, _facts, wanted) => {
+  const subjects = ["admin.allowlist.changed"];
+  if (!wanted(subjects)) return [];
+  const action = row.op === "D" ? "removed" : row.payload.many === true ? "bulk_added" : "added";
+  return [{ subjects, data: { action } }];
+};
+
+const inviteEvent: MakeDrafts = (row, _facts, wanted) => {
+  const subjects = ["admin.invite.changed"];
+  if (!wanted(subjects)) return [];
+  const changed = row.changed.includes("revoked") ? "revoked" : "redeemed";
+  const action = { I: "created", U: changed, D: "deleted" }[row.op];
+  return [{ subjects, data: { action, inviteId: row.entityId, ...present({ codePrefix: row.payload.code_prefix }) } }];
+};
+
 /** Says what is to be read for a row. */
 type Need = (row: ChangeRow, needs: Needs, wanted: Wanted) => void;
 type MakeDrafts = (row: ChangeRow, facts: Facts, wanted: Wanted) => readonly Draft[];
@@ -347,4 +363,6 @@ const ENTITIES: Readonly<Record<string, Entity>> = {
   provider: { name: "provider", need: providerNeed, draft: providerEvent },
   message: { name: "message", need: messageNeed, draft: messageEvent },
   user: { name: "user", need: () => {}, draft: userEvent },
+  allow_list: { name: "allow_list", need: () => {}, draft: allowListEvent },
+  invite: { name: "invite", need: () => {}, draft: inviteEvent },
 };

@@ -148,6 +148,7 @@ export class People {
     const hash = inviteCodeHash(code);
     const invite = hash && (await transaction(this.#options.db, (tx) => this.#use(tx, hash, user.email)));
     if (!invite) throw notFound("Invite");
+    this.#options.changed();
     this.#base.log.info({ inviteId: invite.id, userId: user.id }, "invite redeemed");
   }
 

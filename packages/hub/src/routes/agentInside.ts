@@ -1,21 +1,19 @@
 import { HubError } from "@rootstock/protocol";
 import type { Db } from "@rootstock/store";
 import { z } from "zod";
-import type { MintAgentToken } from "../dispatch/index.ts";
 import type { Relay } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { askInside } from "./insideCall.ts";
 import { json, type Route, route } from "./route.ts";
 import { targetOf } from "./targets.ts";
 
-/** What reaches into a container: exec, a new token. Served from any replica (spec/02 2.10, 2.11). */
+/** What reaches into a container: exec. Served from any replica (spec/02 2.10). */
 
 const PLACES = ["/api/v1/agents", "/api/v1/projects/:projectId/agents"] as const;
 
 export interface InsideDeps {
   readonly db: Db;
   readonly relay: Relay;
-  readonly mintAgentToken: MintAgentToken;
 }
 
 const execBody = z.object({
@@ -46,25 +44,6 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
         const parsed = execAnswer.safeParse(parse(text));
         if (!parsed.success) throw new HubError("runtime_error", "the runtime broker's answer to exec is not valid");
         return json(200, { output: parsed.data.output ?? "", exitCode: parsed.data.exitCode ?? 0 });
-      },
-    }),
-    // The CLI calls it below the project, where the original has no such route (spec/02 2.1).
-    route({
-      method: "POST",
-      path: `${place}/:agentId/reset-auth`,
-      access: usersAndAgents,
-      does: { action: "lifecycle", on: "agent" },
-      handler: async (call) => {
-        const target = await targetOf(deps.db, call);
-        const token = await deps.mintAgentToken(target);
-        await askInside(deps.relay, target, {
-          what: "reset authentication",
-          method: "POST",
-          action: "reset-auth",
-          traceparent: call.traceparent,
-          body: { token },
-        });
-        return json(200, { message: `authentication of agent ${target.agent.slug} was reset` });
       },
     }),
   ]);

@@ -26,13 +26,13 @@ export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
       const agent = await findAgent(deps.db, id);
       if (call.principal.kind !== "agent" || !agent || agent.deleted_at !== null)
         throw new HubError("unauthorized", "failed to refresh token: the agent is deleted");
-      const { scopes, ancestry, projectId, runId } = call.principal;
+      const { scopes, ancestry, projectId, runId, tokenVersion = agent.token_version } = call.principal;
       const { token, expiresAt } = await deps.tokens.issue({
         agentId: agent.id,
         projectId,
         scopes,
         ancestry,
-        tokenVersion: agent.token_version,
+        tokenVersion,
         runId,
       });
       const transport = await deps.transportToken();

@@ -41,6 +41,7 @@ import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { programLoginRoutes } from "./programLogins.ts";
 import { providerLoginRoutes } from "./providerLogins.ts";
+import { resetAuthRoutes } from "./resetAuth.ts";
 import { resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
@@ -96,6 +97,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...agentLifecycleRoutes(deps.actions),
   ...agentMessageRoutes(deps.actions),
   ...agentInsideRoutes(deps),
+  ...resetAuthRoutes(deps.actions),
   ...agentLogRoutes(deps),
   ...agentTerminalRoutes(deps),
   ...resourceRoutes({

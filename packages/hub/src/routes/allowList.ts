@@ -36,9 +36,11 @@ const importBody = z.object({ emails: z.array(z.object({ email: z.string(), note
 export interface AllowListDeps {
   readonly db: Db;
   readonly random: Random;
+  /** Called after a commit that the change log tells of. */
+  readonly changed: () => void;
 }
 
-export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
+export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[] => [
   route({
     method: "GET",
     path: PATH,
@@ -77,6 +79,7 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
         addedBy: callerId(principal),
       });
       if (!entry) throw new HubError("conflict", `${email} is on the allow list already`);
+      changed();
       log.info({ email, actorId: callerId(principal) }, "allow list: added");
       return json(201, entryJson(entry));
     },
@@ -91,6 +94,7 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
       const unique = new Map(entries.map((e) => [e.email, e]));
       const rows = [...unique.values()].map((e) => ({ id: random.uuid(), ...e }));
       const added = await insertAllAllowed(db, rows, callerId(call.principal));
+      changed();
       call.log.info({ count: added, actorId: callerId(call.principal) }, "allow list: added many");
       return json(200, { added, skipped: entries.length - added, total: entries.length });
     },
@@ -110,6 +114,7 @@ export const allowListRoutes = ({ db, random }: AllowListDeps): Route[] => [
     handler: async ({ params, principal, log }) => {
       const email = params.email ?? "";
       if (!isStorable(email) || !(await deleteAllowed(db, email))) throw notFound("Allow list entry");
+      changed();
       log.info({ email, actorId: callerId(principal) }, "allow list: removed");
       return json(200, { status: "removed" });
     },

@@ -110,6 +110,9 @@ const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent)
         return readable(projects, event.projectId);
       case "user":
         return event.entityId === principal.id;
+      case "allow_list":
+      case "invite":
+        return false;
       case "runtime_broker":
         return event.projectId === undefined || readable(projects, event.projectId);
     }

@@ -21,7 +21,8 @@ let hub: TestHub;
 beforeAll(async () => {
   hub = await startTestHub((db) => {
     const people = new People(base, { db, rules, changed: () => {}, denied: async () => {} });
-    return [...allowListRoutes({ db, random: systemRandom }), ...inviteRoutes({ db, random: systemRandom, people })];
+    const deps = { db, random: systemRandom, changed: () => {} };
+    return [...allowListRoutes(deps), ...inviteRoutes({ ...deps, people })];
   });
 });
 afterAll(() => hub.stop());

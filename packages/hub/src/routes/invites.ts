@@ -68,9 +68,11 @@ export interface InviteDeps {
   readonly db: Db;
   readonly random: Random;
   readonly people: Pick<People, "redeem">;
+  /** Called after a commit that the change log tells of. */
+  readonly changed: () => void;
 }
 
-export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
+export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route[] => [
   route({
     method: "GET",
     path: PATH,
@@ -119,6 +121,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
         if (email) await linkInvite(tx, email, row.id);
         return row;
       });
+      changed();
       log.info({ inviteId: invite.id, actorId: callerId(principal) }, "invite created");
       return json(201, { code, inviteUrl: `${origin}/invite?code=${code}`, invite: inviteJson(invite) });
     },
@@ -165,6 +168,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     handler: async ({ params, principal, log }) => {
       const id = inviteId(params);
       if (!(await revokeInvite(db, id))) throw notFound("Invite");
+      changed();
       log.info({ inviteId: id, actorId: callerId(principal) }, "invite revoked");
       return json(200, { status: "revoked" });
     },
@@ -177,6 +181,7 @@ export const inviteRoutes = ({ db, random, people }: InviteDeps): Route[] => [
     handler: async ({ params, principal, log }) => {
       const id = inviteId(params);
       if (!(await deleteInvite(db, id))) throw notFound("Invite");
+      changed();
       log.info({ inviteId: id, actorId: callerId(principal) }, "invite deleted");
       return json(200, { status: "deleted" });
     },

@@ -7,6 +7,7 @@ import {
   deleteExpiredSignIns,
   deleteFinishedDispatches,
   deleteFullBuckets,
+  deleteOldAuthResets,
   deleteOldHops,
   deleteOldLogins,
   deleteOldMessages,
@@ -67,6 +68,8 @@ const STRAY_FRAME_SECONDS = 60;
 const NONCE_MS = 11 * MINUTE;
 /** Messages outlive their replicas by far: a name costs little, and says more than an id. */
 const REPLICA_NAME_SECONDS = 90 * 24 * 3_600;
+/** How long it can be looked up who got a new token. */
+const AUTH_RESET_SECONDS = 30 * 24 * 3_600;
 const CHANGE_LOG_ROWS = 2_000_000;
 /** How often all messages are looked through while one grows old. */
 const LOOKS_AT_A_MESSAGE = 10;
@@ -220,6 +223,9 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
         (await chunks(signal, 5_000, (db, limit) =>
           // What still waits keeps its hops.
           deleteOldHops(db, { maxAgeSeconds: WEEK_SECONDS + options.undeliveredMessageSeconds, limit }),
+        )) +
+        (await chunks(signal, 100, (db, limit) =>
+          deleteOldAuthResets(db, { maxAgeSeconds: AUTH_RESET_SECONDS, limit }),
         )) +
         (await chunks(signal, 1_000, (db, limit) =>
           deleteOldReplicaNames(db, { maxAgeSeconds: REPLICA_NAME_SECONDS, limit }),

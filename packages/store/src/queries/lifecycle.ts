@@ -3,6 +3,7 @@ import { type Selectable, sql } from "kysely";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { AgentsTable, AppliedConfig } from "../tables.ts";
+import { nextTokenVersion } from "./authResets.ts";
 
 /** What operations do to an agent's row. Each raises `state_version`; the caller holds the claim that fences it. */
 
@@ -218,7 +219,7 @@ export const softDeleteAgent = (db: Db, p: { readonly agentId: Uuid; readonly de
         running_since: null,
         ready_at: null,
         deleted_at: p.deletedAt,
-        token_version: sql<number>`token_version + 1`,
+        token_version: nextTokenVersion,
         state_version: sql<number>`state_version + 1`,
         updated: sql<Date>`now()`,
       })
@@ -248,16 +249,4 @@ export const restoreAgent = (db: Db, agentId: Uuid): Promise<AgentRow | undefine
 export const deleteAgentRow = (db: Db, agentId: Uuid): Promise<void> =>
   audited(db, async (tx) => {
     await tx.deleteFrom("agents").where("id", "=", agentId).execute();
-  });
-
-/** Makes every token of the agent issued so far worthless, and returns the version of the next. */
-export const raiseTokenVersion = (db: Db, agentId: Uuid): Promise<number | undefined> =>
-  audited(db, async (tx) => {
-    const row = await tx
-      .updateTable("agents")
-      .set({ token_version: sql<number>`token_version + 1` })
-      .where("id", "=", agentId)
-      .returning("token_version")
-      .executeTakeFirst();
-    return row?.token_version;
   });

@@ -123,16 +123,18 @@ export const changeUser = (db: Db, id: Uuid, change: UserChange): Promise<UserCh
  * Join tokens that they gave out let nobody join any more.
  */
 export const deleteUser = (db: Db, id: Uuid): Promise<"deleted" | "gone" | "last_admin"> =>
-  transaction(db, async (tx) => {
-    if (await isLastAdmin(tx, id)) return "last_admin";
-    const done = await audited(tx, (own) => own.deleteFrom("users").where("id", "=", id).executeTakeFirst());
-    if (done.numDeletedRows === 0n) return "gone";
-    await tx.updateTable("projects").set({ owner_id: null }).where("owner_id", "=", id).execute();
-    await tx.updateTable("agents").set({ owner_id: null }).where("owner_id", "=", id).execute();
-    await tx.deleteFrom("notification_subscriptions").where("subscriber_id", "=", id).execute();
-    await tx.deleteFrom("broker_join_tokens").where("created_by", "=", id).execute();
-    return "deleted";
-  });
+  transaction(db, (outer) =>
+    audited(outer, async (tx) => {
+      if (await isLastAdmin(tx, id)) return "last_admin";
+      const done = await tx.deleteFrom("users").where("id", "=", id).executeTakeFirst();
+      if (done.numDeletedRows === 0n) return "gone";
+      await tx.updateTable("projects").set({ owner_id: null }).where("owner_id", "=", id).execute();
+      await tx.updateTable("agents").set({ owner_id: null }).where("owner_id", "=", id).execute();
+      await tx.deleteFrom("notification_subscriptions").where("subscriber_id", "=", id).execute();
+      await tx.deleteFrom("broker_join_tokens").where("created_by", "=", id).execute();
+      return "deleted";
+    }),
+  );
 
 /**
  * Whether the user is an active admin and nobody else is. Locks all of them until the transaction ends: of two who would

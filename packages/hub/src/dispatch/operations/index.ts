@@ -5,6 +5,7 @@ import { restart, stop, suspend } from "./halt.ts";
 import type { NamedOperation, Operation } from "./operation.ts";
 import { checkPrompt } from "./prompt.ts";
 import { remove } from "./remove.ts";
+import { resetAuth } from "./resetAuth.ts";
 import { start } from "./start.ts";
 
 export * from "./operation.ts";
@@ -26,4 +27,5 @@ export const OPERATIONS: Readonly<Record<Exclude<DispatchOp, HaltOp>, Operation>
   delete: remove,
   check_prompt: checkPrompt,
   finalize_env: finalizeEnv,
+  reset_auth: resetAuth,
 };

@@ -68,7 +68,8 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
       const user = await people.signIn(identity, { inviteCode: invite });
       // Whoever sat here before is not to be found under the same browser's earlier cookie.
       await sessions.end(credentials);
-      const session = await sessions.begin({ id: user.id, tokenVersion: user.token_version }, call.origin);
+      const { id, email, token_version: tokenVersion } = user;
+      const session = await sessions.begin({ id, email, tokenVersion }, call.origin);
       return redirect(returnTo, [...cookies, session]);
     } catch (err) {
       const failure = failureOf(err, along);
