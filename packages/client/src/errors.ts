@@ -67,6 +67,9 @@ export const responseError = (status: number, headers: Headers, text: string): H
     const { code, message, details, requestId } = body.error;
     return new HubResponseError({ ...common, code, message, details, requestId: requestId ?? headerId });
   }
+  // While the hub is closed for maintenance, `error` is the code itself (spec/03 2.2).
+  if (isRecord(body) && typeof body.error === "string" && typeof body.message === "string")
+    return new HubResponseError({ ...common, code: body.error, message: body.message, requestId: headerId });
   const plain = text.trim();
   const isReadable = plain !== "" && plain.length < MAX_PLAIN_MESSAGE && !plain.startsWith("<");
   const message = isReadable ? plain : `the hub answered with status ${status}`;

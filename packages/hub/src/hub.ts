@@ -78,7 +78,7 @@ export class Hub implements Service {
     this.#dispatch = buildDispatch(config, own, this.metrics, this.#foundation, this.#control);
     const toError = (err: unknown) => toHubError(err, own.log);
     this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
-    const { database, eventBus, signaller, coordination, membership, standings } = this.#foundation;
+    const { database, eventBus, signaller, coordination, maintenance, membership, standings } = this.#foundation;
     this.#sse = new SseHub(own, { database, bus: eventBus });
     const actions = this.#actions();
     const sweeper = new Sweeper(own, {
@@ -97,6 +97,12 @@ export class Hub implements Service {
       standings.forget(entityId);
       tending.recheck();
       this.#sse.recheck();
+    });
+    eventBus.subscribe(["admin.maintenance.changed"], () => {
+      void maintenance.look().then(() => {
+        tending.recheck();
+        this.#sse.recheck();
+      });
     });
     observe(this.metrics, this.#foundation, this.#control, this.#streams);
     this.#stages = [
@@ -142,6 +148,7 @@ export class Hub implements Service {
       changed: actions.changed,
       agentTokens,
       denials: this.#foundation.denials,
+      maintenance: this.#foundation.maintenance,
       people: this.#foundation.people,
       signIns: this.#foundation.signIns,
       sessions: this.#foundation.sessions,
@@ -188,7 +195,7 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
     const config = this.#config;
-    const { authenticator, denials, limits, membership, database, tracing, sessions } = this.#foundation;
+    const { authenticator, denials, limits, maintenance, membership, database, tracing, sessions } = this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
     const authenticate = watched({ denied, trusts, guard: limits.guard }, (credentials: Credentials) =>
@@ -199,6 +206,7 @@ export class Hub implements Service {
       routes: this.routes,
       authenticate,
       sessions,
+      maintenance,
       keyed: (call, handle) => actions.idempotency.answer(call, handle, toReply),
       publicUrl: config.publicUrl,
       limits,
@@ -230,6 +238,11 @@ export class Hub implements Service {
       ...upgrades,
       limits,
       opened,
+      authenticate: async (credentials) => {
+        const principal = await authenticate(credentials);
+        maintenance.admit(principal);
+        return principal;
+      },
       db: database.db,
       streams: this.#streams.streams,
       serving,

@@ -44,6 +44,7 @@ export const ERROR_STATUS = {
   runtime_broker_unavailable: 503,
   runtime_attach_unsupported: 503,
   storage_unavailable: 503,
+  system_maintenance: 503,
 } as const satisfies Record<string, number>;
 
 export type ErrorCode = keyof typeof ERROR_STATUS;
@@ -103,3 +104,7 @@ export const invalidField = (field: string, message: string): HubError =>
 
 /** 404 for a resource; the message names it. */
 export const notFound = (what: string): HubError => new HubError("not_found", `${what} not found`);
+
+/** What an error is on the wire: the envelope, but for maintenance, whose `error` is the code itself (spec/03 2.2). */
+export const wireError = (err: HubError, requestId?: string): object =>
+  err.code === "system_maintenance" ? { error: err.code, message: err.message } : err.toBody(requestId);

@@ -34,6 +34,7 @@ export * from "./queries/keptValues.ts";
 export { COUNTED_EXACTLY, type Page, type Position, type Total } from "./queries/keyset.ts";
 export * from "./queries/lifecycle.ts";
 export * from "./queries/loginCodes.ts";
+export * from "./queries/maintenance.ts";
 export * from "./queries/messagesRead.ts";
 export * from "./queries/nonces.ts";
 export * from "./queries/ownClaims.ts";

@@ -5,6 +5,7 @@ import type { AuditTables } from "./auditTables.ts";
 import type { AuthResetTables } from "./authResetTables.ts";
 import type { DefaultJson, DefaultTime, Json, Nullable, NullableJson, NullableTime, Time } from "./columnTypes.ts";
 import type { LoginTables } from "./loginTables.ts";
+import type { MaintenanceTables } from "./maintenanceTables.ts";
 import type { RateTables } from "./rateTables.ts";
 
 /** Row types, one per table, as the driver reads them. `schemaDrift.test.ts` holds them against the migrated catalog. */
@@ -417,7 +418,7 @@ export interface StreamFramesTable {
   created: DefaultTime;
 }
 
-export interface Tables extends LoginTables, AccessTables, AuditTables, AuthResetTables, RateTables {
+export interface Tables extends LoginTables, AccessTables, AuditTables, AuthResetTables, RateTables, MaintenanceTables {
   users: UsersTable;
   user_identities: UserIdentitiesTable;
   invites: InvitesTable;

@@ -13,6 +13,7 @@ export * from "./deviceLogins.ts";
 export * from "./jwt.ts";
 export { limitedText } from "./keySet.ts";
 export * from "./loginCodes.ts";
+export * from "./maintenance.ts";
 export * from "./policy.ts";
 export * from "./principal.ts";
 export * from "./programLogin.ts";

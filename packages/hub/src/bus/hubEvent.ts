@@ -9,7 +9,8 @@ export type EventEntity =
   | "message"
   | "user"
   | "allow_list"
-  | "invite";
+  | "invite"
+  | "maintenance";
 
 /** A change as clients are told of it (spec/02 section 7): once per change and addressee. */
 export interface HubEvent {

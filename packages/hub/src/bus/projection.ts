@@ -345,6 +345,11 @@ const inviteEvent: MakeDrafts = (row, _facts, wanted) => {
   return [{ subjects, data: { action, inviteId: row.entityId, ...present({ codePrefix: row.payload.code_prefix }) } }];
 };
 
+const maintenanceEvent: MakeDrafts = (row, _facts, wanted) => {
+  const subjects = ["admin.maintenance.changed"];
+  return wanted(subjects) ? [{ subjects, data: { enabled: row.payload.enabled === true } }] : [];
+};
+
 /** Says what is to be read for a row. */
 type Need = (row: ChangeRow, needs: Needs, wanted: Wanted) => void;
 type MakeDrafts = (row: ChangeRow, facts: Facts, wanted: Wanted) => readonly Draft[];
@@ -364,5 +369,6 @@ const ENTITIES: Readonly<Record<string, Entity>> = {
   message: { name: "message", need: messageNeed, draft: messageEvent },
   user: { name: "user", need: () => {}, draft: userEvent },
   allow_list: { name: "allow_list", need: () => {}, draft: allowListEvent },
+  maintenance: { name: "maintenance", need: () => {}, draft: maintenanceEvent },
   invite: { name: "invite", need: () => {}, draft: inviteEvent },
 };

@@ -11,6 +11,7 @@ import {
   googleIssuer,
   LoginCodes,
   localIssuer,
+  MaintenanceMode,
   ProxyLogin,
   ReplicaTokens,
   RuntimeBrokerSecrets,
@@ -56,6 +57,7 @@ export interface Foundation {
   readonly authenticator: Authenticator;
   readonly denials: Denials;
   readonly limits: RateLimits;
+  readonly maintenance: MaintenanceMode;
   readonly people: People;
   readonly standings: UserStandings;
   readonly userTokens: UserTokens;
@@ -135,6 +137,7 @@ export const buildFoundation = (
     changed: () => signaller.changed(),
     denied: (event) => denials.record(event),
   });
+  const maintenance = new MaintenanceMode(base, database.db);
   const standings = new UserStandings(base.clock, database.db);
   const userTokens = new UserTokens(rootSecrets, base);
   const signIns = new SignIns(base, {
@@ -204,6 +207,7 @@ export const buildFoundation = (
     authenticator,
     denials,
     limits,
+    maintenance,
     people,
     standings,
     userTokens,
@@ -221,7 +225,7 @@ export const buildFoundation = (
       collected ? [database, collected] : [database],
       [signaller, limits],
       [listener, coordination],
-      [authenticator, membership, releases],
+      [authenticator, maintenance, membership, releases],
       [eventBus, commandBus],
     ],
   };

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
-import type { HubError } from "@rootstock/protocol";
+import { type HubError, wireError } from "@rootstock/protocol";
 
 /** Answers what did not become a request, or not a WebSocket, over its bare socket and closes it. */
 export const refuseSocket = (socket: Duplex, err: HubError): void => {
@@ -8,7 +8,7 @@ export const refuseSocket = (socket: Duplex, err: HubError): void => {
     socket.destroy();
     return;
   }
-  const body = JSON.stringify(err.toBody());
+  const body = JSON.stringify(wireError(err));
   socket.once("finish", () => socket.destroy());
   socket.end(
     [

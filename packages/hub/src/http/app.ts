@@ -9,6 +9,7 @@ import {
   type Credentials,
   clearedCookie,
   clientAddress,
+  type MaintenanceMode,
   NOBODY,
   type Principal,
   principalName,
@@ -31,6 +32,8 @@ export interface AppOptions {
   readonly sessions?: Pick<BrowserSessions, "renew">;
   /** Undefined: anybody may ask as much as they like. */
   readonly limits?: Pick<RateLimits, "spend" | "knock" | "attempt" | "act">;
+  /** Who has to wait while the hub is closed for maintenance. Public routes ask nobody. */
+  readonly maintenance?: Pick<MaintenanceMode, "admit">;
   readonly publicUrl: string | undefined;
   /** Whether what a peer with this address says about the client's own request may be believed. */
   readonly trustsPeer: (address: string) => boolean;
@@ -185,7 +188,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       peer: peerAddress(c),
       body: readOnce,
     };
-    const authenticate = async () => options.authenticate(credentials);
+    const admitted = route?.access.name !== "anyone" && !route?.duringMaintenance ? options.maintenance : undefined;
+    const authenticate = async () => {
+      const found = await options.authenticate(credentials);
+      admitted?.admit(found);
+      return found;
+    };
     if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
     else known.principal = await authenticate();
     const principal = known.principal;

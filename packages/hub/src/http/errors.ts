@@ -1,4 +1,4 @@
-import { HubError } from "@rootstock/protocol";
+import { HubError, wireError } from "@rootstock/protocol";
 import type { Log } from "@rootstock/service";
 import { isDatabaseUnavailable, isStatementTimeout } from "@rootstock/store";
 import { RateLimited } from "../limits/index.ts";
@@ -28,7 +28,7 @@ export const toHubError = (err: unknown, log: Log): HubError => {
 
 /** The one place that renders an error. */
 export const renderError = (err: HubError, requestId?: string): Response =>
-  new Response(JSON.stringify(err.toBody(requestId)), {
+  new Response(JSON.stringify(wireError(err, requestId)), {
     status: err.status,
     headers: {
       "content-type": "application/json",

@@ -37,6 +37,7 @@ import { type HeartbeatDeps, heartbeatRoutes } from "./heartbeat.ts";
 import { internalRoutes } from "./internal.ts";
 import { inviteRoutes } from "./invites.ts";
 import { jwksRoutes } from "./jwks.ts";
+import { type MaintenanceDeps, maintenanceRoutes } from "./maintenance.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { programLoginRoutes } from "./programLogins.ts";
@@ -73,6 +74,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly accessTokens: AccessTokens;
   readonly sse: SseHub;
   readonly streams: AgentStreams;
+  readonly maintenance: MaintenanceDeps["maintenance"];
   readonly traceLimits: TraceLimits;
   /** Something waits for this runtime broker. */
   readonly wake: (runtimeBrokerId: Uuid) => void;
@@ -112,6 +114,7 @@ export const hubRoutes = (deps: HubRouteDeps): Route[] => [
   ...auditRoutes(deps),
   ...allowListRoutes(deps),
   ...inviteRoutes(deps),
+  ...maintenanceRoutes(deps),
   ...userSessionRoutes(deps),
   ...signInRoutes(deps),
   ...pageRoutes(deps),

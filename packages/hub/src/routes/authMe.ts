@@ -10,6 +10,7 @@ export const authMeRoutes = (): Route[] => [
     access: usersAndAgents,
     does: { action: "read", on: "self" },
     accessTokens: true,
+    duringMaintenance: true,
     handler: ({ principal }) => {
       switch (principal.kind) {
         case "user": {

@@ -112,6 +112,7 @@ const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent)
         return event.entityId === principal.id;
       case "allow_list":
       case "invite":
+      case "maintenance":
         return false;
       case "runtime_broker":
         return event.projectId === undefined || readable(projects, event.projectId);

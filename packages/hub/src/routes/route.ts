@@ -62,6 +62,8 @@ interface RouteBase {
    * asks `decide` for whatever it shows or does.
    */
   readonly accessTokens?: true;
+  /** Whether people may call it while the hub is closed for maintenance: what tells them who they are, and signs out. */
+  readonly duringMaintenance?: true;
   /** Answered directly from `headers`-less stores: skips the request log at info level (health checks, metrics). */
   readonly quiet?: boolean;
 }

@@ -88,6 +88,7 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     path: "/api/v1/auth/sign-out-everywhere",
     access: users,
     does: { action: "update", on: "self" },
+    duringMaintenance: true,
     handler: async ({ principal }) => {
       if (principal.kind === "user") await deps.signIns.endAll(principal.id);
       return empty();
