@@ -248,6 +248,7 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
     // Addresses come and go; nothing else of them is news.
     "allow_list",
     "agent_token_versions",
+    "rate_buckets",
     // One row, which is only ever changed.
     "maintenance",
     "auth_resets",
