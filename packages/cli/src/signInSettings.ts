@@ -1,4 +1,5 @@
 import type { Setting } from "./flags.ts";
+import { PROVIDER_SETTINGS } from "./providerSettings.ts";
 
 /** Flags of `rootstock replica` about who may sign in, and how. */
 export const SIGN_IN_SETTINGS: readonly Setting[] = [
@@ -68,6 +69,7 @@ export const SIGN_IN_SETTINGS: readonly Setting[] = [
     env: "ROOTSTOCK_PROXY_EMAIL_FROM",
     description: "addresses and networks from which that header is believed; required with it",
   },
+  ...PROVIDER_SETTINGS,
   {
     flag: "--test-login",
     env: "ROOTSTOCK_TEST_LOGIN",
