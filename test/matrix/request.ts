@@ -37,8 +37,8 @@ const bodies = (world: World): Readonly<Record<string, unknown>> => {
   };
 };
 
-/** What no world has one of: no notification is made yet. */
-const NEVER_THERE = ["notificationId"];
+/** What no world has one of: no notification is made yet, and no reset of all agents begun. */
+const NEVER_THERE = ["notificationId", "resetId"];
 
 /** The path's parameters that the world has nothing for: the row would say 404 for want of anything to hide. */
 export const unnamed = (world: World, route: AnyRoute): readonly string[] =>

@@ -78,7 +78,8 @@ export class Hub implements Service {
     this.#dispatch = buildDispatch(config, own, this.metrics, this.#foundation, this.#control);
     const toError = (err: unknown) => toHubError(err, own.log);
     this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
-    const { database, eventBus, signaller, coordination, maintenance, membership, standings } = this.#foundation;
+    const { database, eventBus, signaller, coordination, maintenance, membership, standings, access } =
+      this.#foundation;
     this.#sse = new SseHub(own, { database, bus: eventBus });
     const actions = this.#actions();
     const sweeper = new Sweeper(own, {
@@ -95,6 +96,11 @@ export class Hub implements Service {
     const { tending } = this.#streams;
     eventBus.subscribe(["user.*.changed"], ({ entityId }) => {
       standings.forget(entityId);
+      tending.recheck();
+      this.#sse.recheck();
+    });
+    eventBus.subscribe(["access.*.changed"], () => {
+      access.forgetAll();
       tending.recheck();
       this.#sse.recheck();
     });
@@ -195,11 +201,14 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
     const config = this.#config;
-    const { authenticator, denials, limits, maintenance, membership, database, tracing, sessions } = this.#foundation;
+    const { authenticator, access, denials, limits, maintenance, membership, database, tracing, sessions } =
+      this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
-    const authenticate = watched({ denied, trusts, guard: limits.guard }, (credentials: Credentials) =>
-      authenticator.authenticate(credentials),
+    const authenticate = watched({ denied, trusts, guard: limits.guard }, async (credentials: Credentials) =>
+      access.equip(await authenticator.authenticate(credentials), () =>
+        clientAddress(credentials.peer, credentials.headers.get("x-forwarded-for"), trusts),
+      ),
     );
     const serving = () => this.#serving;
     const app = createApp(this.#base, {

@@ -1,21 +1,21 @@
 import { HubError, parseUuid, type Uuid } from "@rootstock/protocol";
 import { type Db, type RuntimeBrokerCandidate, runtimeBrokerCandidates, runtimeBrokersNamed } from "@rootstock/store";
-import { decide, type Principal } from "../auth/index.ts";
+import { decide, type Facts, factsOf, type Principal } from "../auth/index.ts";
 import { reachability } from "../dispatch/index.ts";
 
 /** Whether an agent started on it now would come up: connected, or expected back within the grace. */
 const isUp = (c: RuntimeBrokerCandidate): boolean => reachability({ ...c, connectedSessionId: null }) !== "away";
 
-const mayDispatch = (principal: Principal, c: RuntimeBrokerCandidate): boolean =>
+const mayDispatch = (principal: Principal, facts: Facts, c: RuntimeBrokerCandidate): boolean =>
   // An agent places its children where its project already runs.
   principal.kind === "agent"
     ? c.isProvider || c.autoProvide
-    : decide(principal, "dispatch", {
-        kind: "runtimeBroker",
-        id: c.id,
-        createdBy: c.createdBy,
-        autoProvide: c.autoProvide,
-      }).allow;
+    : decide(
+        principal,
+        "dispatch",
+        { kind: "runtimeBroker", id: c.id, createdBy: c.createdBy, autoProvide: c.autoProvide },
+        facts,
+      ).allow;
 
 /** The list that the CLI prompts from (spec/01 1.7). */
 const offered = (candidates: readonly RuntimeBrokerCandidate[]) =>
@@ -33,7 +33,8 @@ export const chooseRuntimeBroker = async (
 ): Promise<RuntimeBrokerCandidate> => {
   if (p.asked) return askedFor(db, principal, p.projectId, p.asked);
   const candidates = await runtimeBrokerCandidates(db, p.projectId);
-  const usable = candidates.filter((c) => isUp(c) && mayDispatch(principal, c));
+  const facts = await factsOf(principal);
+  const usable = candidates.filter((c) => isUp(c) && mayDispatch(principal, facts, c));
   const chosen = candidates.find((c) => c.isDefault);
   if (chosen) {
     if (usable.includes(chosen)) return chosen;
@@ -67,7 +68,7 @@ const askedFor = async (
       retryAfter: 30,
     });
   if (!found) throw await unavailable(`runtime broker ${asked} not found`);
-  if (!mayDispatch(principal, found))
+  if (!mayDispatch(principal, await factsOf(principal), found))
     throw new HubError("forbidden", `you may not run agents on runtime broker ${found.name}`);
   if (!isUp(found)) throw await unavailable(`runtime broker ${found.name} is not connected`);
   return found;

@@ -12,7 +12,7 @@ import {
   setAppliedConfig,
   targetBySlug,
 } from "@rootstock/store";
-import { type AgentPrincipal, decide, type UserPrincipal } from "../auth/index.ts";
+import { type AgentPrincipal, decisionOn, type UserPrincipal } from "../auth/index.ts";
 import type { Intent } from "../dispatch/index.ts";
 import { agentJson } from "../wire/index.ts";
 import { type CreateAgentRequest, configOf, templateOf } from "./agentConfig.ts";
@@ -60,7 +60,7 @@ export const createAgent = async (
   if (!slug)
     throw new HubError("invalid_name", "the name must contain a letter or a digit", { details: { field: "name" } });
   const existing = await targetBySlug(db, { projectId: project.id, slug });
-  const plan = planFor(call, slug, request, existing, deps.base.clock.now());
+  const plan = await planFor(call, slug, request, existing, deps.base.clock.now());
   const runtimeBroker = await chooseRuntimeBroker(db, call.principal, {
     projectId: project.id,
     asked:
@@ -117,18 +117,18 @@ const taken = (slug: string, phase?: string): HubError =>
   });
 
 /** What becomes of a create when the name is taken (spec/02 2.6). Throws 409. */
-const planFor = (
+const planFor = async (
   call: ActionCall,
   slug: string,
   request: CreateAgentRequest,
   existing: DispatchTarget | undefined,
   now: number,
-): Plan => {
+): Promise<Plan> => {
   if (!existing || existing.agent.deleted_at) return { kind: "new" };
   const { phase } = existing.agent;
-  if (!decide(call.principal, "read", targetResource(existing)).allow) throw taken(slug);
-  const inPlace = (op: "start" | "resume"): Plan => {
-    const decision = decide(call.principal, "lifecycle", targetResource(existing));
+  if (!(await decisionOn(call.principal, "read", targetResource(existing))).allow) throw taken(slug);
+  const inPlace = async (op: "start" | "resume"): Promise<Plan> => {
+    const decision = await decisionOn(call.principal, "lifecycle", targetResource(existing));
     if (!decision.allow) throw new HubError("forbidden", `you may not start this agent: ${decision.reason}`);
     return { kind: "inPlace", op, target: existing };
   };

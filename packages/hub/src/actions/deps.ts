@@ -3,7 +3,7 @@ import { HubError } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type AgentView, agentById, type Database, type Db, type DispatchTarget, transaction } from "@rootstock/store";
 import { z } from "zod";
-import type { Resource } from "../auth/index.ts";
+import type { AgentResource } from "../auth/index.ts";
 import {
   type Courier,
   type Dispatcher,
@@ -36,14 +36,17 @@ export interface ActionCall extends KeyedCall {
 }
 
 /** The access decision's view of a dispatch target. */
-export const targetResource = ({ agent, project }: DispatchTarget): Resource => ({
+export const targetResource = ({ agent, project }: DispatchTarget): AgentResource => ({
   kind: "agent",
   id: agent.id,
   projectId: agent.project_id,
   ownerId: agent.owner_id,
   ancestry: agent.ancestry,
   runtimeBrokerId: agent.runtime_broker_id,
+  labels: agent.labels,
   projectOwnerId: project.ownerId,
+  visibility: agent.visibility,
+  projectVisibility: project.visibility,
 });
 
 /** The agent as it is now, for an answer. Throws 404 when it is gone. */

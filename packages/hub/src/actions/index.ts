@@ -5,7 +5,7 @@ export * from "./changeLifecycle.ts";
 export * from "./createAgent.ts";
 export * from "./deleteAgent.ts";
 export * from "./deleteProjectAgents.ts";
-export type { ActionCall, ActionDeps } from "./deps.ts";
+export { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
 export * from "./finishers.ts";
 export * from "./idempotency.ts";
 export * from "./resetAllAuth.ts";

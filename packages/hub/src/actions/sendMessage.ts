@@ -16,7 +16,7 @@ import {
   transaction,
 } from "@rootstock/store";
 import { z } from "zod";
-import { decide, type Principal, principalId } from "../auth/index.ts";
+import { decisionOn, type Principal, principalId } from "../auth/index.ts";
 import { admitMessage, StaleTarget, untilCertain } from "../dispatch/index.ts";
 import { changeLifecycle } from "./changeLifecycle.ts";
 import { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
@@ -243,7 +243,7 @@ const subscribe = async (deps: ActionDeps, tx: Db, principal: Principal, target:
 /** Resumes a suspended agent before its message. Only who may resume it may wake it. */
 const wake = async (deps: ActionDeps, call: ActionCall, target: DispatchTarget): Promise<DispatchTarget> => {
   if (target.agent.phase !== "suspended") return target;
-  const decision = decide(call.principal, "lifecycle", targetResource(target));
+  const decision = await decisionOn(call.principal, "lifecycle", targetResource(target));
   if (!decision.allow) throw new HubError("forbidden", `you may not wake the agent: ${decision.reason}`);
   await changeLifecycle(deps, { ...call, headers: new Headers() }, target, "resume");
   return (await targetById(deps.database.db, target.agent.id)) ?? target;

@@ -9,7 +9,7 @@ import {
   usersNamed,
 } from "@rootstock/store";
 import { z } from "zod";
-import { decide } from "../auth/index.ts";
+import { decide, decisionOn, factsOf } from "../auth/index.ts";
 import { admitMessage, untilCertain } from "../dispatch/index.ts";
 import { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
@@ -82,7 +82,7 @@ export const sendToSet = async (
       }
       const slug = element.replace(/^agent:/, "");
       const target = await targetBySlug(deps.database.db, { projectId: p.projectId, slug });
-      if (!target || !decide(call.principal, "message", targetResource(target)).allow)
+      if (!target || !(await decisionOn(call.principal, "message", targetResource(target))).allow)
         throw new HubError("not_found", `agent ${slug} not found`);
       return { recipient: element, message: toAgent(deps, { ...p, traceparent, sender, target, groupId }) };
     } catch (err) {
@@ -109,9 +109,10 @@ export const broadcast = async (
   const groupId = deps.base.random.uuid();
   const { traceparent } = call;
   const running = await runningTargets(deps.database.db, p.projectId);
+  const facts = await factsOf(call.principal);
   const addressed = running
     .filter((t) => t.agent.id !== sender.id)
-    .filter((t) => decide(call.principal, "message", targetResource(t)).allow)
+    .filter((t) => decide(call.principal, "message", targetResource(t), facts).allow)
     .map((target): Addressed => {
       const recipient = `agent:${target.agent.slug}`;
       try {

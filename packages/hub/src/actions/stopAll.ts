@@ -2,7 +2,7 @@ import { HubError, type Uuid } from "@rootstock/protocol";
 import { Semaphore } from "@rootstock/service";
 import { type Db, type DispatchTarget, runningTargets } from "@rootstock/store";
 import { z } from "zod";
-import { decide, principalId } from "../auth/index.ts";
+import { decide, factsOf, principalId } from "../auth/index.ts";
 import type { Intent, Outcome } from "../dispatch/index.ts";
 import { type ActionCall, type ActionDeps, intentSchema, targetResource, throwUnlessDone } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
@@ -23,7 +23,8 @@ type StopAllOperation = z.infer<typeof stopAllOperation>;
 export const stopAll = async (deps: ActionDeps, call: ActionCall, projectId: Uuid | null): Promise<Answer> => {
   const { dispatcher, idempotency, database } = deps;
   const running = await runningTargets(database.db, projectId);
-  const mine = running.filter((t) => decide(call.principal, "lifecycle", targetResource(t)).allow);
+  const facts = await factsOf(call.principal);
+  const mine = running.filter((t) => decide(call.principal, "lifecycle", targetResource(t), facts).allow);
   const op = plan(deps, call, mine, mine.length === running.length ? "all" : "own");
   if (!idempotency.isKeyed(call)) return tell(op, (intent) => dispatcher.run(intent));
   return idempotency.run(call, {

@@ -1,4 +1,5 @@
 /** Who calls, and what they may do. */
+export * from "./access/index.ts";
 export * from "./accessTokens.ts";
 export * from "./addressList.ts";
 export * from "./assertions.ts";
@@ -14,7 +15,6 @@ export * from "./jwt.ts";
 export { limitedText } from "./keySet.ts";
 export * from "./loginCodes.ts";
 export * from "./maintenance.ts";
-export * from "./policy.ts";
 export * from "./principal.ts";
 export * from "./programLogin.ts";
 export * from "./provenance.ts";

@@ -1,4 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
+import type { Facts } from "./access/facts.ts";
 import type { TokenLimits } from "./accessTokens.ts";
 
 /** Who makes a request, as the credentials prove it (spec/03 section 1). Nothing is taken from the request itself. */
@@ -22,6 +23,8 @@ export interface UserPrincipal {
   readonly limits?: TokenLimits;
   /** Where the user's browser speaks, by its cookie. */
   readonly session?: BrowserSession;
+  /** What groups and policies give the user; nothing where it is absent. Throws when it cannot be read. */
+  readonly facts?: () => Promise<Facts>;
 }
 
 /** A sign-in in a browser, as its cookie says. */
@@ -46,6 +49,8 @@ export interface AgentPrincipal {
   readonly tokenVersion?: number;
   /** The container run that it speaks from, where its token says so. */
   readonly runId?: Uuid | undefined;
+  /** What groups and policies give the agent; nothing where it is absent. Throws when it cannot be read. */
+  readonly facts?: () => Promise<Facts>;
 }
 
 export const NOBODY: Principal = { kind: "nobody" };

@@ -57,8 +57,6 @@ export const RESOURCE_KINDS = [
   "runtimeBroker",
   /** Values for the containers of one runtime broker; likewise. */
   "runtime_broker",
-  /** What is the caller's and nobody else's: inbox, notifications, sessions, tokens. */
-  "own",
 ] as const;
 
 export type ResourceKind = (typeof RESOURCE_KINDS)[number];

@@ -10,7 +10,8 @@ export type EventEntity =
   | "user"
   | "allow_list"
   | "invite"
-  | "maintenance";
+  | "maintenance"
+  | "access";
 
 /** A change as clients are told of it (spec/02 section 7): once per change and addressee. */
 export interface HubEvent {

@@ -360,6 +360,13 @@ interface Entity {
   readonly draft: MakeDrafts;
 }
 
+/** Groups, memberships, policies, bindings: what they give is looked at again. */
+const accessEvent: MakeDrafts = (row, _facts, wanted) => {
+  const subjects = [`access.${row.entity}.changed`];
+  return wanted(subjects) ? [{ subjects, data: { id: row.entityId } }] : [];
+};
+const ACCESS: Entity = { name: "access", need: () => {}, draft: accessEvent };
+
 /** How each entity of the log is told; what is not here is not told to clients. */
 const ENTITIES: Readonly<Record<string, Entity>> = {
   agent: { name: "agent", need: agentNeed, draft: agentEvent },
@@ -371,4 +378,8 @@ const ENTITIES: Readonly<Record<string, Entity>> = {
   allow_list: { name: "allow_list", need: () => {}, draft: allowListEvent },
   maintenance: { name: "maintenance", need: () => {}, draft: maintenanceEvent },
   invite: { name: "invite", need: () => {}, draft: inviteEvent },
+  group: ACCESS,
+  group_membership: ACCESS,
+  policy: ACCESS,
+  policy_binding: ACCESS,
 };

@@ -2,6 +2,7 @@ import { type Base, Breather, type Service } from "@rootstock/service";
 import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
 import { Denials } from "../audit/index.ts";
 import {
+  AccessFacts,
   AccessTokens,
   AgentTokens,
   AssertionVerifier,
@@ -60,6 +61,7 @@ export interface Foundation {
   readonly maintenance: MaintenanceMode;
   readonly people: People;
   readonly standings: UserStandings;
+  readonly access: AccessFacts;
   readonly userTokens: UserTokens;
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
@@ -139,6 +141,7 @@ export const buildFoundation = (
   });
   const maintenance = new MaintenanceMode(base, database.db);
   const standings = new UserStandings(base.clock, database.db);
+  const access = new AccessFacts(base.clock, database.db);
   const userTokens = new UserTokens(rootSecrets, base);
   const signIns = new SignIns(base, {
     db: database.db,
@@ -210,6 +213,7 @@ export const buildFoundation = (
     maintenance,
     people,
     standings,
+    access,
     userTokens,
     signIns,
     sessions,

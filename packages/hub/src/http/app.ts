@@ -209,7 +209,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     if (principal.kind === "user" && principal.limits && !route.accessTokens)
       throw new HubError("forbidden", "access tokens may not do this");
     const onHub = demandedOfHub(route.does);
-    if (onHub) demand(principal, onHub, { kind: "hub" });
+    if (onHub) await demand(principal, onHub.action, onHub.resource);
     const rawBody = await readOnce();
     const call: Call = {
       principal,

@@ -1,13 +1,13 @@
 import { invalidField, parseUuid, type Uuid } from "@rootstock/protocol";
 import { type AgentFilter, type AgentView, agentPosition, countAgents, listAgents } from "@rootstock/store";
 import { z } from "zod";
-import type { Principal, Resource } from "../auth/index.ts";
+import type { Principal, ProjectResource } from "../auth/index.ts";
 import { agentJson, some, time } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
 import { exactly, pageLimit, pageQuery, readPage, totalJson } from "./pages.ts";
-import { agentCapabilities, agentListCapabilities, readScope } from "./rights.ts";
+import { abilitiesOf, agentResource, readScope } from "./rights.ts";
 import { json, type Reply, type Route, route } from "./route.ts";
 
 /**
@@ -71,7 +71,8 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     accessTokens: true,
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
-      return json(200, agentJson(agent, agentCapabilities(call.principal, agent)));
+      const can = await abilitiesOf(call.principal);
+      return json(200, agentJson(agent, can.of(agentResource(agent))));
     },
   }),
   route({
@@ -89,7 +90,7 @@ const list = async (
   principal: Principal,
   query: ListQuery,
   projectId: Uuid | undefined,
-  project: Resource | undefined,
+  project: ProjectResource | undefined,
 ): Promise<Reply> => {
   const filters = {
     projectId,
@@ -103,7 +104,8 @@ const list = async (
     share: shareOf(principal, query),
     includeDeleted: query.includeDeleted === "true",
   };
-  const filter: AgentFilter = { ...filters, scope: readScope(principal, "agents") };
+  const filter: AgentFilter = { ...filters, scope: await readScope(principal, "agents") };
+  const can = await abilitiesOf(principal);
   const cursor = feedCursor();
   const counted = await countAgents(db, filter, pageLimit(query, SIZES));
   const page = await readPage<AgentView>({
@@ -115,12 +117,12 @@ const list = async (
     position: (id) => agentPosition(db, filter.scope, id),
   });
   return json(200, {
-    agents: page.rows.map((a) => agentJson(a, agentCapabilities(principal, a))),
+    agents: page.rows.map((a) => agentJson(a, can.of(agentResource(a)))),
     ...some("nextCursor", page.nextCursor),
     ...totalJson(page.complete ? exactly(page.rows.length) : counted),
     serverTime: time(counted.now),
     feedCursor: cursor,
-    _capabilities: agentListCapabilities(principal, project),
+    _capabilities: can.ofList("agent", project),
   });
 };
 

@@ -168,12 +168,12 @@ test("nobody takes over another's runtime broker: not by name, not by id, not it
     brokerId,
     stranger,
   ]);
-  const { decide } = await import("../auth/index.ts");
+  const { decide, NO_FACTS } = await import("../auth/index.ts");
   const member = { kind: "user", id: systemRandom.uuid(), email: "m@x", displayName: "m", role: "member" } as const;
   const resource = { kind: "runtimeBroker", id: brokerId, createdBy: stranger, autoProvide: false } as const;
   for (const action of ["update", "delete", "rotate", "dispatch"] as const)
-    expect(decide(member, action, resource).allow).toBe(false);
-  expect(decide({ ...member, id: stranger }, "update", resource).allow).toBe(true);
+    expect(decide(member, action, resource, NO_FACTS).allow).toBe(false);
+  expect(decide({ ...member, id: stranger }, "update", resource, NO_FACTS).allow).toBe(true);
   // A runtime broker, an agent and nobody may not register at all.
   const mine = await joinRuntimeBroker({ hubUrl: hub.url, token: DEVELOPMENT_TOKEN, name: "mine" });
   const machine = broker(mine);

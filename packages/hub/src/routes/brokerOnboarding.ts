@@ -95,7 +95,7 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       (given === undefined ? undefined : await findRuntimeBroker(tx, given));
     const id = found?.id ?? given ?? deps.random.uuid();
     if (found) {
-      if (!may(user, "update", runtimeBrokerResource(found)))
+      if (!(await may(user, "update", runtimeBrokerResource(found))))
         throw new HubError("forbidden", "a runtime broker with this name or id belongs to somebody else");
       await lockRuntimeBroker(tx, id);
       if (!body.preserveSettings)

@@ -31,8 +31,11 @@ test("a look-up demands what is declared of its kind of resource, and reading of
 });
 
 test("what is declared of the hub is asked before the handler runs", () => {
-  expect(demandedOfHub({ action: "update", on: "hub" })).toBe("update");
-  expect(demandedOfHub({ action: "create", on: "project" })).toBe("create");
+  expect(demandedOfHub({ action: "update", on: "hub" })).toEqual({ action: "update", resource: { kind: "hub" } });
+  expect(demandedOfHub({ action: "create", on: "project" })).toEqual({
+    action: "create",
+    resource: { kind: "hub", of: "project" },
+  });
   expect(demandedOfHub({ action: "create", on: "agent" })).toBeUndefined();
   expect(demandedOfHub({ action: "read", on: "project" })).toBeUndefined();
 });

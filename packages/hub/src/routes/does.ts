@@ -1,4 +1,4 @@
-import type { Action, Resource } from "../auth/index.ts";
+import type { Action, HubResource, Resource } from "../auth/index.ts";
 import type { AccessRule } from "./access.ts";
 
 /**
@@ -73,10 +73,12 @@ export const demandedOf = (does: Does, on: Resource["kind"]): Action => {
  * What is asked about the hub itself before a handler runs, where that is all there is to ask: what is to be created is
  * not there yet.
  */
-export const demandedOfHub = (does: Does): Action | undefined => {
+export const demandedOfHub = (does: Does): { readonly action: Action; readonly resource: HubResource } | undefined => {
   if (!isDecided(does)) return undefined;
-  if (does.on === "hub") return does.action;
-  return does.action === "create" && does.on !== "agent" ? "create" : undefined;
+  if (does.on === "hub") return { action: does.action, resource: { kind: "hub" } };
+  return does.action === "create" && does.on !== "agent"
+    ? { action: "create", resource: { kind: "hub", of: does.on } }
+    : undefined;
 };
 
 const NOT_DECIDED: ReadonlySet<string> = new Set<Exclude<Does["on"], Resource["kind"]>>([

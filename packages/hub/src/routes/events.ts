@@ -1,7 +1,7 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import { type Db, readableIds } from "@rootstock/store";
 import { z } from "zod";
-import type { Principal } from "../auth/index.ts";
+import { factsOf, type Principal } from "../auth/index.ts";
 import { type HubEvent, isPattern } from "../bus/index.ts";
 import { agentMessageStream, type SseHub, sseResponse } from "../sse/index.ts";
 import { users, usersAndAgents } from "./access.ts";
@@ -38,7 +38,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
       return sseResponse(deps.sse, {
         patterns,
         allow: await listener(deps.db, call.principal),
-        recheck: () => standsAsBefore(call),
+        recheck: await standsAsBefore(call),
         lastEventId: lastEventId(call),
         signal: call.signal,
       });
@@ -55,7 +55,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
       const agent = await agentOf(deps.db, call);
       return sseResponse(deps.sse, {
         ...agentMessageStream({ agentId: agent.id, userId: call.principal.id }),
-        recheck: () => standsAsBefore(call),
+        recheck: await standsAsBefore(call),
         lastEventId: lastEventId(call),
         signal: call.signal,
       });
@@ -66,20 +66,27 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
 const lastEventId = (call: Call<{ readonly lastEventId?: string | undefined; readonly after?: string | undefined }>) =>
   call.headers.get("last-event-id") || call.query.lastEventId || call.query.after;
 
-/** Whether the caller is still let in with the rights that the stream began with. */
-const standsAsBefore = async ({
-  principal,
-  reauthenticate,
-}: Pick<Call, "principal" | "reauthenticate">): Promise<boolean> => {
-  try {
-    const now = await reauthenticate();
-    return (
-      now.kind === principal.kind && (now.kind !== "user" || principal.kind !== "user" || now.role === principal.role)
-    );
-  } catch (err) {
-    if (err instanceof HubError && err.status < 500) return false;
-    throw err;
-  }
+/**
+ * Tells whether the caller is still let in with the rights that the stream began with. One that is not is cut, and comes
+ * back, with the rights of then, to where it was.
+ */
+const standsAsBefore = async ({ principal, reauthenticate }: Pick<Call, "principal" | "reauthenticate">) => {
+  const began = await rightsOf(principal);
+  return async (): Promise<boolean> => {
+    try {
+      return (await rightsOf(await reauthenticate())) === began;
+    } catch (err) {
+      if (err instanceof HubError && err.status < 500) return false;
+      throw err;
+    }
+  };
+};
+
+/** What decides what somebody hears, as a text. */
+const rightsOf = async (principal: Principal): Promise<string> => {
+  if (principal.kind !== "user") return principal.kind;
+  // An admin hears everything, whatever the groups.
+  return principal.role === "admin" ? "admin" : `${principal.role} ${(await factsOf(principal)).rights.stamp}`;
 };
 
 /** The clients expect plain text here (spec/02 7.3). */
@@ -96,14 +103,19 @@ const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent)
   const isParty = (event: HubEvent): boolean => event.parties?.includes(principal.id) === true;
   if (principal.kind === "agent")
     return (event) => (event.entity === "message" ? isParty(event) : event.projectId === principal.projectId);
-  const { projects, agents } = await readableIds(db, readScope(principal));
+  const { projects, withAgents, agents } = await readableIds(db, {
+    projects: await readScope(principal),
+    agents: await readScope(principal, "agents"),
+  });
   const readable = (ids: ReadonlySet<Uuid>, id: Uuid | undefined): boolean => id !== undefined && ids.has(id);
   return (event) => {
     switch (event.entity) {
       case "message":
         return isParty(event);
       case "agent":
-        return event.ownerId === principal.id || readable(agents, event.agentId);
+        return (
+          event.ownerId === principal.id || readable(withAgents, event.projectId) || readable(agents, event.agentId)
+        );
       case "project":
         return event.ownerId === principal.id || readable(projects, event.entityId);
       case "provider":
@@ -116,6 +128,8 @@ const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent)
         return false;
       case "runtime_broker":
         return event.projectId === undefined || readable(projects, event.projectId);
+      case "access":
+        return false;
     }
   };
 };

@@ -9,7 +9,7 @@ import {
   projectRow,
   providerOf,
 } from "@rootstock/store";
-import type { Principal, Resource } from "../auth/index.ts";
+import type { Principal, ProjectResource } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
 import { agentResource, demandOf, projectResource } from "./rights.ts";
 import type { Asking } from "./route.ts";
@@ -28,7 +28,7 @@ const resourceOf = async (
   db: Db,
   principal: Principal,
   project: Parameters<typeof projectResource>[0],
-): Promise<Resource> => {
+): Promise<ProjectResource> => {
   if (principal.kind !== "runtimeBroker") return projectResource(project);
   const serves = await providerOf(db, project.id, principal.id);
   return projectResource(project, serves ? [principal.id] : []);
@@ -39,7 +39,7 @@ export const projectOf = async (db: Db, call: Asking): Promise<ProjectView> => {
   const project = await projectById(db, projectIdOf(call.params.projectId));
   if (!project) throw notFound("Project");
   const resource = await resourceOf(db, call.principal, project);
-  demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
+  await demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
   return project;
 };
 
@@ -47,11 +47,11 @@ export const projectOf = async (db: Db, call: Asking): Promise<ProjectView> => {
 export const plainProjectOf = async (
   db: Db,
   call: Asking,
-): Promise<{ readonly id: Uuid; readonly resource: Resource }> => {
+): Promise<{ readonly id: Uuid; readonly resource: ProjectResource }> => {
   const project = await projectRow(db, projectIdOf(call.params.projectId));
   if (!project) throw notFound("Project");
   const resource = await resourceOf(db, call.principal, project);
-  demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
+  await demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
   return { id: project.id, resource };
 };
 
@@ -62,7 +62,7 @@ export const plainProjectOf = async (
 export const agentOf = async (db: Db, call: Asking): Promise<AgentView> => {
   const agent = await findAgentIn(db, call.params.agentId ?? "", call.params.projectId);
   if (!agent) throw notFound("Agent");
-  demandOf(call.principal, demandedOf(call.does, "agent"), agentResource(agent), "Agent");
+  await demandOf(call.principal, demandedOf(call.does, "agent"), agentResource(agent), "Agent");
   return agent;
 };
 

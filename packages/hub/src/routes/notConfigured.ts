@@ -1,5 +1,5 @@
 import { HubError } from "@rootstock/protocol";
-import { capabilities, PROJECT_LIST_ACTIONS } from "../wire/index.ts";
+import { capabilities, LIST_ACTIONS } from "../wire/index.ts";
 import { type AccessRule, admins, anyone, authenticated } from "./access.ts";
 import { NOTHING, PUBLIC } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
@@ -39,7 +39,7 @@ const emptyList = (path: string, name: string): Route =>
     access: authenticated,
     does: NOTHING,
     handler: () =>
-      json(200, { [name]: [], totalCount: 0, _capabilities: capabilities(PROJECT_LIST_ACTIONS, (a) => a === "list") }),
+      json(200, { [name]: [], totalCount: 0, _capabilities: capabilities(LIST_ACTIONS.template, (a) => a === "list") }),
   });
 
 const AGENT = "/api/v1/agents/:agentId";

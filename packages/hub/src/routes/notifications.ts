@@ -149,7 +149,7 @@ const own = async (deps: ResourceDeps, call: Pick<Call, "principal" | "params">)
 const subscribe = async (tx: Db, random: Random, subscriber: UserPrincipal, body: SubscriptionBody) => {
   const projectId = optionalUuid("projectId", body.projectId);
   const project = projectId && (await projectRow(tx, projectId));
-  if (!project || !may(subscriber, "read", projectResource(project)))
+  if (!project || !(await may(subscriber, "read", projectResource(project))))
     throw invalidField("projectId", "there is no such project");
   const agentId = await agentOfBody(tx, subscriber, project.id, body);
   if ((await countSubscriptions(tx, subscriber.id)) >= MAX_SUBSCRIPTIONS)
@@ -176,7 +176,7 @@ const agentOfBody = async (
   }
   if (agentId === undefined) throw new HubError("bad_request", "agentId is required when scope is 'agent'");
   const agent = await agentById(tx, agentId);
-  if (agent?.project_id !== projectId || !may(subscriber, "read", agentResource(agent)))
+  if (agent?.project_id !== projectId || !(await may(subscriber, "read", agentResource(agent))))
     throw invalidField("agentId", "there is no such agent in this project");
   return agentId;
 };

@@ -94,7 +94,7 @@ const register = async (tx: Db, deps: ResourceDeps, principal: Principal, body: 
         ownerId: principal.id,
       });
   const resource = projectResource(project);
-  if (!may(principal, "read", resource)) throw new HubError("conflict", "this id belongs to another project");
+  if (!(await may(principal, "read", resource))) throw new HubError("conflict", "this id belongs to another project");
   const runtimeBroker = await runtimeBrokerToLink(tx, principal, body, project);
   if (runtimeBroker) await link(tx, principal, project.id, runtimeBroker, { localPath: body.path, keepPath: !created });
   return { project, created, matches: known.matches, runtimeBroker };
@@ -110,7 +110,7 @@ const findKnown = async (
 ): Promise<{ readonly project: ProjectRow | undefined; readonly matches: readonly ProjectRow[] }> => {
   const byId = id && (await projectRow(tx, id));
   if (byId) return { project: byId, matches: [] };
-  const scope = readScope(principal);
+  const scope = await readScope(principal);
   if (gitRemote === "") return { project: await projectBySlug(tx, scope, slugify(name)), matches: [] };
   const same = await projectsByGitRemote(tx, scope, gitRemote);
   return same.length === 1 ? { project: same[0], matches: [] } : { project: undefined, matches: same };
@@ -132,12 +132,12 @@ const runtimeBrokerToLink = async (
     const id = parseUuid(body.brokerId);
     const runtimeBroker = id && (await findRuntimeBroker(tx, id));
     if (!runtimeBroker) throw unknownRuntimeBroker(body.brokerId);
-    demandLink(principal, runtimeBroker, resource);
+    await demandLink(principal, runtimeBroker, resource);
     return runtimeBroker;
   }
   const id = parseUuid(body.broker?.id ?? "");
   const name = body.broker?.name;
   const runtimeBroker =
     (id && (await findRuntimeBroker(tx, id))) || (name && (await findRuntimeBrokerByName(tx, name))) || undefined;
-  return runtimeBroker && mayLink(principal, runtimeBroker, resource) ? runtimeBroker : undefined;
+  return runtimeBroker && (await mayLink(principal, runtimeBroker, resource)) ? runtimeBroker : undefined;
 };

@@ -26,7 +26,7 @@ import { labels, MAX_NAME, text, visibility } from "./fields.ts";
 import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
 import { createProject, type NewProject } from "./projectCreate.ts";
-import { may, projectCapabilities, projectListCapabilities, projectResource, readScope } from "./rights.ts";
+import { abilitiesOf, may, projectResource, readScope } from "./rights.ts";
 import { empty, json, type Reply, type Route, route } from "./route.ts";
 
 /** Settings live among the annotations; a client that sends annotations without them does not mean to clear them. */
@@ -93,7 +93,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
       const input = newProject(call.principal, call.body);
       return createOnce(deps, call, async (tx) => {
         const { project, created } = await createProject(tx, deps.random, input);
-        if (!created && !may(call.principal, "read", projectResource(project)))
+        if (!created && !(await may(call.principal, "read", projectResource(project))))
           throw new HubError("conflict", "this id belongs to another project");
         return { status: created ? 201 : 200, body: await projectNow(tx, project.id) };
       });
@@ -107,7 +107,8 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     accessTokens: true,
     handler: async (call) => {
       const project = await projectOf(deps.db, call);
-      return json(200, projectJson(project, projectCapabilities(call.principal, project)));
+      const can = await abilitiesOf(call.principal);
+      return json(200, projectJson(project, can.of(projectResource(project))));
     },
   }),
   route({
@@ -159,7 +160,7 @@ const list = async (
     slug: query.slug || undefined,
     share: shareOf(principal, query.scope ?? "", query.mine === "true"),
   };
-  const filter: ProjectFilter = { ...filters, scope: readScope(principal) };
+  const filter: ProjectFilter = { ...filters, scope: await readScope(principal) };
   const cursor = feedCursor();
   const page = await readPage<ProjectView>({
     list: "projects",
@@ -170,14 +171,15 @@ const list = async (
     position: (id) => projectPosition(db, filter.scope, id),
   });
   const totalCount = await totalOf(page, () => countProjects(db, filter));
-  const projects = page.rows.map((p) => projectJson(p, projectCapabilities(principal, p)));
+  const can = await abilitiesOf(principal);
+  const projects = page.rows.map((p) => projectJson(p, can.of(projectResource(p))));
   return json(200, {
     projects,
     ...some("groves", projects),
     ...some("nextCursor", page.nextCursor),
     totalCount,
     feedCursor: cursor,
-    _capabilities: projectListCapabilities(principal),
+    _capabilities: can.ofList("project"),
   });
 };
 

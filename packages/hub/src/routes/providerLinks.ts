@@ -16,15 +16,23 @@ const runtimeBrokerResource = (r: RuntimeBrokerRow): Resource => ({
  * Whether the principal may let the runtime broker serve the project. Its own machine: for every project that it may
  * read. Another one: if it may run agents there and change the project.
  */
-export const mayLink = (principal: Principal, runtimeBroker: RuntimeBrokerRow, project: Resource): boolean => {
+export const mayLink = async (
+  principal: Principal,
+  runtimeBroker: RuntimeBrokerRow,
+  project: Resource,
+): Promise<boolean> => {
   const resource = runtimeBrokerResource(runtimeBroker);
-  if (may(principal, "update", resource)) return may(principal, "read", project);
-  return may(principal, "dispatch", resource) && may(principal, "update", project);
+  if (await may(principal, "update", resource)) return may(principal, "read", project);
+  return (await may(principal, "dispatch", resource)) && may(principal, "update", project);
 };
 
 /** Throws 403 when the principal may not link or unlink. */
-export const demandLink = (principal: Principal, runtimeBroker: RuntimeBrokerRow, project: Resource): void => {
-  if (mayLink(principal, runtimeBroker, project)) return;
+export const demandLink = async (
+  principal: Principal,
+  runtimeBroker: RuntimeBrokerRow,
+  project: Resource,
+): Promise<void> => {
+  if (await mayLink(principal, runtimeBroker, project)) return;
   throw new HubError("forbidden", "only the runtime broker's owner or an owner of the project may do this");
 };
 

@@ -43,7 +43,7 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
       const runtimeBrokerId = parseUuid(call.body.brokerId);
       const runtimeBroker = runtimeBrokerId && (await findRuntimeBroker(deps.db, runtimeBrokerId));
       if (!runtimeBroker) throw unknownRuntimeBroker(call.body.brokerId);
-      demandLink(call.principal, runtimeBroker, resource);
+      await demandLink(call.principal, runtimeBroker, resource);
       const { localPath } = call.body;
       try {
         return await createOnce(deps, call, async (tx) => {
@@ -69,7 +69,7 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
       const runtimeBroker = runtimeBrokerId && (await findRuntimeBroker(deps.db, runtimeBrokerId));
       if (!runtimeBroker) throw notFound("Provider");
       // Who owns the project may always send a runtime broker away, whoever owns that.
-      if (!may(call.principal, "update", resource)) demandLink(call.principal, runtimeBroker, resource);
+      if (!(await may(call.principal, "update", resource))) await demandLink(call.principal, runtimeBroker, resource);
       const removed = await transaction(deps.db, (tx) => unlinkProvider(tx, id, runtimeBroker.id));
       if (!removed) throw notFound("Provider");
       deps.changed();

@@ -1,8 +1,15 @@
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, type Db, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
+import { Database, type Db, ensureUser, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
 import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
-import { AGENT_SCOPES, type AgentPrincipal, NOBODY, type Principal, type UserPrincipal } from "../auth/index.ts";
+import {
+  AccessFacts,
+  AGENT_SCOPES,
+  type AgentPrincipal,
+  NOBODY,
+  type Principal,
+  type UserPrincipal,
+} from "../auth/index.ts";
 import { createApp } from "../http/app.ts";
 import { Metrics } from "../metrics/index.ts";
 import { SecretBox } from "../secrets/index.ts";
@@ -55,6 +62,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
   });
   const box = new SecretBox({ secrets: ["a shared secret of at least 32 bytes"], ...BASE });
   const idempotency = new Idempotency(BASE, { database, box, finishers: () => ({}) });
+  const access = new AccessFacts(BASE.clock, database.db);
   const calls: string[] = [];
   let changes = 0;
   const deps: ResourceRouteDeps = {
@@ -85,7 +93,11 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
     ],
     authenticate: async ({ headers }) => {
       const given = headers.get(PRINCIPAL_HEADER);
-      return given === null ? NOBODY : (JSON.parse(given) as Principal);
+      if (given === null) return NOBODY;
+      const principal = JSON.parse(given) as Principal;
+      // Whoever has signed in has an account, and is a hub member by it.
+      if (principal.kind === "user") await ensureUser(database.db, { ...principal, role: "member" });
+      return access.equip(principal, () => undefined);
     },
     publicUrl: undefined,
     trustsPeer: () => false,

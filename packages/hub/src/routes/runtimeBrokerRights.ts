@@ -1,31 +1,24 @@
 import { HubError, notFound, parseUuid } from "@rootstock/protocol";
 import { type Db, findRuntimeBroker, type RuntimeBrokerRow } from "@rootstock/store";
-import type { Principal, Resource } from "../auth/index.ts";
-import { type Capabilities, capabilities } from "../wire/index.ts";
+import type { RuntimeBrokerResource } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
-import { demand, may } from "./rights.ts";
+import { demand } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
-const ACTIONS = ["read", "update", "delete", "dispatch"] as const;
-
 /** A runtime broker as the access decision knows it. */
-export const runtimeBrokerResource = (r: RuntimeBrokerRow): Resource => ({
+export const runtimeBrokerResource = (r: RuntimeBrokerRow): RuntimeBrokerResource => ({
   kind: "runtimeBroker",
   id: r.id,
   createdBy: r.created_by,
   autoProvide: r.auto_provide,
 });
 
-/** What the principal may do with the runtime broker. */
-export const runtimeBrokerCapabilities = (principal: Principal, r: RuntimeBrokerRow): Capabilities =>
-  capabilities(ACTIONS, (action) => may(principal, action, runtimeBrokerResource(r)));
-
 /** The runtime broker of `:brokerId`. Throws 404, or 403 when what the route declares may not be done. */
 export const runtimeBrokerOf = async (db: Db, call: Asking): Promise<RuntimeBrokerRow> => {
   const id = parseUuid(call.params.brokerId ?? "");
   const found = id === undefined ? undefined : await findRuntimeBroker(db, id);
   if (!found) throw notFound("Runtime broker");
-  demand(call.principal, demandedOf(call.does, "runtimeBroker"), runtimeBrokerResource(found));
+  await demand(call.principal, demandedOf(call.does, "runtimeBroker"), runtimeBrokerResource(found));
   return found;
 };
 

@@ -19,9 +19,9 @@ import { NOTHING } from "./does.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
-import { may, projectResource } from "./rights.ts";
+import { type Abilities, abilitiesOf, allowed, may, projectResource } from "./rights.ts";
 import { empty, json, type Route, route } from "./route.ts";
-import { runtimeBrokerCapabilities, runtimeBrokerOf, runtimeBrokerResource } from "./runtimeBrokerRights.ts";
+import { runtimeBrokerOf, runtimeBrokerResource } from "./runtimeBrokerRights.ts";
 
 /** The registry of runtime brokers (spec/01 1.6). */
 
@@ -52,10 +52,10 @@ const patchBody = z.object({ name: text(MAX_NAME).transform((name) => name?.trim
 
 export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
   const { db } = deps;
-  const view = (principal: Principal, r: RuntimeBrokerRow & { readonly local_path?: string | null }) =>
+  const view = (can: Abilities, r: RuntimeBrokerRow & { readonly local_path?: string | null }) =>
     runtimeBrokerJson(r, {
       localPath: r.local_path ?? null,
-      capabilities: runtimeBrokerCapabilities(principal, r),
+      capabilities: can.of(runtimeBrokerResource(r)),
     });
 
   return [
@@ -79,8 +79,9 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
           rows: (rows) => listRuntimeBrokers(db, filter, rows),
           position: (id) => runtimeBrokerPosition(db, id),
         });
+        const can = await abilitiesOf(call.principal);
         return json(200, {
-          brokers: page.rows.map((r) => view(call.principal, r)),
+          brokers: page.rows.map((r) => view(can, r)),
           ...some("nextCursor", page.nextCursor),
           totalCount: await totalOf(page, () => countRuntimeBrokers(db, filter)),
         });
@@ -100,7 +101,7 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       path: ONE,
       access: authenticated,
       does: { action: "read", on: "runtimeBroker" },
-      handler: async (call) => json(200, view(call.principal, await runtimeBrokerOf(db, call))),
+      handler: async (call) => json(200, view(await abilitiesOf(call.principal), await runtimeBrokerOf(db, call))),
     }),
     route({
       method: "PATCH",
@@ -119,7 +120,7 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
           throw new HubError("conflict", "another runtime broker has this name", { details: { field: "name" } });
         });
         deps.changed();
-        return json(200, view(call.principal, await runtimeBrokerOf(db, call)));
+        return json(200, view(await abilitiesOf(call.principal), await runtimeBrokerOf(db, call)));
       },
     }),
     route({
@@ -143,10 +144,9 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       handler: async (call) => {
         const { principal } = call;
         const owner = await runtimeBrokerOf(db, call);
-        const all = may(principal, "update", runtimeBrokerResource(owner)) || isSelf(principal, owner.id);
-        const projects = (await listProvidedProjects(db, owner.id)).filter(
-          (p) => all || may(principal, "read", projectResource(p)),
-        );
+        const all = isSelf(principal, owner.id) || (await may(principal, "update", runtimeBrokerResource(owner)));
+        const provided = await listProvidedProjects(db, owner.id);
+        const projects = all ? provided : await allowed(principal, ["read"], provided, (p) => projectResource(p));
         return json(200, {
           projects: projects.map((p) => ({
             projectId: p.id,

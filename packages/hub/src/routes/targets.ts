@@ -1,9 +1,10 @@
 import { HubError, notFound, parseUuid, slugify } from "@rootstock/protocol";
 import { type Db, type DispatchTarget, targetById, targetBySlug, targetsBySlug } from "@rootstock/store";
+import { targetResource } from "../actions/index.ts";
 import type { TargetLookup } from "../dispatch/index.ts";
 import { demandedOf } from "./does.ts";
 import { projectIdOf } from "./lookup.ts";
-import { agentResource, demandOf, may } from "./rights.ts";
+import { allowed, demandOf } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
 /**
@@ -17,9 +18,8 @@ export const targetOf = async (
   lookup: TargetLookup = inDatabase(db),
 ): Promise<DispatchTarget> => {
   const target = await find(db, call, lookup);
-  const resource = target && agentResource({ ...target.agent, project_owner_id: target.project.ownerId });
-  if (!target || !resource) throw notFound("Agent");
-  demandOf(call.principal, demandedOf(call.does, "agent"), resource, "Agent");
+  if (!target) throw notFound("Agent");
+  await demandOf(call.principal, demandedOf(call.does, "agent"), targetResource(target), "Agent");
   return target;
 };
 
@@ -59,10 +59,8 @@ const find = async (db: Db, call: Asking, lookup: TargetLookup): Promise<Dispatc
   }
   if (id !== undefined) return lookup.byId(id);
   const action = demandedOf(call.does, "agent");
-  const named = (await targetsBySlug(db, slugify(name))).filter((t) => {
-    const resource = agentResource({ ...t.agent, project_owner_id: t.project.ownerId });
-    return may(call.principal, "read", resource) || may(call.principal, action, resource);
-  });
+  const among = await targetsBySlug(db, slugify(name));
+  const named = await allowed(call.principal, ["read", action], among, targetResource);
   if (named.length > 1)
     throw new HubError("conflict", `several agents are named ${name}; name the project or use the agent's id`);
   return named[0];

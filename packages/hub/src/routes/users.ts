@@ -13,7 +13,7 @@ import {
 import { z } from "zod";
 import type { Principal, UserPrincipal } from "../auth/index.ts";
 import { parseDisplayName } from "../people/index.ts";
-import { capabilities, USER_ACTIONS, userJson } from "../wire/index.ts";
+import { capabilities, ITEM_ACTIONS, userJson } from "../wire/index.ts";
 import { admins, authenticated, users } from "./access.ts";
 import { NOTHING } from "./does.ts";
 import { MAX_NAME, text } from "./fields.ts";
@@ -171,7 +171,7 @@ const mayUpdate = (principal: Principal, user: UserRow): principal is UserPrinci
 /** The user as the caller may see them. */
 const shown = (principal: Principal, user: UserRow) => {
   const own = mayUpdate(principal, user);
-  const can = capabilities(USER_ACTIONS, (action) => action === "read" || own);
+  const can = capabilities(ITEM_ACTIONS.user, (action) => action === "read" || own);
   return userJson(user, can, own);
 };
 

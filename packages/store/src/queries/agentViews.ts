@@ -1,13 +1,14 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
+import type { Visibility } from "../tables.ts";
 import type { AgentRow } from "./lifecycle.ts";
 
 /** An agent with the names that clients show beside its ids. */
 export interface AgentView extends AgentRow {
   readonly project_name: string;
   readonly project_owner_id: Uuid | null;
-  readonly project_visibility: string;
+  readonly project_visibility: Visibility;
   readonly runtime_broker_name: string | null;
   /** What its runtime broker would run it on: the kind of the first profile that is available there. */
   readonly likely_runtime: string | null;

@@ -18,6 +18,7 @@ import type { AgentRow } from "./lifecycle.ts";
 import {
   type AgentPart,
   bothParts,
+  ownedBy,
   partCondition,
   type ReadScope,
   readableAgent,
@@ -44,7 +45,7 @@ const sharedParts = ({ by, which }: NonNullable<AgentFilter["share"]>): readonly
   ...(which === "shared" ? [] : [{ where: sql<boolean>`agents.owner_id = ${by}` }]),
   ...(which === "mine"
     ? []
-    : [{ projectsOf: by, where: sql<boolean>`agents.owner_id is distinct from ${by}` } satisfies AgentPart]),
+    : [{ of: ownedBy(by), where: sql<boolean>`agents.owner_id is distinct from ${by}` } satisfies AgentPart]),
 ];
 
 /** What the filter asks for, as parts of which each is found in the order of lists. */
@@ -69,15 +70,15 @@ const narrowed = (f: AgentFilter): Condition => {
   return all(list);
 };
 
-/** Id and time of the first `limit` rows of a part; of an owner's projects, each gives its first. */
+/** Id and time of the first `limit` rows of a part; of the projects that it is about, each gives its first. */
 const firstOf = (part: AgentPart, condition: Condition, limit: number): RawBuilder<unknown> => {
   const ordered = sql`order by created desc, id desc limit ${limit}`;
   const rows = (more: Condition) =>
     sql`select agents.id, agents.created from agents where ${all([more, part.where, condition])} ${ordered}`;
-  return part.projectsOf === undefined
+  return part.of === undefined
     ? rows(sql`true`)
     : sql`select own.id, own.created from projects p
-        cross join lateral (${rows(sql`agents.project_id = p.id`)}) own where p.owner_id = ${part.projectsOf} ${ordered}`;
+        cross join lateral (${rows(sql`agents.project_id = p.id`)}) own where ${part.of} ${ordered}`;
 };
 
 /** Id and time of the first `limit` rows of a list, and perhaps of some behind them. */
@@ -92,7 +93,7 @@ export const listAgents = (db: Db, filter: AgentFilter, page: Page): Promise<Age
   const condition = all([narrowed(filter), after("agents", page.after)]);
   const [part, ...more] = parts(filter);
   const rows =
-    part !== undefined && part.projectsOf === undefined && more.length === 0
+    part !== undefined && part.of === undefined && more.length === 0
       ? agentViews(db).where(part.where).where(condition)
       : agentViews(db).innerJoin(
           sql<Position>`(select * from (${firstRows(filter, condition, page.limit)}) as found

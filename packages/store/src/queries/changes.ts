@@ -3,7 +3,7 @@ import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { ChangeLogTable, RuntimeBrokerStatus } from "../tables.ts";
 import { transaction } from "../tx.ts";
-import { type ReadScope, readableAgent, readableProject } from "./readScope.ts";
+import { type ReadScope, readableAgent, readableProject, readableWithAgents } from "./readScope.ts";
 
 /**
  * The change log (spec/07 part B). A reader's position is a snapshot, as text: it reads what is visible now and was not
@@ -321,16 +321,28 @@ export const messageFacts = async (db: Db, ids: readonly Uuid[]): Promise<Messag
   return rows;
 };
 
-/** Everything that a caller may read at this moment, for decisions about events, which come too fast for one query each. */
+/** What a caller may read at this moment. */
+export interface ReadableIds {
+  readonly projects: ReadonlySet<Uuid>;
+  /** Projects all of whose agents may be read, those to come as well. */
+  readonly withAgents: ReadonlySet<Uuid>;
+  /** Agents of other projects. */
+  readonly agents: ReadonlySet<Uuid>;
+}
+
+/** What a caller may read, for decisions about events, which come too fast for one query each. */
 export const readableIds = async (
   db: Db,
-  scope: ReadScope,
-): Promise<{ readonly projects: ReadonlySet<Uuid>; readonly agents: ReadonlySet<Uuid> }> => {
-  const { rows } = await sql<{ id: Uuid; kind: string }>`
-    select id, 'project' as kind from projects where ${readableProject(scope)}
+  scopes: { readonly projects: ReadScope; readonly agents: ReadScope },
+): Promise<ReadableIds> => {
+  const { rows } = await sql<{ id: Uuid; kind: keyof ReadableIds }>`
+    with whole as (select id from projects where ${readableWithAgents(scopes.agents)})
+    select id, 'projects' as kind from projects where ${readableProject(scopes.projects)}
     union all
-    select agents.id, 'agent' from agents join projects on projects.id = agents.project_id
-     where ${readableAgent(scope)}`.execute(db);
-  const ids = (kind: string) => new Set(rows.filter((r) => r.kind === kind).map((r) => r.id));
-  return { projects: ids("project"), agents: ids("agent") };
+    select id, 'withAgents' from whole
+    union all
+    select agents.id, 'agents' from agents
+     where ${readableAgent(scopes.agents)} and agents.project_id not in (select id from whole)`.execute(db);
+  const ids = (kind: keyof ReadableIds) => new Set(rows.filter((r) => r.kind === kind).map((r) => r.id));
+  return { projects: ids("projects"), withAgents: ids("withAgents"), agents: ids("agents") };
 };

@@ -1,7 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
-import type { RuntimeBrokerStatus, SharedDir } from "../tables.ts";
+import type { RuntimeBrokerStatus, SharedDir, Visibility } from "../tables.ts";
 import type { AgentRow } from "./lifecycle.ts";
 
 /** An agent with everything that decides whether and how an operation reaches it: one query. */
@@ -13,6 +13,7 @@ export interface DispatchTarget {
     readonly slug: string;
     readonly gitRemote: string | null;
     readonly ownerId: Uuid | null;
+    readonly visibility: Visibility;
     readonly labels: Readonly<Record<string, string>>;
     readonly sharedDirs: readonly SharedDir[];
   };
@@ -38,7 +39,7 @@ export interface TargetRuntimeBroker {
  * What may change about the agent `a` of the project `p` at the runtime broker `rb` that decides whether a message to it
  * is accepted, in one number: who may send it, and whether it goes at once. Ids and what never changes are left out.
  */
-export const targetStamp = sql<string>`hashtextextended(row(a.slug, a.owner_id, a.ancestry, a.visibility, a.phase, a.deleted_at,
+export const targetStamp = sql<string>`hashtextextended(row(a.slug, a.owner_id, a.ancestry, a.labels, a.visibility, a.phase, a.deleted_at,
   a.runtime_broker_id, a.running_since, a.ready_at is null, p.owner_id, p.visibility, rb.status,
   rb.connected_hub_id is null)::text, 0)`;
 
@@ -50,7 +51,7 @@ const selectTargets = (
 ): Promise<DispatchTarget[]> =>
   sql<JoinedRow>`
     select a.*, ${stamp} as stamp,
-           p.name as p_name, p.slug as p_slug, p.git_remote as p_git_remote, p.owner_id as p_owner_id,
+           p.name as p_name, p.slug as p_slug, p.git_remote as p_git_remote, p.owner_id as p_owner_id, p.visibility as p_visibility,
            p.labels as p_labels, p.shared_dirs as p_shared_dirs,
            rb.name as rb_name, rb.status as rb_status, rb.connected_hub_id as rb_hub, rb.connected_session_id as rb_session,
            extract(epoch from now() - rb.disconnected_at)::float8 as rb_away,
@@ -68,6 +69,7 @@ interface JoinedRow extends AgentRow {
   readonly p_slug: string;
   readonly p_git_remote: string | null;
   readonly p_owner_id: Uuid | null;
+  readonly p_visibility: Visibility;
   readonly p_labels: Readonly<Record<string, string>>;
   readonly p_shared_dirs: readonly SharedDir[];
   readonly rb_name: string | null;
@@ -85,6 +87,7 @@ const toTarget = (row: JoinedRow): DispatchTarget => {
     p_slug,
     p_git_remote,
     p_owner_id,
+    p_visibility,
     p_labels,
     p_shared_dirs,
     rb_name,
@@ -104,6 +107,7 @@ const toTarget = (row: JoinedRow): DispatchTarget => {
       slug: p_slug,
       gitRemote: p_git_remote,
       ownerId: p_owner_id,
+      visibility: p_visibility,
       labels: p_labels,
       sharedDirs: p_shared_dirs,
     },

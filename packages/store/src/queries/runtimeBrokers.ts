@@ -146,6 +146,7 @@ export interface ProvidedProject {
   readonly git_remote: string | null;
   readonly owner_id: Uuid | null;
   readonly visibility: Visibility;
+  readonly labels: Labels;
   readonly local_path: string | null;
   readonly agent_count: number;
 }
@@ -153,7 +154,7 @@ export interface ProvidedProject {
 /** The projects that a runtime broker provides for, with the number of their agents on it. */
 export const listProvidedProjects = async (db: Db, runtimeBrokerId: Uuid): Promise<readonly ProvidedProject[]> => {
   const { rows } = await sql<ProvidedProject>`
-    select p.id, p.name, p.slug, p.git_remote, p.owner_id, p.visibility, v.local_path,
+    select p.id, p.name, p.slug, p.git_remote, p.owner_id, p.visibility, p.labels, v.local_path,
       (select count(*)::int from agents a
         where a.project_id = p.id and a.runtime_broker_id = v.runtime_broker_id and a.deleted_at is null) as agent_count
     from project_providers v join projects p on p.id = v.project_id

@@ -1,0 +1,110 @@
+import type { Uuid } from "@rootstock/protocol";
+import { type RawBuilder, sql } from "kysely";
+import type { GroupRole, GroupType, PolicyConditions, PolicyEffect, PolicyScopeType } from "../accessTables.ts";
+import type { Db } from "../database.ts";
+import { directGroupIds, effectiveGroupIds } from "./groups.ts";
+
+/**
+ * What groups and policies say of a principal: one statement, whatever the nesting. Both lists come as JSON: the text that
+ * they were parsed from tells whether anything has changed.
+ */
+export interface AccessFactRows {
+  readonly groups: readonly {
+    readonly id: Uuid;
+    readonly slug: string;
+    readonly projectId: Uuid | null;
+    readonly type: GroupType;
+    /** Null where it is in the group through another one, or is not added but found. */
+    readonly role: GroupRole | null;
+  }[];
+  readonly policies: readonly {
+    readonly id: Uuid;
+    readonly name: string;
+    readonly scopeType: PolicyScopeType;
+    readonly scopeId: Uuid | null;
+    readonly resourceType: string;
+    readonly resourceId: Uuid | null;
+    readonly actions: readonly string[];
+    readonly effect: PolicyEffect;
+    readonly priority: number;
+    readonly conditions: PolicyConditions;
+  }[];
+  /** Equal exactly if both lists are. */
+  readonly stamp: string;
+}
+
+const policyJson = sql`jsonb_build_object('id', p.id, 'name', p.name, 'scopeType', p.scope_type, 'scopeId', p.scope_id,
+  'resourceType', p.resource_type, 'resourceId', p.resource_id, 'actions', p.actions, 'effect', p.effect,
+  'priority', p.priority, 'conditions', p.conditions)`;
+
+/** The groups of `effective` as JSON, with the role of the principal's own membership. */
+const groupsJson = (own: RawBuilder<boolean>) => sql`
+  (select coalesce(jsonb_agg(jsonb_build_object('id', g.id, 'slug', g.slug, 'projectId', g.project_id,
+        'type', g.group_type, 'role', m.role) order by g.id), '[]')
+     from effective e join groups g on g.id = e.id
+     left join group_memberships m on m.group_id = g.id and ${own})::text`;
+
+interface Texts {
+  readonly groups: string;
+  readonly policies: string;
+}
+
+const parsed = (rows: readonly Texts[]): AccessFactRows => {
+  const { groups, policies } = rows[0] ?? { groups: "[]", policies: "[]" };
+  return { groups: JSON.parse(groups), policies: JSON.parse(policies), stamp: `${groups} ${policies}` };
+};
+
+/** A person's. Policies that want an agent to act for somebody are none of theirs. */
+export const userAccessFacts = async (db: Db, userId: Uuid): Promise<AccessFactRows> => {
+  const { rows } = await sql<Texts>`
+    with recursive ${effectiveGroupIds("effective", directGroupIds({ type: "user", id: userId }))},
+    bound (id) as (
+      select b.policy_id from policy_bindings b where b.user_id = ${userId}
+      union
+      select b.policy_id from effective e join policy_bindings b on b.group_id = e.id)
+    select ${groupsJson(sql<boolean>`m.user_id = ${userId}`)} as groups,
+        (select coalesce(jsonb_agg(${policyJson} order by p.id), '[]')
+           from bound join policies p on p.id = bound.id
+          where p.delegated_from is null and p.delegated_from_group is null)::text as policies`.execute(db);
+  return parsed(rows);
+};
+
+/**
+ * An agent's: policies bound to it and its groups, and those that nobody is bound to and that name somebody it acts for.
+ * It acts for whoever started it, directly or through others, as long as they are there and not suspended.
+ */
+export const agentAccessFacts = async (
+  db: Db,
+  agent: { readonly id: Uuid; readonly ancestry: readonly Uuid[] },
+): Promise<AccessFactRows> => {
+  const ancestry = [...agent.ancestry];
+  const { rows } = await sql<Texts>`
+    with recursive ${effectiveGroupIds("effective", directGroupIds({ type: "agent", id: agent.id }))},
+    people (id) as (
+      select u.id from users u where u.id = any(${ancestry}::uuid[]) and u.status = 'active'),
+    acts_for (id) as (
+      select id from people
+      union
+      select a.id from agents a where a.id = any(${ancestry}::uuid[]) and a.deleted_at is null),
+    ${effectiveGroupIds(
+      "theirs",
+      sql`select m.group_id as id from people join group_memberships m on m.user_id = people.id`,
+    )},
+    reaching (id) as (
+      select b.policy_id from policy_bindings b where b.agent_id = ${agent.id}
+      union
+      select b.policy_id from effective e join policy_bindings b on b.group_id = e.id
+      union
+      select d.id from acts_for f join policies d on d.delegated_from = f.id
+       where not exists (select from policy_bindings b where b.policy_id = d.id)
+      union
+      select d.id from theirs t join policies d on d.delegated_from_group = t.id
+       where not exists (select from policy_bindings b where b.policy_id = d.id))
+    select ${groupsJson(sql<boolean>`m.agent_id = ${agent.id}`)} as groups,
+        (select coalesce(jsonb_agg(${policyJson} order by p.id), '[]')
+           from reaching join policies p on p.id = reaching.id
+          where (p.delegated_from is null or p.delegated_from in (select id from acts_for))
+            and (p.delegated_from_group is null or p.delegated_from_group in (select id from theirs)))::text
+          as policies`.execute(db);
+  return parsed(rows);
+};
