@@ -32,6 +32,8 @@ export class CoordinationConnection {
   readonly #client: pg.Client;
   readonly #ended = new AbortController();
   #backend = 0;
+  /** The end of the last statement that was asked for. */
+  #before: Promise<unknown> = Promise.resolve();
 
   constructor(client: pg.Client) {
     this.#client = client;
@@ -46,6 +48,13 @@ export class CoordinationConnection {
     return this.#backend;
   }
 
+  /** One statement after the other: a client that is asked for more at once will refuse it one day. */
+  #query<R extends pg.QueryResultRow>(text: string, values: readonly unknown[] = []): Promise<pg.QueryResult<R>> {
+    const answer = this.#before.then(() => this.#client.query<R>(text, [...values]));
+    this.#before = answer.catch(() => {});
+    return answer;
+  }
+
   async open(): Promise<void> {
     await this.#client.connect();
     // A host that vanishes is noticed by the server within about ten seconds, and the locks are free again.
@@ -56,7 +65,7 @@ export class CoordinationConnection {
   }
 
   async backendNow(): Promise<number> {
-    const { rows } = await this.#client.query<{ pid: number }>("select pg_backend_pid() as pid");
+    const { rows } = await this.#query<{ pid: number }>("select pg_backend_pid() as pid");
     return rows[0]?.pid ?? 0;
   }
 
@@ -67,7 +76,7 @@ export class CoordinationConnection {
   async takeOver(key: bigint): Promise<void> {
     for (let attempt = 0; attempt < TAKE_OVER_ATTEMPTS; attempt += 1) {
       if (await this.#tryLock(key)) return;
-      await this.#client.query(END_HOLDERS, [String(key)]);
+      await this.#query(END_HOLDERS, [String(key)]);
     }
     throw new Error("the replica's lock is still held by an earlier connection");
   }
@@ -95,9 +104,7 @@ export class CoordinationConnection {
   /** Whether the connection lives, on the server process that it began with, and holds the replica's lock there. */
   async look(key: bigint): Promise<Look> {
     const looked = await this.#orLose(
-      this.#client.query<{ pid: number; mine: boolean }>(`select pg_backend_pid() as pid, ${MINE} as mine`, [
-        String(key),
-      ]),
+      this.#query<{ pid: number; mine: boolean }>(`select pg_backend_pid() as pid, ${MINE} as mine`, [String(key)]),
     );
     const row = looked?.rows[0];
     if (!row) return "no answer";
@@ -111,24 +118,23 @@ export class CoordinationConnection {
   }
 
   async #tryLock(key: number | bigint): Promise<boolean> {
-    const { rows } = await this.#client.query<{ got: boolean }>("select pg_try_advisory_lock($1::bigint) as got", [
+    const { rows } = await this.#query<{ got: boolean }>("select pg_try_advisory_lock($1::bigint) as got", [
       String(key),
     ]);
     return rows[0]?.got === true;
   }
 
   async #unlock(key: number): Promise<boolean> {
-    const { rows } = await this.#client.query<{ unlocked: boolean }>(
-      "select pg_advisory_unlock($1::bigint) as unlocked",
-      [String(key)],
-    );
+    const { rows } = await this.#query<{ unlocked: boolean }>("select pg_advisory_unlock($1::bigint) as unlocked", [
+      String(key),
+    ]);
     return rows[0]?.unlocked === true;
   }
 
   /** Whether any was ended. Not to be allowed to end a holder is no reason to lose this connection. */
   async #endHolders(statement: string, key: number): Promise<boolean> {
     try {
-      const { rowCount } = await this.#client.query(statement, [String(key)]);
+      const { rowCount } = await this.#query(statement, [String(key)]);
       return (rowCount ?? 0) > 0;
     } catch (err) {
       if (!(err instanceof pg.DatabaseError)) this.#lose(err instanceof Error ? err : new Error(String(err)));
