@@ -3,6 +3,7 @@ import type { LogLevel } from "@rootstock/service";
 import { z } from "zod";
 import { AddressList } from "./auth/index.ts";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
+import { type CorsOrigins, parseCorsOrigins } from "./http/index.ts";
 import { parseRateRules, type RateRules } from "./limits/index.ts";
 import {
   checkKeyFile,
@@ -40,6 +41,8 @@ export interface HubConfig {
   /** How long the audit log is kept, in seconds; 0: for ever. */
   readonly auditSeconds: number;
   readonly rateRules: RateRules;
+  /** Whose pages may read what the API answers, without the browser's own credentials. */
+  readonly corsOrigins: CorsOrigins;
   readonly signIn: SignInConfig;
   /** Undefined: nothing stands before the hub that agents would have to get through. */
   readonly transport: TransportConfig | undefined;
@@ -108,6 +111,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_MESSAGE_RETENTION: "how long an undelivered message waits for its agent (default 168h)",
   ROOTSTOCK_HISTORY_RETENTION:
     "how long messages are kept once they were delivered, read or given up; unread ones to persons twice as long; 0: for ever (default 2160h)",
+  ROOTSTOCK_CORS_ORIGINS:
+    "comma-separated origins whose pages may call the API with tokens of their own, * for any, or none (default *)",
   ROOTSTOCK_RATE_LIMITS:
     "changes to how much anybody may ask, as name=60/m:100 or name=off, separated by commas; off: no limits at all (default: see the README)",
   ROOTSTOCK_AUDIT_RETENTION: "how long the audit log is kept, 24h at least; 0: for ever (default 8760h)",
@@ -201,6 +206,19 @@ const addressList = z
     }
   });
 
+const corsOrigins = z
+  .string()
+  .default("*")
+  .transform((text, context) => {
+    try {
+      return parseCorsOrigins(text);
+    } catch (err) {
+      if (!(err instanceof RangeError)) throw err;
+      context.addIssue({ code: "custom", message: err.message });
+      return z.NEVER;
+    }
+  });
+
 const rateRules = z
   .string()
   .default("")
@@ -241,6 +259,7 @@ const schema = z.object({
   ROOTSTOCK_PUBLIC_URL: httpUrl.optional(),
   ROOTSTOCK_TRUSTED_PROXIES: addressList,
   ROOTSTOCK_RATE_LIMITS: rateRules,
+  ROOTSTOCK_CORS_ORIGINS: corsOrigins,
   ROOTSTOCK_AUDIT_RETENTION: duration("8760h").refine((s) => s === 0 || s >= 86_400, "want at least 24h, or 0"),
   SCION_DEV_TOKEN: z
     .string()
@@ -334,6 +353,7 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     trustedProxies: c.ROOTSTOCK_TRUSTED_PROXIES,
     auditSeconds: c.ROOTSTOCK_AUDIT_RETENTION,
     rateRules: c.ROOTSTOCK_RATE_LIMITS,
+    corsOrigins: c.ROOTSTOCK_CORS_ORIGINS,
     signIn: signIn.config,
     transport: transport.config,
     softDeleteSeconds: c.ROOTSTOCK_SOFT_DELETE_RETENTION,

@@ -219,6 +219,7 @@ export class Hub implements Service {
       keyed: (call, handle) => actions.idempotency.answer(call, handle, toReply),
       publicUrl: config.publicUrl,
       limits,
+      corsOrigins: config.corsOrigins,
       trustsPeer: trusts,
       metrics: this.metrics,
       tracing,

@@ -15,6 +15,8 @@ export const refuseSocket = (socket: Duplex, err: HubError): void => {
       `HTTP/1.1 ${err.status} ${STATUS_CODES[err.status] ?? ""}`,
       "Connection: close",
       "Content-Type: application/json",
+      "X-Content-Type-Options: nosniff",
+      "Cache-Control: no-store",
       `Content-Length: ${Buffer.byteLength(body)}`,
       ...(err.retryAfter === undefined ? [] : [`Retry-After: ${err.retryAfter}`]),
       "",

@@ -21,8 +21,10 @@ import type { Metrics } from "../metrics/index.ts";
 import { type Call, demand, demandDeclared, demandedOfHub, limitOf, type Route } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
+import { addCorsHeaders, type CorsOrigins, preflight } from "./cors.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { inTime } from "./inTime.ts";
+import { addSecurityHeaders } from "./securityHeaders.ts";
 import { validate } from "./validate.ts";
 
 export interface AppOptions {
@@ -35,6 +37,8 @@ export interface AppOptions {
   /** Who has to wait while the hub is closed for maintenance. Public routes ask nobody. */
   readonly maintenance?: Pick<MaintenanceMode, "admit">;
   readonly publicUrl: string | undefined;
+  /** Whose pages may read what the API answers; nobody's by default. */
+  readonly corsOrigins?: CorsOrigins;
   /** Whether what a peer with this address says about the client's own request may be believed. */
   readonly trustsPeer: (address: string) => boolean;
   /** False while the replica starts: nothing behind the routes is there yet. */
@@ -109,13 +113,15 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     };
     let response: Response;
     try {
-      response = await actingAs(
-        () => auditActor(known.principal, origin()),
-        () =>
-          inTime(base.clock, options.databaseSilentForMs, () =>
-            handle(c, route, refusal, origin, span, log, known, readOnce),
-          ),
-      );
+      response =
+        preflightOf(c, options) ??
+        (await actingAs(
+          () => auditActor(known.principal, origin()),
+          () =>
+            inTime(base.clock, options.databaseSilentForMs, () =>
+              handle(c, route, refusal, origin, span, log, known, readOnce),
+            ),
+        ));
     } catch (err) {
       response = renderError(toHubError(err, log()), requestId);
       if (err instanceof SessionEnded) response.headers.append("set-cookie", clearedCookie(err.cookie));
@@ -124,6 +130,10 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     }
     await prolongSession(response, known.principal, log);
     response.headers.set("x-request-id", requestId);
+    addSecurityHeaders(response.headers, isTls(c, options));
+    const site = c.req.header("origin");
+    if (site !== undefined && options.corsOrigins)
+      addCorsHeaders(response.headers, options.corsOrigins, c.req.path, site);
     if (options.draining()) response.headers.set("connection", "close");
     const seconds = (base.clock.elapsed() - started) / 1000;
     const name = route?.path ?? "none";
@@ -308,6 +318,20 @@ const decodePath = (path: string): string => {
   } catch (err) {
     throw new HubError("invalid_request", "the path is not valid percent-encoding", { cause: err });
   }
+};
+
+/** Whether the client has come by TLS: to a proxy, as a rule. */
+const isTls = (c: Context, options: AppOptions): boolean => {
+  if (options.publicUrl) return options.publicUrl.startsWith("https:");
+  const forwarded = c.req.header("x-forwarded-proto");
+  return forwarded?.split(",")[0]?.trim() === "https" && options.trustsPeer(peerAddress(c));
+};
+
+/** A browser that asks what it may send: answered without knowing whose page it shows (spec/03 section 2). */
+const preflightOf = (c: Context, { corsOrigins }: AppOptions): Response | undefined => {
+  if (c.req.method !== "OPTIONS" || !corsOrigins) return undefined;
+  const site = c.req.header("origin");
+  return site === undefined ? undefined : preflight(corsOrigins, c.req.path, site);
 };
 
 const originOf = (c: Context, url: URL, options: AppOptions): string => {

@@ -1,4 +1,6 @@
 /** The HTTP face of a replica. */
+
 export * from "./app.ts";
+export * from "./cors.ts";
 export { toHubError } from "./errors.ts";
 export * from "./server.ts";

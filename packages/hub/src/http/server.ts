@@ -8,6 +8,7 @@ import type { Hono } from "hono";
 import { refuseSocket } from "../control/index.ts";
 import { demandDeclared, type UpgradeRoute } from "../routes/index.ts";
 import { renderError } from "./errors.ts";
+import { addSecurityHeaders } from "./securityHeaders.ts";
 
 /** Takes WebSocket upgrades of its path. */
 export interface UpgradeHandler {
@@ -28,11 +29,16 @@ export interface HttpServerOptions {
   readonly app: Hono;
   readonly upgrades: readonly DeclaredUpgrades[];
   readonly log: Log;
+  /** How long the head of a request may take to come, in milliseconds. */
+  readonly headersMs?: number;
 }
 
 /** Above the 600 s for which load balancers keep idle connections: the shorter end must be theirs, or they see resets. */
 const KEEP_ALIVE_MS = 620_000;
 const REQUEST_MS = 60_000;
+/** Whoever sends the head of a request a byte at a time holds a connection for no longer. */
+const HEADERS_MS = 20_000;
+const CHECK_MS = 5_000;
 const MAX_HEADER_BYTES = 32_768;
 
 /** The listening socket of a replica. Throws for upgrades that do not declare what they do; `start` fails when the address is taken. */
@@ -42,16 +48,25 @@ export class HttpServer implements Service {
 
   constructor(options: HttpServerOptions) {
     this.#options = options;
+    const { headersMs = HEADERS_MS } = options;
     for (const { routes } of options.upgrades) demandDeclared(routes);
     // Called for what does not even become a request: a Host or a path that no URL can have.
-    const errorHandler = (err: unknown) => renderError(misshapen(err));
+    const errorHandler = (err: unknown) => {
+      const refusal = renderError(misshapen(err));
+      addSecurityHeaders(refusal.headers, false);
+      return refusal;
+    };
     this.#server = createServer(
       // A missing Host is refused below, in the envelope.
-      { maxHeaderSize: MAX_HEADER_BYTES, requireHostHeader: false },
+      {
+        maxHeaderSize: MAX_HEADER_BYTES,
+        requireHostHeader: false,
+        connectionsCheckingInterval: Math.min(CHECK_MS, headersMs),
+      },
       getRequestListener(options.app.fetch, { errorHandler }),
     );
     this.#server.keepAliveTimeout = KEEP_ALIVE_MS;
-    this.#server.headersTimeout = KEEP_ALIVE_MS + 1_000;
+    this.#server.headersTimeout = headersMs;
     this.#server.requestTimeout = REQUEST_MS;
     this.#server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
     this.#server.on("clientError", (err: NodeJS.ErrnoException, socket) => refuseSocket(socket, misread(err)));
