@@ -15,6 +15,8 @@ import {
   SimulatedRuntimeBroker,
   startReplica,
   TEST_SECRET,
+  TEST_TOKEN,
+  TestBrowser,
 } from "@rootstock/testkit";
 
 /** The secrets that replicas share are replaced while everything goes on (spec/03 10, point 24). */
@@ -141,12 +143,21 @@ const startAgent = async (fleet: Fleet, machine: SimulatedRuntimeBroker) => {
   return { agent, token, repeat, answer: answer.body };
 };
 
+/** What a browser sends in which the development user has signed in. */
+const browserSession = async (fleet: Fleet): Promise<ApiOptions> => {
+  const { url } = fleet.next();
+  const browser = new TestBrowser({ hub: url, replicas: [{ url }] });
+  await browser.submit("/auth/login/development", { token: TEST_TOKEN });
+  return { headers: { authorization: "", cookie: browser.cookieHeader() } };
+};
+
 test(
   "weak point 24: ROOTSTOCK_SECRET is replaced under load, replica by replica; nobody is signed out, and then the former one is worth nothing",
   async () => {
     const fleet = await startFleet(FORMER);
     const machine = await joinMachine(fleet);
     const { agent, token, repeat, answer } = await startAgent(fleet, machine);
+    const cookie = await browserSession(fleet);
     const bearer = (t: string): ApiOptions => ({ token: t });
     const report = (t: string) =>
       fleet.call("POST", `/api/v1/agents/${agent}/status`, { phase: "running", activity: "working" }, bearer(t));
@@ -168,6 +179,7 @@ test(
         }, PATIENCE_MS);
         note("runtime broker", beat.status);
         note("repeated call", (await repeat()).status);
+        note("browser", (await fleet.call("GET", "/auth/me", undefined, cookie)).status);
       }
     })();
 
@@ -188,6 +200,7 @@ test(
     await fleet.replace(PRESENT);
     expect((await report(present)).status).toBe(200);
     expect((await report(token)).status).toBe(401);
+    expect((await fleet.call("GET", "/auth/me", undefined, cookie)).status).toBe(401);
     expect((await repeat()).body).toBe(answer);
     await eventually(async () => (await machine.heartbeat()).status === 200);
     expect((await rewrap(PRESENT, "secret", true)).unreadable).toEqual([]);

@@ -23,7 +23,7 @@ export const banner = (p: {
     "",
     "Rootstock is running.",
     "",
-    `  Hub                ${p.url}   (load balancer)`,
+    `  Hub                ${p.url}   (load balancer; open it in a browser and sign in with the token)`,
     `  Development token  ${p.token}`,
     "  Replicas",
     ...replicas,

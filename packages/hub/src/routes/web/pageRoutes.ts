@@ -63,7 +63,10 @@ export const pageRoutes = (deps: PageDeps): Route[] => {
     if (user instanceof HubError) return refused(user);
     if (!user) return signInFirst("/");
     const text = parameter(call, "joined") ? "The invite is yours: you are in." : undefined;
-    return pageReply({ title: "Signed in", content: homeView(user, deps.proxyLogin.kind !== undefined, text) });
+    return pageReply({
+      title: "Signed in",
+      content: homeView(user, call.origin, deps.proxyLogin.kind !== undefined, text),
+    });
   };
 
   const refused = (err: HubError): Promise<Reply> =>

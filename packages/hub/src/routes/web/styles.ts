@@ -115,7 +115,10 @@ code {
   padding: .1em .35em;
   overflow-wrap: anywhere;
 }
-dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1rem; margin: 1rem 0 0; }
+pre { margin: 0 0 1rem; padding: .6rem .75rem; border-radius: 9px; background: var(--ground); white-space: pre-wrap; }
+pre code { padding: 0; background: none; }
+.small + h1 { margin-top: -.9rem; }
+dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1rem; margin: 1rem 0; }
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
 ul { margin: 0; padding-left: 1.2rem; }

@@ -105,9 +105,10 @@ const MAY: Readonly<Record<UserPrincipal["role"], string>> = {
   viewer: "Viewers look at what is shared with them, and change nothing.",
 };
 
-/** Who is signed in, and the ways out. `proxy`: the way out is the proxy's. */
-export const homeView = (user: UserPrincipal, proxy: boolean, text: string | undefined): Markup =>
-  html`<h1>${user.displayName || user.email}</h1>
+/** Who is signed in, and the ways out. `origin`: where the hub is; `proxy`: the way out is the proxy's. */
+export const homeView = (user: UserPrincipal, origin: string, proxy: boolean, text: string | undefined): Markup =>
+  html`<p class="quiet small">Signed in as</p>
+    <h1>${user.displayName || user.email}</h1>
     ${notice(text)}
     <dl>
       <dt>E-mail</dt><dd>${user.email}</dd>
@@ -115,7 +116,8 @@ export const homeView = (user: UserPrincipal, proxy: boolean, text: string | und
     </dl>
     <p class="quiet small">${MAY[user.role]}</p>
     <h2>On your machine</h2>
-    <p class="quiet small">Sign the command line in with <code>scion hub auth login</code>.</p>
+    <p class="quiet small">Sign the command line in:</p>
+    <pre><code>scion hub auth login --hub-url ${origin}</code></pre>
     <div class="actions">
       ${
         proxy
