@@ -24,7 +24,7 @@ import {
 } from "./composition/index.ts";
 import { type HubConfig, isLoopback } from "./config.ts";
 import { CONTROL_DEFAULTS } from "./control/index.ts";
-import { createApp, HttpServer, toHubError } from "./http/index.ts";
+import { createApp, HttpServer, type InspectReply, toHubError } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
 import {
   hubRoutes,
@@ -57,6 +57,7 @@ export class Hub implements Service {
   readonly upgradeRoutes: readonly UpgradeRoute[] = Object.values(UPGRADE_ROUTES).flat();
   readonly #base: Base;
   readonly #config: HubConfig;
+  readonly #inspect: InspectReply | undefined;
   readonly #foundation: Foundation;
   readonly #control: Control;
   readonly #dispatch: Dispatch;
@@ -69,8 +70,10 @@ export class Hub implements Service {
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
 
-  constructor(config: HubConfig, base: Base) {
+  /** @param inspect for tests: see {@link InspectReply} */
+  constructor(config: HubConfig, base: Base, inspect?: InspectReply) {
     this.#config = config;
+    this.#inspect = inspect;
     this.#base = { ...base, log: base.log.child({ replica: config.name }) };
     const own = this.#base;
     this.#foundation = buildFoundation(config, own, this.metrics, () => this.#internalUrl());
@@ -226,6 +229,7 @@ export class Hub implements Service {
       serving,
       draining: () => membership.draining(),
       databaseSilentForMs: () => database.silentForMs(),
+      ...(this.#inspect && { inspect: this.#inspect }),
     });
     const upgrades = { tending: this.#streams.tending, authenticate, toError };
     const opened = (principal: Principal, { headers, peer }: Credentials, terminal: OpenedTerminal) =>

@@ -13,6 +13,7 @@ export * from "./past.ts";
 export * from "./person.ts";
 export * from "./pgBouncer.ts";
 export * from "./replicas.ts";
+export * from "./replyChecks.ts";
 export * from "./runRecord.ts";
 export * from "./samples.ts";
 export * from "./scene.ts";

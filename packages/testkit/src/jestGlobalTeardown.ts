@@ -1,5 +1,5 @@
 import { rmSync } from "node:fs";
-import { searchRun } from "./runRecord.ts";
+import { faultsIn, searchRun } from "./runRecord.ts";
 
 const MOST_SHOWN = 20;
 
@@ -9,7 +9,10 @@ export default async function teardown(): Promise<void> {
   const dir = process.env.TEST_RUN_DIRECTORY;
   if (!dir) return;
   const { leaks } = await searchRun(dir);
+  const faults = faultsIn(dir);
   rmSync(dir, { recursive: true, force: true });
+  if (faults.length > 0)
+    throw new Error(`${faults.length} answers are not as declared:\n${faults.slice(0, MOST_SHOWN).join("\n")}`);
   if (leaks.length === 0) return;
   const shown = leaks.slice(0, MOST_SHOWN).map(({ file, line }) => `  ${file}: ${line}`);
   throw new Error(`${leaks.length} log lines of this run hold a secret:\n${shown.join("\n")}`);

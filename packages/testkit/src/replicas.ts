@@ -4,6 +4,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Hub, loadHubConfig } from "@rootstock/hub";
 import { createLog, type Log, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { checkedReplies } from "./replyChecks.ts";
 import { noteSecrets, recordLog } from "./runRecord.ts";
 
 /** The shared secret and the development token of test replicas. */
@@ -58,7 +59,7 @@ export const startReplica = async (options: ReplicaOptions): Promise<InProcessRe
   noteSecretsOf(env);
   const config = loadHubConfig(env);
   const record = recordLog(config.name);
-  const hub = new Hub(config, { clock: systemClock, random: systemRandom, log: logOf(record) });
+  const hub = new Hub(config, { clock: systemClock, random: systemRandom, log: logOf(record) }, checkedReplies());
   await hub.start();
   const { host, port } = hub.address();
   const stop = async () => {

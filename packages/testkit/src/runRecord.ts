@@ -48,6 +48,24 @@ export const recordLog = (
   };
 };
 
+const FAULTS_FILE = "faults.jsonl";
+
+/** Remembers what fails the whole run, whoever looks at the answer. */
+export const noteFault = (fault: string): void => {
+  const dir = directory();
+  if (dir) appendFileSync(join(dir, FAULTS_FILE), `${JSON.stringify(fault)}\n`);
+};
+
+/** The faults that the run in this directory noted, each once. */
+export const faultsIn = (dir: string): readonly string[] => {
+  try {
+    const lines = readFileSync(join(dir, FAULTS_FILE), "utf8").split("\n");
+    return [...new Set(lines.flatMap((line) => (line === "" ? [] : [String(JSON.parse(line))])))];
+  } catch {
+    return [];
+  }
+};
+
 /** A log line that holds a secret, which is left out of `line`. */
 export interface Leak {
   readonly file: string;

@@ -11,7 +11,8 @@ import { crossOriginRefusal, mayChange, provenanceOf } from "./provenance.ts";
 import { SealedTokens } from "./sealedTokens.ts";
 import type { SignIns } from "./signIns.ts";
 
-const COOKIE = "rootstock_session";
+export const SESSION_COOKIE = "rootstock_session";
+const COOKIE = SESSION_COOKIE;
 /** A session ends when nothing has come from the browser for so long (spec/03 1.5). */
 const SESSION_SECONDS = 86_400;
 /** A cookie older than this is replaced by the next answer; each replacement is a write. */

@@ -49,9 +49,14 @@ export interface AppOptions {
   readonly tracing: Tracing;
   /** For how long the database has been asked without any answer, in milliseconds. */
   readonly databaseSilentForMs: () => number;
+  /** For tests: looks at what is about to be answered, and may answer something else. */
+  readonly inspect?: InspectReply;
   /** True while the replica drains: clients are asked to open their next connection elsewhere. */
   readonly draining: () => boolean;
 }
+
+/** Looks at the answer of a declared route before it is sent. */
+export type InspectReply = (route: Route, response: Response) => Promise<Response>;
 
 const LEGACY_HEADERS = {
   deprecation: "true",
@@ -128,6 +133,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       // Refused unread: what is still under way would end the connection before the client has heard why.
       await readOnce().catch(() => {});
     }
+    if (options.inspect && route) response = await options.inspect(route, response);
     await prolongSession(response, known.principal, log);
     response.headers.set("x-request-id", requestId);
     addSecurityHeaders(response.headers, isTls(c, options));

@@ -2,7 +2,7 @@ import { invalidField, parseUuid, type Uuid } from "@rootstock/protocol";
 import { type AgentFilter, type AgentView, agentPosition, countAgents, listAgents } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal, ProjectResource } from "../auth/index.ts";
-import { agentJson, some, time } from "../wire/index.ts";
+import { agentJson, agentReply, capabilitiesJson, pageFields, some, time, timestamp } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
@@ -35,6 +35,15 @@ const listQuery = z.object({
 });
 type ListQuery = z.output<typeof listQuery>;
 
+const listReply = z.object({
+  ...pageFields,
+  agents: z.array(agentReply),
+  totalCountApproximate: z.boolean().optional(),
+  serverTime: timestamp,
+  feedCursor: z.string(),
+  _capabilities: capabilitiesJson,
+});
+
 /** Reading agents (spec/02 2.6, spec/08 1.3). */
 export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): Route[] => [
   route({
@@ -45,6 +54,8 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     accessTokens: true,
     query: listQuery,
     repeated: REPEATED,
+    summary: "Agents that the caller may read",
+    replies: { 200: listReply },
     handler: (call) => {
       const projectId = optionalUuid("projectId", call.query.projectId || call.query.groveId);
       return list(deps, call.principal, call.query, projectId, undefined);
@@ -58,6 +69,8 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     accessTokens: true,
     query: listQuery,
     repeated: REPEATED,
+    summary: "Agents of a project",
+    replies: { 200: listReply },
     handler: async (call) => {
       const { id, resource } = await plainProjectOf(deps.db, call);
       return list(deps, call.principal, call.query, id, resource);
@@ -69,6 +82,8 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     access: authenticated,
     does: { action: "read", on: "agent" },
     accessTokens: true,
+    summary: "One agent",
+    replies: { 200: agentReply },
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
       const can = await abilitiesOf(call.principal);
@@ -81,6 +96,8 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     access: authenticated,
     does: { action: "read", on: "agent" },
     accessTokens: true,
+    summary: "One agent of a project, by id or slug",
+    replies: { 200: agentReply },
     handler: async (call) => json(200, agentJson(await agentOf(deps.db, call))),
   }),
 ];

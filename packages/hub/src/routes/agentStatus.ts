@@ -57,6 +57,8 @@ const statusBody = z.object({
   startedAt,
 });
 
+const statusReply = z.object({ applied: z.boolean(), reason: z.literal("reincarnation_in_flight").optional() });
+
 /**
  * Status reports about one agent (spec/02 2.4): by itself, by the runtime broker that runs it, by an admin. The answer
  * has a body because today's tool reads one (spec/08 3).
@@ -69,6 +71,8 @@ export const agentStatusRoutes = (deps: AgentStatusDeps): Route[] =>
       access: authenticated,
       does: { action: "report", on: "agent" },
       body: statusBody,
+      summary: "Reports the status of an agent",
+      replies: { 200: statusReply },
       handler: async (call) => {
         const { principal } = call;
         const agent = await agentOf(deps.db, call);

@@ -11,7 +11,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
-import { agentJson, some } from "../wire/index.ts";
+import { agentJson, agentReply, some } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
@@ -54,6 +54,9 @@ export const agentUpdateRoutes = (deps: ResourceDeps): Route[] =>
       access: authenticated,
       does: { action: "update", on: "agent" },
       body: patchBody,
+      summary: "Changes what is known of an agent",
+      replies: { 200: agentReply },
+      refuses: ["conflict", "not_implemented"],
       handler: async (call) => {
         const { id } = await agentOf(deps.db, call);
         await transaction(deps.db, (tx) => patch(tx, call.principal, id, call.body));

@@ -40,6 +40,7 @@ import { jwksRoutes } from "./jwks.ts";
 import { type MaintenanceDeps, maintenanceRoutes } from "./maintenance.ts";
 import { metricsRoutes } from "./metrics.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
+import { openApiRoutes } from "./openapi/index.ts";
 import { programLoginRoutes } from "./programLogins.ts";
 import { providerLoginRoutes } from "./providerLogins.ts";
 import { resetAuthRoutes } from "./resetAuth.ts";
@@ -83,7 +84,12 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
 }
 
 /** Every route of a replica. */
-export const hubRoutes = (deps: HubRouteDeps): Route[] => [
+export const hubRoutes = (deps: HubRouteDeps): Route[] => {
+  const routes = ownRoutes(deps);
+  return [...routes, ...openApiRoutes(routes, deps.version)];
+};
+
+const ownRoutes = (deps: HubRouteDeps): Route[] => [
   ...healthRoutes(deps),
   ...metricsRoutes(deps.metrics),
   ...jwksRoutes(deps.signingKeys),

@@ -1,6 +1,10 @@
 import { HubError } from "@rootstock/protocol";
+import { z } from "zod";
+import { id } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { json, type Route, route } from "./route.ts";
+
+const meReply = z.object({ id, email: z.string(), displayName: z.string(), role: z.string() }).meta({ id: "Me" });
 
 /** Who the credential speaks for (spec/03 3.1). */
 export const authMeRoutes = (): Route[] => [
@@ -11,6 +15,8 @@ export const authMeRoutes = (): Route[] => [
     does: { action: "read", on: "self" },
     accessTokens: true,
     duringMaintenance: true,
+    summary: "Who the credential speaks for",
+    replies: { 200: meReply },
     handler: ({ principal }) => {
       switch (principal.kind) {
         case "user": {

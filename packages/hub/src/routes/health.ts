@@ -1,7 +1,8 @@
 import { HubError } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
 import type { HubStatistics, SchemaVersion } from "@rootstock/store";
-import { some } from "../wire/index.ts";
+import { z } from "zod";
+import { anyObject, some } from "../wire/index.ts";
 import { anyone } from "./access.ts";
 import { PUBLIC } from "./does.ts";
 import { json, type Reply, type Route, route } from "./route.ts";
@@ -28,6 +29,25 @@ const ANSWER_WITHIN_MS = 2_000;
 const FRESH_MS = 1_000;
 
 const HEALTHY = "healthy";
+
+const healthStatus = z.object({
+  status: z.enum(["healthy", "degraded"]),
+  version: z.string(),
+  scionVersion: z.string(),
+  uptime: z.string(),
+  checks: z.record(z.string(), z.string()),
+  stats: z.object({
+    connectedBrokers: z.int().optional(),
+    activeAgents: z.int().optional(),
+    projects: z.int().optional(),
+  }),
+});
+const healthReply = healthStatus.extend({ hub: healthStatus });
+const readyReply = z.object({
+  status: z.enum(["ready", "not_ready"]),
+  reason: z.string().optional(),
+  checks: anyObject,
+});
 
 /** Whether the process lives, and whether it can serve (spec/02 section 8). */
 export const healthRoutes = (deps: HealthDeps): Route[] => {
@@ -78,9 +98,36 @@ export const healthRoutes = (deps: HealthDeps): Route[] => {
   };
 
   return [
-    route({ method: "GET", path: "/healthz", access: anyone, does: PUBLIC, quiet: true, handler: health }),
-    route({ method: "GET", path: "/health", access: anyone, does: PUBLIC, quiet: true, handler: health }),
-    route({ method: "GET", path: "/readyz", access: anyone, does: PUBLIC, quiet: true, handler: ready }),
+    route({
+      method: "GET",
+      path: "/healthz",
+      access: anyone,
+      does: PUBLIC,
+      quiet: true,
+      summary: "Whether the process lives",
+      replies: { 200: healthReply },
+      handler: health,
+    }),
+    route({
+      method: "GET",
+      path: "/health",
+      access: anyone,
+      does: PUBLIC,
+      quiet: true,
+      summary: "Whether the process lives",
+      replies: { 200: healthReply },
+      handler: health,
+    }),
+    route({
+      method: "GET",
+      path: "/readyz",
+      access: anyone,
+      does: PUBLIC,
+      quiet: true,
+      summary: "Whether the replica can serve",
+      replies: { 200: readyReply, 503: readyReply },
+      handler: ready,
+    }),
   ];
 };
 

@@ -5,7 +5,17 @@ export { type OpenedTerminal, TerminalUpgrades } from "./agentTerminal.ts";
 export * from "./all.ts";
 export * from "./does.ts";
 export * from "./limited.ts";
+export {
+  answersOf,
+  contentTypesOf,
+  type DeclaredAnswer,
+  type JsonSchema,
+  jsonShapeOf,
+  openApiDocument,
+  selfContained,
+} from "./openapi/index.ts";
 export { toReply } from "./replies.ts";
 export { demand } from "./rights.ts";
 export * from "./route.ts";
+export * from "./shapes.ts";
 export * from "./upgrades.ts";

@@ -1,4 +1,5 @@
 import { INTERNAL_TUNNEL_PATH, MAX_RELAYED_BYTES, type Relay, relayedRequest } from "../streams/index.ts";
+import { anyObject } from "../wire/index.ts";
 import { replicas } from "./access.ts";
 import { json, type Route, route } from "./route.ts";
 
@@ -11,6 +12,9 @@ export const internalRoutes = (deps: { readonly relay: Relay }): Route[] => [
     does: { action: "connect", on: "replica" },
     body: relayedRequest,
     maxBodyBytes: MAX_RELAYED_BYTES,
+    summary: "A call of another replica over a socket that this one holds",
+    replies: { 200: anyObject },
+    refuses: ["conflict", "runtime_error", "runtime_broker_unavailable"],
     handler: async (call) => json(200, await deps.relay.serve(call.body)),
   }),
 ];

@@ -1,4 +1,6 @@
+import { z } from "zod";
 import type { SigningKeys } from "../auth/index.ts";
+import { anyObject } from "../wire/index.ts";
 import { anyone } from "./access.ts";
 import { PUBLIC } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
@@ -14,6 +16,8 @@ export const jwksRoutes = (keys: Pick<SigningKeys, "jwks">): Route[] => [
     access: anyone,
     does: PUBLIC,
     quiet: true,
+    summary: "The public keys of what the hub signs (RFC 7517)",
+    replies: { 200: z.object({ keys: z.array(anyObject) }) },
     handler: () => json(200, keys.jwks(), { "cache-control": `public, max-age=${FRESH_SECONDS}` }),
   }),
 ];

@@ -13,7 +13,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
-import { projectJson, runtimeBrokerJson, some } from "../wire/index.ts";
+import { id, projectJson, projectReply, runtimeBrokerJson, runtimeBrokerReply, some } from "../wire/index.ts";
 import { users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
@@ -37,6 +37,14 @@ const registerBody = z.object({
 });
 type RegisterBody = z.output<typeof registerBody>;
 
+const registerReply = z.object({
+  project: projectReply,
+  grove: projectReply,
+  broker: runtimeBrokerReply.optional(),
+  created: z.boolean(),
+  matches: z.array(z.object({ id, name: z.string(), slug: z.string() })).optional(),
+});
+
 interface Registered {
   readonly project: ProjectRow;
   readonly created: boolean;
@@ -57,6 +65,9 @@ export const projectRegisterRoutes = (deps: ResourceDeps): Route[] => [
     limited: "create",
     does: { action: "create", on: "project" },
     body: registerBody,
+    summary: "Finds or creates the project of a checkout",
+    replies: { 200: registerReply },
+    refuses: ["conflict", "not_found"],
     handler: (call) =>
       createOnce(deps, call, async (tx) => {
         const done = await register(tx, deps, call.principal, call.body);

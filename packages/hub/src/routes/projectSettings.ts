@@ -1,7 +1,7 @@
 import { notFound } from "@rootstock/protocol";
 import { changeProject, type Labels, lockProject, transaction } from "@rootstock/store";
 import { z } from "zod";
-import { some } from "../wire/index.ts";
+import { count as amount, some } from "../wire/index.ts";
 import { authenticated, users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
@@ -31,6 +31,23 @@ const settingsBody = z.object({
 });
 type Settings = z.output<typeof settingsBody>;
 
+const amountsJson = z.object({ cpu: z.string(), memory: z.string() }).partial();
+const settingsReply = z
+  .object({
+    activeProfile: z.string(),
+    defaultTemplate: z.string(),
+    defaultHarnessConfig: z.string(),
+    telemetryEnabled: z.boolean(),
+    defaultMaxTurns: amount,
+    defaultMaxModelCalls: amount,
+    defaultMaxDuration: z.string(),
+    defaultResources: z.object({ requests: amountsJson, limits: amountsJson, disk: z.string() }).partial(),
+    defaultGCPIdentityMode: z.string(),
+    defaultGCPIdentityServiceAccountID: z.string(),
+  })
+  .partial()
+  .meta({ id: "ProjectSettings" });
+
 /** Every setting's annotation, without the prefix (spec/02 3.6). */
 const KEYS = {
   activeProfile: "active-profile",
@@ -56,6 +73,8 @@ export const projectSettingsRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/projects/:projectId/settings",
     access: authenticated,
     does: { action: "read", on: "project" },
+    summary: "A project's settings",
+    replies: { 200: settingsReply },
     handler: async (call) => json(200, settingsJson((await projectOf(deps.db, call)).annotations)),
   }),
   route({
@@ -64,6 +83,8 @@ export const projectSettingsRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "update", on: "project" },
     body: settingsBody,
+    summary: "Sets a project's settings, all of them",
+    replies: { 200: settingsReply },
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       const annotations = await transaction(deps.db, async (tx) => {

@@ -19,7 +19,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
-import { type ProjectJson, projectJson, some } from "../wire/index.ts";
+import { capabilitiesJson, type ProjectJson, pageFields, projectJson, projectReply, some } from "../wire/index.ts";
 import { authenticated, users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text, visibility } from "./fields.ts";
@@ -28,6 +28,7 @@ import { pageQuery, readPage, totalOf } from "./pages.ts";
 import { createProject, type NewProject } from "./projectCreate.ts";
 import { abilitiesOf, may, projectResource, readScope } from "./rights.ts";
 import { empty, json, type Reply, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /** Settings live among the annotations; a client that sends annotations without them does not mean to clear them. */
 export const SETTINGS_PREFIX = "scion.io/";
@@ -44,6 +45,14 @@ const listQuery = z.object({
   slug: z.string().optional(),
   scope: z.enum(["mine", "shared", "all", ""]).catch("").optional(),
   mine: z.string().optional(),
+});
+
+const listReply = z.object({
+  ...pageFields,
+  projects: z.array(projectReply),
+  groves: z.array(projectReply).optional(),
+  feedCursor: z.string(),
+  _capabilities: capabilitiesJson,
 });
 
 const createBody = z.object({
@@ -80,6 +89,8 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     does: { action: "list", on: "project" },
     accessTokens: true,
     query: listQuery,
+    summary: "Projects that the caller may read",
+    replies: { 200: listReply },
     handler: (call) => list(deps, call.principal, call.query),
   }),
   route({
@@ -89,6 +100,9 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     limited: "create",
     does: { action: "create", on: "project" },
     body: createBody,
+    summary: "Creates a project",
+    replies: { 200: projectReply, 201: projectReply },
+    refuses: ["conflict", "not_implemented", "not_found"],
     handler: (call) => {
       const input = newProject(call.principal, call.body);
       return createOnce(deps, call, async (tx) => {
@@ -105,6 +119,8 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     access: authenticated,
     does: { action: "read", on: "project" },
     accessTokens: true,
+    summary: "One project",
+    replies: { 200: projectReply },
     handler: async (call) => {
       const project = await projectOf(deps.db, call);
       const can = await abilitiesOf(call.principal);
@@ -117,6 +133,9 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     access: authenticated,
     does: { action: "update", on: "project" },
     body: patchBody,
+    summary: "Changes a project",
+    replies: { 200: projectReply },
+    refuses: ["conflict"],
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       await patch(deps.db, id, call.body);
@@ -129,6 +148,9 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     path: "/api/v1/projects/:projectId",
     access: authenticated,
     does: { action: "delete", on: "project" },
+    summary: "Deletes a project with its agents",
+    replies: { 204: NO_BODY },
+    refuses: ["conflict"],
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       await deps.deleteAgents(id);

@@ -8,7 +8,7 @@ import {
   unlinkProvider,
 } from "@rootstock/store";
 import { z } from "zod";
-import { providerJson } from "../wire/index.ts";
+import { providerJson, providerReply } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
@@ -16,6 +16,7 @@ import { plainProjectOf } from "./lookup.ts";
 import { demandLink, link, unknownRuntimeBroker } from "./providerLinks.ts";
 import { may } from "./rights.ts";
 import { empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 const linkBody = z.object({ brokerId: z.string().min(1).max(64), localPath: text(4096) });
 
@@ -26,6 +27,8 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/projects/:projectId/providers",
     access: authenticated,
     does: { action: "read", on: "project" },
+    summary: "The runtime brokers that serve a project",
+    replies: { 200: z.object({ providers: z.array(providerReply) }) },
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       const providers = await listProviders(deps.db, id);
@@ -38,6 +41,9 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
     access: authenticated,
     does: { action: "dispatch", on: "runtimeBroker" },
     body: linkBody,
+    summary: "Lets a runtime broker serve a project",
+    replies: { 201: z.object({ provider: providerReply }) },
+    refuses: ["conflict"],
     handler: async (call) => {
       const { id, resource } = await plainProjectOf(deps.db, call);
       const runtimeBrokerId = parseUuid(call.body.brokerId);
@@ -63,6 +69,9 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/projects/:projectId/providers/:brokerId",
     access: authenticated,
     does: { action: "dispatch", on: "runtimeBroker" },
+    summary: "Sends a runtime broker away from a project",
+    replies: { 204: NO_BODY },
+    refuses: ["conflict"],
     handler: async (call) => {
       const { id, resource } = await plainProjectOf(deps.db, call);
       const runtimeBrokerId = parseUuid(call.params.brokerId ?? "");

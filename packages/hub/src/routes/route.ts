@@ -1,9 +1,11 @@
+import type { ErrorCode } from "@rootstock/protocol";
 import type { Log } from "@rootstock/service";
 import type { z } from "zod";
 import type { Credentials, Principal } from "../auth/index.ts";
 import type { AccessRule } from "./access.ts";
 import type { Does } from "./does.ts";
 import type { Limited } from "./limited.ts";
+import type { Replies, ReplyShape } from "./shapes.ts";
 
 /** A request as a handler sees it: who calls, and what was sent, already checked. */
 export interface Call<Query = unknown, Body = unknown> {
@@ -66,6 +68,14 @@ interface RouteBase {
   readonly duringMaintenance?: true;
   /** Answered directly from `headers`-less stores: skips the request log at info level (health checks, metrics). */
   readonly quiet?: boolean;
+  /** What it does in a few words, for the document of the API. */
+  readonly summary?: string;
+  /** What it answers by status, errors in the envelope apart. Tests hold every answer against it. */
+  readonly replies?: Replies;
+  /** The error codes of its own, beside those that any route with its declaration answers (see `codesOf`). */
+  readonly refuses?: readonly ErrorCode[];
+  /** What is sent to a handler that reads `rawBody` itself, by content type: for the document alone. */
+  readonly reads?: Readonly<Record<string, ReplyShape>>;
 }
 
 /** A declared route. One without an access rule, or that does not say what it does, does not compile. */

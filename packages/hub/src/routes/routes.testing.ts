@@ -1,6 +1,6 @@
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { Database, type Db, ensureUser, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { checkedReplies, createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
 import {
   AccessFacts,
@@ -107,6 +107,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
     metrics: new Metrics(),
     databaseSilentForMs: () => 0,
     draining: () => false,
+    inspect: checkedReplies(),
   });
   return {
     database,

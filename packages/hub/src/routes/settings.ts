@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { authenticated } from "./access.ts";
 import { NOTHING } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
@@ -10,6 +11,8 @@ export const settingsRoutes = (): Route[] => [
     access: authenticated,
     does: NOTHING,
     accessTokens: true,
+    summary: "Settings that every client may know",
+    replies: { 200: z.object({ telemetryEnabled: z.boolean() }) },
     handler: () => json(200, { telemetryEnabled: false }),
   }),
 ];

@@ -1,11 +1,13 @@
 import { invalidField, notFound } from "@rootstock/protocol";
 import { changeProject, type Db, lockProject, type SharedDir, transaction } from "@rootstock/store";
 import { z } from "zod";
+import { sharedDirJson } from "../wire/index.ts";
 import { authenticated, users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { flag } from "./fields.ts";
 import { plainProjectOf, projectOf } from "./lookup.ts";
 import { empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 const sharedDirBody = z.object({
   name: z
@@ -23,6 +25,8 @@ export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/projects/:projectId/shared-dirs",
     access: authenticated,
     does: { action: "read", on: "project" },
+    summary: "Folders that the agents of a project share",
+    replies: { 200: z.object({ sharedDirs: z.array(sharedDirJson) }) },
     handler: async (call) => json(200, { sharedDirs: (await projectOf(deps.db, call)).shared_dirs }),
   }),
   route({
@@ -31,6 +35,8 @@ export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "update", on: "project" },
     body: sharedDirBody,
+    summary: "Adds a shared folder",
+    replies: { 201: sharedDirJson },
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       const { name, read_only, in_workspace } = call.body;
@@ -49,6 +55,8 @@ export const sharedDirRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/projects/:projectId/shared-dirs/:name",
     access: users,
     does: { action: "update", on: "project" },
+    summary: "Removes a shared folder from the project",
+    replies: { 204: NO_BODY },
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       await transaction(deps.db, (tx) =>

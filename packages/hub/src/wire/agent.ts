@@ -1,53 +1,85 @@
-import type { AgentView, AppliedConfig, Labels } from "@rootstock/store";
+import type { AgentView } from "@rootstock/store";
+import { z } from "zod";
 import type { Capabilities } from "./capabilities.ts";
 import { some, time, timeOrZero } from "./fields.ts";
+import { anyObject, capabilitiesJson, count, id, labelsJson, timestamp } from "./schemas.ts";
+
+/** What an agent runs with, as it was asked for and filled up (spec/02 2.3). */
+const appliedConfigJson = z
+  .object({
+    image: z.string(),
+    harnessConfig: z.string(),
+    harnessAuth: z.string(),
+    env: labelsJson,
+    model: z.string(),
+    profile: z.string(),
+    task: z.string(),
+    attach: z.boolean(),
+    branch: z.string(),
+    workspace: z.string(),
+    gitClone: z.object({ url: z.string(), branch: z.string().optional(), depth: z.number().optional() }),
+    creatorName: z.string(),
+    inlineConfig: anyObject,
+    noAuth: z.boolean(),
+    gcpIdentity: z.object({
+      metadataMode: z.enum(["block", "passthrough", "assign"]),
+      serviceAccountId: z.string().optional(),
+      serviceAccountEmail: z.string().optional(),
+      projectId: z.string().optional(),
+    }),
+  })
+  .partial()
+  .meta({ id: "AppliedConfig" });
 
 /** An agent as clients see it (spec/02 2.3, with the additions of spec/08 1.3). */
-export interface AgentJson {
-  readonly id: string;
-  readonly slug: string;
-  readonly name: string;
-  readonly template: string;
-  readonly projectId: string;
-  readonly groveId: string;
-  readonly project?: string;
-  readonly visibility: string;
-  readonly labels?: Labels;
-  readonly annotations?: Labels;
-  readonly phase?: string;
-  readonly activity?: string;
-  readonly toolName?: string;
-  readonly message?: string;
-  readonly taskSummary?: string;
-  readonly stalledFromActivity?: string;
-  readonly connectionState?: string;
-  readonly containerStatus?: string;
-  readonly runtimeState?: string;
-  readonly exitCode?: number;
-  readonly exitReason?: string;
-  readonly currentTurns?: number;
-  readonly currentModelCalls?: number;
-  readonly startedAt: string;
-  readonly lastSeen: string;
-  readonly lastActivityEvent: string;
-  readonly deletedAt: string;
-  readonly image?: string;
-  readonly runtime?: string;
-  readonly runtimeBrokerId?: string;
-  readonly runtimeBrokerName?: string;
-  readonly harnessConfig?: string;
-  readonly harnessAuth?: string;
-  readonly createdBy?: string;
-  readonly ownerId?: string;
-  readonly detached: boolean;
-  readonly webPtyEnabled?: boolean;
-  readonly created: string;
-  readonly updated: string;
-  readonly stateVersion: number;
-  readonly ancestry?: readonly string[];
-  readonly appliedConfig?: AppliedConfig;
-  readonly _capabilities?: Capabilities;
-}
+export const agentReply = z
+  .object({
+    id: id,
+    slug: z.string(),
+    name: z.string(),
+    template: z.string(),
+    projectId: id,
+    groveId: id,
+    project: z.string().optional(),
+    visibility: z.string(),
+    labels: labelsJson.optional(),
+    annotations: labelsJson.optional(),
+    phase: z.string().optional(),
+    activity: z.string().optional(),
+    toolName: z.string().optional(),
+    message: z.string().optional(),
+    taskSummary: z.string().optional(),
+    stalledFromActivity: z.string().optional(),
+    connectionState: z.string().optional(),
+    containerStatus: z.string().optional(),
+    runtimeState: z.string().optional(),
+    exitCode: z.int().optional(),
+    exitReason: z.string().optional(),
+    currentTurns: count.optional(),
+    currentModelCalls: count.optional(),
+    startedAt: timestamp,
+    lastSeen: timestamp,
+    lastActivityEvent: timestamp,
+    deletedAt: timestamp,
+    image: z.string().optional(),
+    runtime: z.string().optional(),
+    runtimeBrokerId: id.optional(),
+    runtimeBrokerName: z.string().optional(),
+    harnessConfig: z.string().optional(),
+    harnessAuth: z.string().optional(),
+    createdBy: z.string().optional(),
+    ownerId: z.string().optional(),
+    detached: z.boolean(),
+    webPtyEnabled: z.boolean().optional(),
+    created: timestamp,
+    updated: timestamp,
+    stateVersion: count,
+    ancestry: z.array(z.string()).readonly().optional(),
+    appliedConfig: appliedConfigJson.optional(),
+    _capabilities: capabilitiesJson.optional(),
+  })
+  .meta({ id: "Agent" });
+export type AgentJson = z.infer<typeof agentReply>;
 
 /** What an agent is busy with, as events have it and the answer to a restore (spec/02 2.7, 7.2). */
 export const agentDetail = (a: AgentView) => ({

@@ -6,5 +6,6 @@ export * from "./fields.ts";
 export * from "./message.ts";
 export * from "./project.ts";
 export * from "./runtimeBroker.ts";
+export * from "./schemas.ts";
 export * from "./subscription.ts";
 export * from "./user.ts";

@@ -1,28 +1,33 @@
 import type { MessageRow } from "@rootstock/store";
+import { z } from "zod";
 import { some, time } from "./fields.ts";
+import { id, timestamp } from "./schemas.ts";
 
 /** A stored message as clients see it (spec/02 4.2). */
-export interface MessageJson {
-  readonly id: string;
-  readonly projectId: string;
-  readonly groveId: string;
-  readonly sender: string;
-  readonly senderId: string;
-  readonly recipient: string;
-  readonly recipientId: string;
-  readonly msg: string;
-  readonly type: string;
-  readonly agentId: string;
-  readonly read: boolean;
-  readonly urgent?: boolean;
-  readonly broadcasted?: boolean;
-  readonly groupId?: string;
-  readonly channel?: string;
-  readonly threadId?: string;
-  readonly createdAt: string;
-  readonly dispatchState: "pending" | "dispatched" | "failed";
-  readonly dispatchedAt?: string;
-}
+export const messageReply = z
+  .object({
+    id: id,
+    projectId: id,
+    groveId: id,
+    sender: z.string(),
+    senderId: z.string(),
+    recipient: z.string(),
+    recipientId: z.string(),
+    msg: z.string(),
+    type: z.string(),
+    agentId: z.string(),
+    read: z.boolean(),
+    urgent: z.boolean().optional(),
+    broadcasted: z.boolean().optional(),
+    groupId: z.string().optional(),
+    channel: z.string().optional(),
+    threadId: z.string().optional(),
+    createdAt: timestamp,
+    dispatchState: z.enum(["pending", "dispatched", "failed"]),
+    dispatchedAt: timestamp.optional(),
+  })
+  .meta({ id: "Message" });
+export type MessageJson = z.infer<typeof messageReply>;
 
 /** A message to a person has no state: it is there to be read, which older clients know as dispatched. */
 const dispatchState = (state: MessageRow["state"]): MessageJson["dispatchState"] => {

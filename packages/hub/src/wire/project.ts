@@ -1,33 +1,43 @@
-import type { Labels, ProjectView, ProviderView, SharedDir } from "@rootstock/store";
+import type { ProjectView, ProviderView } from "@rootstock/store";
+import { z } from "zod";
 import type { Capabilities } from "./capabilities.ts";
 import { some, time, timeOrZero } from "./fields.ts";
+import { capabilitiesJson, count, id, labelsJson, timestamp } from "./schemas.ts";
+
+/** A folder that the agents of a project share (spec/02 3.7). */
+export const sharedDirJson = z
+  .object({ name: z.string(), read_only: z.boolean().optional(), in_workspace: z.boolean().optional() })
+  .meta({ id: "SharedDir" });
 
 /** A project as clients see it (spec/02 3.1), with the names of older clients beside today's. */
-export interface ProjectJson {
-  readonly id: string;
-  /** The copy of `id` that today's clients read (spec/08 1.3). */
-  readonly projectId: string;
-  readonly name: string;
-  readonly slug: string;
-  readonly visibility: string;
-  readonly gitRemote?: string;
-  readonly defaultRuntimeBrokerId?: string;
-  readonly createdBy?: string;
-  readonly ownerId?: string;
-  readonly ownerName?: string;
-  readonly labels?: Labels;
-  readonly annotations?: Labels;
-  readonly sharedDirs?: readonly SharedDir[];
-  readonly created: string;
-  readonly updated: string;
-  readonly agentCount?: number;
-  readonly activeBrokerCount?: number;
-  readonly projectType: "linked" | "hub-managed";
-  readonly _capabilities?: Capabilities;
-  readonly groveId: string;
-  readonly groveName: string;
-  readonly grove: string;
-}
+export const projectReply = z
+  .object({
+    id: id,
+    /** The copy of `id` that today's clients read (spec/08 1.3). */
+    projectId: id,
+    name: z.string(),
+    slug: z.string(),
+    visibility: z.string(),
+    gitRemote: z.string().optional(),
+    defaultRuntimeBrokerId: id.optional(),
+    createdBy: z.string().optional(),
+    ownerId: z.string().optional(),
+    ownerName: z.string().optional(),
+    labels: labelsJson.optional(),
+    annotations: labelsJson.optional(),
+    sharedDirs: z.array(sharedDirJson).readonly().optional(),
+    created: timestamp,
+    updated: timestamp,
+    agentCount: count.optional(),
+    activeBrokerCount: count.optional(),
+    projectType: z.enum(["linked", "hub-managed"]),
+    _capabilities: capabilitiesJson.optional(),
+    groveId: id,
+    groveName: z.string(),
+    grove: z.string(),
+  })
+  .meta({ id: "Project" });
+export type ProjectJson = z.infer<typeof projectReply>;
 
 /** The project, and what the caller may do with it where that is shown. */
 export const projectJson = (p: ProjectView, capabilities?: Capabilities): ProjectJson => ({
@@ -56,17 +66,20 @@ export const projectJson = (p: ProjectView, capabilities?: Capabilities): Projec
 });
 
 /** A runtime broker that serves a project, as clients see it (spec/02 3.4). */
-export interface ProviderJson {
-  readonly projectId: string;
-  readonly groveId: string;
-  readonly brokerId: string;
-  readonly brokerName: string;
-  readonly status: string;
-  readonly lastSeen: string;
-  readonly localPath?: string;
-  readonly linkedBy?: string;
-  readonly linkedAt: string;
-}
+export const providerReply = z
+  .object({
+    projectId: id,
+    groveId: id,
+    brokerId: id,
+    brokerName: z.string(),
+    status: z.string(),
+    lastSeen: timestamp,
+    localPath: z.string().optional(),
+    linkedBy: z.string().optional(),
+    linkedAt: timestamp,
+  })
+  .meta({ id: "Provider" });
+export type ProviderJson = z.infer<typeof providerReply>;
 
 export const providerJson = (p: ProviderView): ProviderJson => ({
   projectId: p.project_id,

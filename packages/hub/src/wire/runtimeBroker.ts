@@ -1,32 +1,37 @@
-import type { Labels, RuntimeBrokerRow } from "@rootstock/store";
+import type { RuntimeBrokerRow } from "@rootstock/store";
+import { z } from "zod";
 import type { Capabilities } from "./capabilities.ts";
 import { some, time, timeOrZero } from "./fields.ts";
+import { anyObject, capabilitiesJson, id, labelsJson, timestamp } from "./schemas.ts";
 
 /** A runtime broker as clients see it (spec/01 1.1). */
-export interface RuntimeBrokerJson {
-  readonly id: string;
-  readonly name: string;
-  readonly slug: string;
-  readonly version: string;
-  readonly status: string;
-  readonly connectionState: "connected" | "disconnected";
-  readonly lastHeartbeat: string;
-  readonly capabilities?: Readonly<Record<string, unknown>>;
-  readonly profiles?: readonly Readonly<Record<string, unknown>>[];
-  readonly labels?: Labels;
-  readonly annotations?: Labels;
-  readonly connectedHubId?: string;
-  readonly connectedSessionId?: string;
-  readonly connectedAt?: string;
-  readonly endpoint?: string;
-  readonly autoProvide?: boolean;
-  readonly created: string;
-  readonly updated: string;
-  readonly createdBy?: string;
-  readonly createdByName?: string;
-  readonly localPath?: string;
-  readonly _capabilities?: Capabilities;
-}
+export const runtimeBrokerReply = z
+  .object({
+    id: id,
+    name: z.string(),
+    slug: z.string(),
+    version: z.string(),
+    status: z.string(),
+    connectionState: z.enum(["connected", "disconnected"]),
+    lastHeartbeat: timestamp,
+    capabilities: anyObject.optional(),
+    profiles: z.array(anyObject).readonly().optional(),
+    labels: labelsJson.optional(),
+    annotations: labelsJson.optional(),
+    connectedHubId: id.optional(),
+    connectedSessionId: id.optional(),
+    connectedAt: timestamp.optional(),
+    endpoint: z.string().optional(),
+    autoProvide: z.boolean().optional(),
+    created: timestamp,
+    updated: timestamp,
+    createdBy: z.string().optional(),
+    createdByName: z.string().optional(),
+    localPath: z.string().optional(),
+    _capabilities: capabilitiesJson.optional(),
+  })
+  .meta({ id: "RuntimeBroker" });
+export type RuntimeBrokerJson = z.infer<typeof runtimeBrokerReply>;
 
 /** The runtime broker; `localPath` where a project of its machine is asked about. */
 export const runtimeBrokerJson = (

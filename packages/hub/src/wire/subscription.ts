@@ -1,20 +1,25 @@
 import type { SubscriptionRow } from "@rootstock/store";
+import { z } from "zod";
 import { some, time } from "./fields.ts";
+import { id, timestamp } from "./schemas.ts";
 
 /** A notification subscription as clients see it (spec/02 5.1). */
-export interface SubscriptionJson {
-  readonly id: string;
-  readonly scope: "agent" | "project";
-  readonly agentId?: string;
-  readonly agentSlug?: string;
-  readonly subscriberType: "agent" | "user";
-  readonly subscriberId: string;
-  readonly projectId: string;
-  readonly groveId: string;
-  readonly triggerActivities: readonly string[];
-  readonly createdAt: string;
-  readonly createdBy: string;
-}
+export const subscriptionReply = z
+  .object({
+    id: id,
+    scope: z.enum(["agent", "project"]),
+    agentId: z.string().optional(),
+    agentSlug: z.string().optional(),
+    subscriberType: z.enum(["agent", "user"]),
+    subscriberId: z.string(),
+    projectId: id,
+    groveId: id,
+    triggerActivities: z.array(z.string()).readonly(),
+    createdAt: timestamp,
+    createdBy: z.string(),
+  })
+  .meta({ id: "Subscription" });
+export type SubscriptionJson = z.infer<typeof subscriptionReply>;
 
 /** The subscription; lists know the agent's slug too. */
 export const subscriptionJson = (s: SubscriptionRow & { readonly agent_slug?: string | null }): SubscriptionJson => ({

@@ -1,0 +1,76 @@
+import {
+  answersOf,
+  contentTypesOf,
+  type DeclaredAnswer,
+  type InspectReply,
+  jsonShapeOf,
+  type Route,
+  selfContained,
+} from "@rootstock/hub";
+import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
+import addFormats from "ajv-formats";
+import { noteFault } from "./runRecord.ts";
+
+/**
+ * Holds every answer of a declared route against what the API's document says of it. One that the document does not
+ * allow is answered as a 500 that says why, and fails the run. Routes that declare no answers yet are left alone.
+ */
+export const checkedReplies = (): InspectReply => {
+  const checks = new ReplyChecks();
+  return async (route, response) => {
+    if (!route.replies) return response;
+    const problem = await checks.problemOf(route, response);
+    if (problem === undefined) return response;
+    const message = `${route.method} ${route.path} ${response.status}: ${problem}`;
+    noteFault(message);
+    return new Response(JSON.stringify({ error: { code: "internal_error", message } }), {
+      status: 500,
+      headers: { "content-type": "application/json" },
+    });
+  };
+};
+
+/** Compares answers with declarations. What is compiled for one is kept for the next. */
+export class ReplyChecks {
+  readonly #ajv = new Ajv2020({ strict: false, allErrors: false });
+  readonly #compiled = new Map<Route, Map<number, ValidateFunction>>();
+
+  constructor() {
+    addFormats.default(this.#ajv);
+  }
+
+  /** What the document does not allow of this answer; undefined for one that it allows. */
+  async problemOf(route: Route, response: Response): Promise<string | undefined> {
+    const answer = answersOf(route).find(({ status }) => status === response.status);
+    if (!answer) return `this status is not declared: ${await shown(response)}`;
+    const given = response.headers.get("content-type")?.split(";", 1)[0]?.trim() || undefined;
+    const allowed = contentTypesOf(answer);
+    if (!allowed.includes(given)) return `content type ${given} is not declared, but ${allowed.join(", ")}`;
+    if (given !== "application/json") return undefined;
+    const validate = this.#validatorOf(route, answer);
+    if (!validate) return undefined;
+    const text = await response.clone().text();
+    let body: unknown;
+    try {
+      body = JSON.parse(text);
+    } catch {
+      return `no JSON: ${text.slice(0, SHOWN)}`;
+    }
+    return validate(body) ? undefined : `${this.#ajv.errorsText(validate.errors)} in ${text.slice(0, SHOWN)}`;
+  }
+
+  #validatorOf(route: Route, answer: DeclaredAnswer): ValidateFunction | undefined {
+    const shape = jsonShapeOf(answer);
+    if (!shape) return undefined;
+    const known = this.#compiled.get(route) ?? new Map<number, ValidateFunction>();
+    this.#compiled.set(route, known);
+    const found = known.get(answer.status) ?? this.#ajv.compile(selfContained(shape));
+    known.set(answer.status, found);
+    return found;
+  }
+}
+
+const SHOWN = 600;
+
+const shown = async (response: Response): Promise<string> =>
+  response.headers.get("content-type")?.includes("json") ? (await response.clone().text()).slice(0, SHOWN) : "";

@@ -1,0 +1,34 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { api, Scene } from "@rootstock/testkit";
+import { Validator } from "@seriousme/openapi-schema-validator";
+
+/** The document of the API: made from the declared routes, and held against every answer of every other test. */
+
+let scene: Scene;
+let replica: Awaited<ReturnType<Scene["replica"]>>;
+beforeAll(async () => {
+  scene = await Scene.create();
+  replica = await scene.replica();
+});
+afterAll(() => scene.end());
+
+const fetched = async () =>
+  (await api(replica, "GET", "/api/v1/openapi.json", undefined, { token: "" })).json as object;
+
+test("anybody gets the document, and it is valid OpenAPI 3.1", async () => {
+  const checked = await new Validator().validate({ ...(await fetched()) });
+  expect(checked).toMatchObject({ valid: true });
+});
+
+test("it has every declared route but the legacy ones", async () => {
+  const { paths } = (await fetched()) as { readonly paths: Readonly<Record<string, object>> };
+  const documented = Object.entries(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((m) => `${m} ${path}`),
+  );
+  const declared = replica.hub.routes.map(({ method, path }) => {
+    const template = path.replace(/:(\w+)/g, "{$1}").replace(/\/\*$/, "/{rest}");
+    return `${method.toLowerCase()} ${template}`;
+  });
+  expect(new Set(documented)).toEqual(new Set(declared));
+  expect(documented.some((name) => name.includes("/groves"))).toBe(false);
+});
