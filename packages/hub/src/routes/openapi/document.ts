@@ -1,6 +1,6 @@
 import type { Route } from "../route.ts";
 import { type JsonSchema, jsonSchemaOf } from "./jsonSchema.ts";
-import { tagOf, templateOf } from "./names.ts";
+import { operationIdOf, tagOf, templateOf } from "./names.ts";
 import { type Name, operationOf, type Share } from "./operation.ts";
 import { SECURITY_SCHEMES } from "./security.ts";
 
@@ -10,13 +10,13 @@ Every path below \`/api/v1/projects\` is served below \`/api/v1/groves\`, too, f
 
 /**
  * The document of an API of these routes, OpenAPI 3.1. Of routes with the same method and path the first counts, as it
- * does for calls. Throws for two operations of one name.
+ * does for calls.
  */
 export const openApiDocument = (routes: readonly Route[], version: string): JsonSchema => {
   const schemas = new Map<string, JsonSchema>();
   const responses = new Map<string, JsonSchema>();
   const paths = new Map<string, Map<string, JsonSchema>>();
-  const names = new Set<unknown>();
+  const names = new Set<string>();
   const name: Name = (schema, io) => {
     const { schema: found, named } = jsonSchemaOf(schema, io);
     for (const [key, value] of Object.entries(named)) schemas.set(key, value);
@@ -31,10 +31,9 @@ export const openApiDocument = (routes: readonly Route[], version: string): Json
     const methods = paths.get(path) ?? new Map<string, JsonSchema>();
     const method = route.method.toLowerCase();
     if (methods.has(method)) continue;
-    const operation = operationOf(route, name, share);
-    if (names.has(operation.operationId)) throw new Error(`two operations are named ${operation.operationId}`);
-    names.add(operation.operationId);
-    paths.set(path, methods.set(method, operation));
+    const operationId = free(operationIdOf(route), names);
+    names.add(operationId);
+    paths.set(path, methods.set(method, { operationId, ...operationOf(route, name, share) }));
   }
   return {
     openapi: "3.1.0",
@@ -53,4 +52,11 @@ export const openApiDocument = (routes: readonly Route[], version: string): Json
       securitySchemes: SECURITY_SCHEMES,
     },
   };
+};
+
+/** The name, or with a number what comes after those that have it already. */
+const free = (name: string, taken: ReadonlySet<string>): string => {
+  let found = name;
+  for (let n = 2; taken.has(found); n += 1) found = `${name}${n}`;
+  return found;
 };

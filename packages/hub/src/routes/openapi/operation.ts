@@ -5,7 +5,7 @@ import type { Route } from "../route.ts";
 import { isOtherBody } from "../shapes.ts";
 import { answersOf, contentTypesOf, type DeclaredAnswer, jsonShapeOf } from "./answers.ts";
 import { type JsonSchema, jsonSchemaOf } from "./jsonSchema.ts";
-import { operationIdOf, parametersOf, tagOf } from "./names.ts";
+import { parametersOf, tagOf } from "./names.ts";
 import { securityOf } from "./security.ts";
 
 /** Takes what a schema names into the document. */
@@ -123,7 +123,6 @@ export const operationOf = (route: Route, name: Name, share: Share): JsonSchema 
     ...(route.method === "GET" ? [] : [IDEMPOTENCY_KEY]),
   ];
   return {
-    operationId: operationIdOf(route),
     tags: [tagOf(route)],
     summary: route.summary ?? doesName(route.does),
     ...(parameters.length > 0 && { parameters }),
