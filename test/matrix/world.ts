@@ -188,6 +188,8 @@ const makeOwn = async (
   const invite = await api(replica, "POST", "/api/v1/admin/invites", { expiresIn: "24h", maxUses: 1 });
   await api(replica, "POST", "/api/v1/admin/allow-list", { email: "listed@example.org" });
   await api(replica, "POST", `/api/v1/projects/${projectId}/shared-dirs`, { name: "shared" });
+  const resetId = systemRandom.uuid();
+  await scene.database.query("insert into auth_resets (id, finished_at) values ($1, now())", [resetId]);
   const messageId = await rows.message({
     project_id: projectId,
     agent_id: agents.target.id,
@@ -209,6 +211,7 @@ const makeOwn = async (
     inviteCode: invite.text("code"),
     email: "listed@example.org",
     name: "shared",
+    resetId,
     messageId,
     dispatchId,
   };
