@@ -2,6 +2,7 @@ import { HubClient } from "@rootstock/client";
 import { Backoff, type Base } from "@rootstock/service";
 import { CliError, UsageError } from "./exitCodes.ts";
 import type { Env } from "./flags.ts";
+import { storedLogin } from "./logins.ts";
 import { dataDirectory, defaultDataDirectory } from "./start/dataDirectory.ts";
 import { readJson, writePrivate } from "./start/files.ts";
 
@@ -24,25 +25,50 @@ const readConnection = (path: string): Connection | undefined => {
 
 const isHttpUrl = (text: string): boolean => URL.canParse(text) && /^https?:$/.test(new URL(text).protocol);
 
+interface Named {
+  readonly url: string | undefined;
+  readonly local: Connection | undefined;
+  /** Where the local one would be told. */
+  readonly path: string;
+}
+
+const named = (env: Env, isRoot: boolean): Named => {
+  const url = env.ROOTSTOCK_HUB_URL || env.SCION_HUB_ENDPOINT || undefined;
+  if (url && !isHttpUrl(url)) throw new UsageError([`ROOTSTOCK_HUB_URL: want an http or https URL, got "${url}"`]);
+  const path = dataDirectory(env.ROOTSTOCK_DATA || defaultDataDirectory(env, isRoot)).connection;
+  return { url, local: readConnection(path), path };
+};
+
+const nowhere = (path: string): CliError =>
+  new CliError(
+    `no cluster runs here (there is no ${path}).\nStart one with "npm start", or name a hub with --hub or ROOTSTOCK_HUB_URL, and log in with "rootstock login" or SCION_DEV_TOKEN.`,
+  );
+
+/** Where the hub is that is named, or else runs on this machine. Throws as {@link findConnection}. */
+export const hubUrl = (env: Env, isRoot: boolean): string => {
+  const { url, local, path } = named(env, isRoot);
+  const found = url ?? local?.url;
+  if (!found) throw nowhere(path);
+  return found;
+};
+
 /**
- * The hub to talk to: the one named by a flag or variable, else the running `rootstock start` of this machine.
+ * The hub to talk to: the one named by a flag or variable, else the running `rootstock start` of this machine; and the
+ * token for it: the one that is given, else what `rootstock login` has left, else that of the running cluster.
  * @throws UsageError for an address that is none; CliError when nothing says where the hub is
  */
 export const findConnection = (env: Env, isRoot: boolean): Connection => {
-  const url = env.ROOTSTOCK_HUB_URL || env.SCION_HUB_ENDPOINT;
   const token = env.SCION_DEV_TOKEN;
-  if (url && !isHttpUrl(url)) throw new UsageError([`ROOTSTOCK_HUB_URL: want an http or https URL, got "${url}"`]);
-  const path = dataDirectory(env.ROOTSTOCK_DATA || defaultDataDirectory(env, isRoot)).connection;
-  const local = readConnection(path);
+  const { url, local, path } = named(env, isRoot);
   if (!url) {
     if (local) return { url: local.url, token: token || local.token };
-    throw new CliError(
-      `no cluster runs here (there is no ${path}).\nStart one with "npm start", or name a hub with --hub or ROOTSTOCK_HUB_URL, and log in with SCION_DEV_TOKEN.`,
-    );
+    throw nowhere(path);
   }
   if (token) return { url, token };
+  const login = storedLogin(env, url);
+  if (login) return { url, token: login.accessToken };
   if (local && new URL(local.url).origin === new URL(url).origin) return { url, token: local.token };
-  throw new CliError(`no token for ${url}: set SCION_DEV_TOKEN`);
+  throw new CliError(`no token for ${url}: log in with "rootstock login", or set SCION_DEV_TOKEN`);
 };
 
 /** How often a call that got no answer is sent, over about three seconds: as long as a load balancer may take to notice. */

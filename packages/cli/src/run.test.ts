@@ -177,7 +177,11 @@ describe("exit codes", () => {
   test("a refusal of the hub is shown with its code", async () => {
     const { rootstock } = await hub(() => [401, { error: { code: "unauthorized", message: "who are you" } }]);
     const result = await rootstock(["agent", "list"]);
-    expect(result).toEqual({ code: EXIT.failed, out: "", err: "rootstock: who are you (unauthorized, status 401)" });
+    expect(result).toEqual({ code: EXIT.failed, out: "", err: expect.any(String) });
+    expect(result.err.split("\n")).toEqual([
+      "rootstock: who are you (unauthorized, status 401)",
+      'rootstock: "rootstock login" logs in anew',
+    ]);
   });
 
   test("wrong usage is 2 and calls nobody", async () => {

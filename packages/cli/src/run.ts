@@ -2,6 +2,7 @@ import { HubResponseError, HubUnreachableError } from "@rootstock/client";
 import { createLog, systemClock, systemRandom } from "@rootstock/service";
 import { Command, CommanderError } from "commander";
 import { addAgentCommand } from "./commands/agent.ts";
+import { addLoginCommands } from "./commands/login.ts";
 import { addMigrateCommand } from "./commands/migrate.ts";
 import { addReplicaCommand } from "./commands/replica.ts";
 import { addRuntimeBrokerCommand } from "./commands/runtimeBroker.ts";
@@ -30,6 +31,7 @@ const buildProgram = (terminal: Terminal): Command => {
   addMigrateCommand(program, terminal);
   addSecretsCommand(program, terminal);
   addRuntimeBrokerCommand(program, terminal);
+  addLoginCommands(program, terminal);
   addAgentCommand(program, terminal);
   addTraceCommand(program, terminal);
   return program;
@@ -49,6 +51,7 @@ const report = (err: unknown, terminal: Terminal): number => {
   if (err instanceof HubResponseError) {
     const id = err.requestId ? `, request ${err.requestId}` : "";
     terminal.err(`rootstock: ${err.message} (${err.code}, status ${err.status}${id})`);
+    if (err.status === 401) terminal.err('rootstock: "rootstock login" logs in anew');
     return EXIT.failed;
   }
   if (err instanceof HubUnreachableError) {

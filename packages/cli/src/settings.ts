@@ -159,6 +159,19 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
     defaultText: "5m",
   },
   {
+    flag: "--audit-retention <duration>",
+    env: "ROOTSTOCK_AUDIT_RETENTION",
+    description: "how long the audit log is kept, 24h at least; 0: for ever",
+    defaultText: "8760h",
+  },
+  {
+    flag: "--rate-limits <list>",
+    env: "ROOTSTOCK_RATE_LIMITS",
+    description:
+      "changes to how much anybody may ask, as name=60/m:100 or name=off, separated by commas; off: no limits at all",
+    defaultText: "high enough for a fleet of thousands behind one address",
+  },
+  {
     flag: "--terminal-idle <duration>",
     env: "ROOTSTOCK_TERMINAL_IDLE",
     description: "how long a terminal may stay open while nothing is typed or shown; 0: for ever",
@@ -338,6 +351,11 @@ export const RUNTIME_BROKER_SETTINGS: readonly Setting[] = [
 
 /** `rootstock runtime-broker join-token`. */
 export const JOIN_TOKEN_SETTINGS: readonly Setting[] = [HUB_URL, DEV_TOKEN, RUNTIME_BROKER_NAME];
+
+/** `rootstock login` and `rootstock logout`. */
+export const LOGIN_SETTINGS: readonly Setting[] = [
+  { ...HUB_URL, defaultText: "the cluster of `rootstock start` on this machine" },
+];
 
 /** `rootstock agent …`. */
 export const AGENT_SETTINGS: readonly Setting[] = [

@@ -1,6 +1,7 @@
 import { type EventOptions, type HubEvent, readEvents } from "./events.ts";
 import { Http, type HttpOptions } from "./http.ts";
 import { ProjectAgents } from "./resources/agents.ts";
+import { Login } from "./resources/login.ts";
 import { Projects } from "./resources/projects.ts";
 import { RuntimeBrokers } from "./resources/runtimeBrokers.ts";
 import { System } from "./resources/system.ts";
@@ -17,6 +18,7 @@ export class HubClient {
   readonly projects: Projects;
   readonly runtimeBrokers: RuntimeBrokers;
   readonly system: System;
+  readonly login: Login;
   readonly traces: Traces;
 
   constructor(options: HttpOptions) {
@@ -24,6 +26,7 @@ export class HubClient {
     this.projects = new Projects(this.http);
     this.runtimeBrokers = new RuntimeBrokers(this.http);
     this.system = new System(this.http);
+    this.login = new Login(this.http);
     this.traces = new Traces(this.http);
   }
 

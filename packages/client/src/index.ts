@@ -5,6 +5,7 @@ export type { EventOptions, HubEvent } from "./events.ts";
 export type { FollowOptions } from "./followLogs.ts";
 export { Http, type HttpOptions, type RequestOptions, type RetryOptions } from "./http.ts";
 export * from "./resources/agents.ts";
+export * from "./resources/login.ts";
 export * from "./resources/projects.ts";
 export * from "./resources/runtimeBrokers.ts";
 export * from "./resources/system.ts";
