@@ -75,6 +75,9 @@ test("signing out everywhere ends the sessions of other browsers; another site's
     expect((await one.ask("/auth/logout", "POST", headers)).status).toBe(403);
   const asked = await one.ask("/auth/logout", "GET", { accept: "text/html", "sec-fetch-site": "cross-site" });
   expect([asked.status, asked.body]).toEqual([200, expect.stringContaining("Another site has sent you here")]);
+  expect((await one.ask("/auth/logout", "GET", { accept: "image/png", "sec-fetch-site": "same-site" })).status).toBe(
+    403,
+  );
   expect(await me(one)).toMatchObject({ email: "ann@example.org" });
   await two.submit("/auth/logout", { everywhere: "1" });
   await eventually(async () => (await me(one)) === 401, 2_000);
@@ -247,6 +250,19 @@ test("weak point 6: after the sign-in the browser is where it wanted to be, and 
     expect([elsewhere, await to(elsewhere)]).toEqual([elsewhere, expect.stringMatching(/^\/(?![/\\])/)]);
   const signedIn = await browser.open("/login?returnTo=https%3A%2F%2Fevil.example");
   expect(signedIn.body).toContain('href="/">Continue');
+});
+
+test("whoever opens a page without being signed in is sent to sign in, and back; a session that is over is forgotten", async () => {
+  const browser = browserAt(await replicas());
+  const asked = await browser.open("/agents/a1?tab=logs");
+  expect(place(asked)).toBe("/login?returnTo=%2Fagents%2Fa1%3Ftab%3Dlogs");
+  const back = await browser.open("/auth/login/oidc?returnTo=%2Fagents%2Fa1%3Ftab%3Dlogs");
+  expect([place(back), back.status]).toEqual(["/agents/a1?tab=logs", 404]);
+  expect(back.body).toContain("no such path");
+  expect((await browser.ask("/agents/a1")).body).toContain('"not_found"');
+  await scene.database.query("update sign_ins set ended_at = now()");
+  await eventually(async () => (await me(browser)) === 401, 2_000);
+  expect(browser.cookieHeader()).toBe("");
 });
 
 test("weak point 8: on a hub for development nobody is somebody without the token, and the page asks for it", async () => {

@@ -18,7 +18,17 @@ import {
 } from "../auth/index.ts";
 import type { RateLimits } from "../limits/index.ts";
 import type { Metrics } from "../metrics/index.ts";
-import { type Call, demand, demandDeclared, demandedOfHub, limitOf, type Route } from "../routes/index.ts";
+import {
+  type Call,
+  demand,
+  demandDeclared,
+  demandedOfHub,
+  errorPage,
+  limitOf,
+  type Route,
+  signInFirst,
+  wantsHtml,
+} from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
 import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
 import { addCorsHeaders, type CorsOrigins, preflight } from "./cors.ts";
@@ -105,7 +115,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       child ??= base.log.child(context);
       return child;
     };
-    const known: { principal: Principal } = { principal: NOBODY };
+    const known: Known = { principal: NOBODY };
     let address: string | undefined;
     const origin = () => {
       address ??= clientAddress(peerAddress(c), c.req.header("x-forwarded-for"), options.trustsPeer);
@@ -128,12 +138,14 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
             ),
         ));
     } catch (err) {
-      response = renderError(toHubError(err, log()), requestId);
-      if (err instanceof SessionEnded) response.headers.append("set-cookie", clearedCookie(err.cookie));
+      response = await refusedWith(c, toHubError(err, log()), requestId);
+      if (err instanceof SessionEnded) known.ended = err.cookie;
       // Refused unread: what is still under way would end the connection before the client has heard why.
       await readOnce().catch(() => {});
     }
     if (options.inspect && route) response = await options.inspect(route, response);
+    if (known.ended && !response.headers.has("set-cookie"))
+      response.headers.append("set-cookie", clearedCookie(known.ended));
     await prolongSession(response, known.principal, log);
     response.headers.set("x-request-id", requestId);
     addSecurityHeaders(response.headers, isTls(c, options));
@@ -191,7 +203,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     origin: () => RequestOrigin & { readonly requestId: string },
     span: Span,
     log: () => Log,
-    known: { principal: Principal },
+    known: Known,
     readOnce: () => Promise<Buffer>,
   ): Promise<Response> => {
     if (!options.serving()) throw new HubError("unavailable", "this replica is starting", { retryAfter: 1 });
@@ -245,7 +257,10 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       traceparent: span.traceparent,
       credentials,
       reauthenticate: async () => {
-        const principal = await authenticate();
+        const principal = await authenticate().catch((err: unknown) => {
+          if (err instanceof SessionEnded) known.ended = err.cookie;
+          throw err;
+        });
         // Of a page, which is open to anyone: whoever looks at it is known from here on.
         if (known.principal.kind === "nobody") known.principal = principal;
         return principal;
@@ -265,6 +280,20 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   };
 
   return app;
+};
+
+/** What has been found out about who calls. */
+interface Known {
+  principal: Principal;
+  /** The cookie of a session that is over. */
+  ended?: string;
+}
+
+/** A refusal as whoever is refused can read it. A person who is not signed in is sent to do so, and back (spec/03 3.5). */
+const refusedWith = async (c: Context, err: HubError, requestId: string): Promise<Response> => {
+  const { pathname, search } = new URL(c.req.url);
+  if (pathname.startsWith("/api/") || !wantsHtml(c.req.raw.headers)) return renderError(err, requestId);
+  return err.status === 401 && c.req.method === "GET" ? signInFirst(pathname + search) : errorPage(err, requestId);
 };
 
 /** Counts the call against every limit that it meets. Throws 429. Only doors and codes ask the database. */

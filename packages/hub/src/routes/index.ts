@@ -19,3 +19,4 @@ export { demand } from "./rights.ts";
 export * from "./route.ts";
 export * from "./shapes.ts";
 export * from "./upgrades.ts";
+export { errorPage, signInFirst, wantsHtml } from "./web/index.ts";

@@ -64,6 +64,20 @@ export const pageReply = async ({ title, content, status = 200, cookies = [], fo
 /** Whether whoever calls is a person who looks at pages. */
 export const wantsHtml = (headers: Headers): boolean => headers.get("accept")?.includes("text/html") === true;
 
+/** What a person at a browser is shown of a refusal. */
+export const errorPage = async (err: HubError, requestId: string): Promise<Reply> => {
+  const reply = await pageReply({
+    title: "Not possible",
+    status: err.status,
+    content: html`<h1>This is not possible</h1>
+      <p class="alert" role="alert">${err.message}</p>
+      <p class="quiet small">Request ${requestId}</p>
+      <div class="actions"><a class="button" href="/">To the start page</a></div>`,
+  });
+  if (err.retryAfter !== undefined) reply.headers.set("retry-after", String(err.retryAfter));
+  return reply;
+};
+
 /** A handler of a page: what it refuses is told to a person. */
 export const asPage =
   (handler: (call: Call) => Promise<Reply> | Reply) =>
@@ -72,14 +86,7 @@ export const asPage =
       return await handler(call);
     } catch (err) {
       if (!(err instanceof HubError) || !wantsHtml(call.headers)) throw err;
-      return pageReply({
-        title: "Not possible",
-        status: err.status,
-        content: html`<h1>This is not possible</h1>
-          <p class="alert" role="alert">${err.message}</p>
-          <p class="quiet small">Request ${call.requestId}</p>
-          <div class="actions"><a class="button" href="/">To the start page</a></div>`,
-      });
+      return errorPage(err, call.requestId);
     }
   };
 

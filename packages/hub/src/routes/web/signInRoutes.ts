@@ -95,8 +95,10 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
   const signOut = async (call: Call): Promise<Reply> => {
     const html = wantsHtml(call.headers);
     const looking = call.method === "GET";
-    if (looking && html && deps.sessions.provenance(call.headers) === "cross-origin")
+    if (looking && deps.sessions.provenance(call.headers) === "cross-origin") {
+      if (!html) throw crossOriginRefusal();
       return pageReply({ title: "Sign out?", content: confirmSignOutView });
+    }
     if (!looking && formOf(call).get("everywhere") === "1") {
       const user = await browserUser(call);
       if (user) await deps.signIns.endAll(user.id);
@@ -145,7 +147,8 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
       handler: asPage(developmentSignIn),
     }),
     route({ ...open, method: "GET", path: "/auth/login/:provider", handler: asPage(begin) }),
-    route({ ...open, method: "GET", path: "/auth/callback/:provider", handler: asPage(finish) }),
+    // Each one asks the provider something.
+    route({ ...open, method: "GET", path: "/auth/callback/:provider", limited: "login", handler: asPage(finish) }),
     route({ ...open, method: "GET", path: "/auth/logout", handler: asPage(signOut) }),
     route({ ...open, method: "POST", path: "/auth/logout", maxBodyBytes: FORM_BYTES, handler: asPage(signOut) }),
     route({ ...open, method: "GET", path: "/auth/me", handler: me }),
