@@ -167,6 +167,31 @@ test("time and randomness come through service", () => {
   ).toEqual([]);
 });
 
+/** Of what is secret, or proves that somebody knows what is. */
+const SECRET_NAME = /(secret|token|hash|signature|digest|hmac|password|nonce|verifier|apiKey)$/i;
+const COMPARED = /([\w.]+)(?:\(\))?\s*[!=]==\s*([\w.]+)/g;
+/** Parts of the subjects of events, and the configuration held against itself: nobody guesses at them. */
+const NO_GUESSES = ["packages/hub/src/bus/subjects.ts", "packages/hub/src/secrets/rootSecrets.ts"];
+const PLAIN_VALUE = /^(undefined|null|true|false|\d+)$/;
+
+/** Comparisons that tell by the time they take how much of a secret was right. */
+const hastyComparisons = (text: string): string[] =>
+  [...text.matchAll(COMPARED)].flatMap(([whole, left = "", right = ""]) =>
+    (SECRET_NAME.test(left) && !PLAIN_VALUE.test(right)) || (SECRET_NAME.test(right) && !PLAIN_VALUE.test(left))
+      ? [`compares ${whole}`]
+      : [],
+  );
+
+test("secrets are compared in constant time", () => {
+  expect(hastyComparisons("if (given.token === row.token) return;")).toHaveLength(1);
+  expect(hastyComparisons("signature !== expected")).toHaveLength(1);
+  expect(hastyComparisons("if (token === undefined || url.hash === '') timingSafeEqual(token, given)")).toEqual([]);
+  const checked = product.filter(
+    ({ path }) => ["hub", "store", "protocol"].includes(packageOf(path)) && !NO_GUESSES.includes(path),
+  );
+  expect(offences((s) => hastyComparisons(code(s)), checked)).toEqual([]);
+});
+
 test("SQL lives in the store", () => {
   expect(
     offences((s) =>

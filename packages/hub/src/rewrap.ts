@@ -1,5 +1,5 @@
 import type { Base } from "@rootstock/service";
-import { Database, registeredReleases } from "@rootstock/store";
+import { Database, recordAudit, registeredReleases } from "@rootstock/store";
 import type { StoredSecretsConfig } from "./config.ts";
 import { comesBefore } from "./replicas/index.ts";
 import { ENVELOPES_SINCE, keyManagement, type Resealed, resealAll, SecretBox } from "./secrets/index.ts";
@@ -39,7 +39,15 @@ export const rewrapStoredSecrets = async (
     if (releases.some((release) => comesBefore(release, ENVELOPES_SINCE))) throw new OlderReplicasError();
     const keys = keyManagement(config, base.random);
     const box = new SecretBox({ secrets, keys, clock: base.clock, random: base.random });
-    return await resealAll(base, { db, box, ...options });
+    const done = await resealAll(base, { db, box, ...options });
+    if (!options.check)
+      await recordAudit(db, {
+        action: "secrets_rewrapped",
+        success: done.unreadable.length === 0 && !done.overtaken,
+        targetType: "hub",
+        details: { resealed: done.resealed, unreadable: done.unreadable.length, overtaken: done.overtaken },
+      });
+    return done;
   } finally {
     await database.stop();
   }

@@ -24,7 +24,20 @@ const BUFFERED = { sync: false, minLength: 8_192, periodicFlush: 100 };
 const SECRET_FIELDS = [
   "authorization",
   "cookie",
+  '["set-cookie"]',
+  '["x-scion-agent-token"]',
+  '["x-scion-signature"]',
+  '["x-rootstock-replica-token"]',
+  '["x-goog-iap-jwt-assertion"]',
   "token",
+  "accessToken",
+  "refreshToken",
+  "idToken",
+  "deviceCode",
+  "userCode",
+  "inviteCode",
+  "codeVerifier",
+  "clientSecret",
   "secret",
   "secretKey",
   "joinToken",
@@ -34,6 +47,13 @@ const SECRET_FIELDS = [
   "databaseUrl",
 ];
 
+/** PostgreSQL quotes the row that a rule refused, with all that is in it; its rule and table are named beside it. */
+const withoutRow = (err: unknown): unknown => {
+  const told: unknown = err instanceof Error ? pino.stdSerializers.err(err) : err;
+  if (typeof told !== "object" || told === null || !("detail" in told)) return told;
+  return String(told.detail).startsWith("Failing row contains") ? { ...told, detail: "[row]" } : told;
+};
+
 /** The process's root logger, JSON lines. */
 export const createLog = (options: LogOptions): Log => {
   const destination = options.destination ?? (options.buffered ? pino.destination(BUFFERED) : undefined);
@@ -42,7 +62,11 @@ export const createLog = (options: LogOptions): Log => {
       level: options.level,
       base: { ...options.fields },
       timestamp: pino.stdTimeFunctions.isoTime,
-      redact: { paths: SECRET_FIELDS.flatMap((f) => [f, `*.${f}`]), censor: "[redacted]" },
+      redact: {
+        paths: SECRET_FIELDS.flatMap((f) => [f, f.startsWith("[") ? `*${f}` : `*.${f}`]),
+        censor: "[redacted]",
+      },
+      serializers: { err: withoutRow },
     },
     ...(destination ? [destination] : []),
   );
