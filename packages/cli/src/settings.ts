@@ -128,6 +128,13 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
     defaultText: "none",
   },
   {
+    flag: "--cors-origins <list>",
+    env: "ROOTSTOCK_CORS_ORIGINS",
+    description:
+      "origins whose pages may call the API with tokens of their own, separated by commas; * for any, or none",
+    defaultText: "*",
+  },
+  {
     flag: "--soft-delete-retention <duration>",
     env: "ROOTSTOCK_SOFT_DELETE_RETENTION",
     description: "how long a deleted agent can be restored, for example 72h or 30m; 0 deletes at once",
