@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { startServer } from "./cluster.ts";
 import { figureOf } from "./figure.ts";
+import { access } from "./measures/access.ts";
 import { feed } from "./measures/feed.ts";
 import { growth } from "./measures/growth.ts";
 import { idle } from "./measures/idle.ts";
@@ -21,7 +22,7 @@ import { describeEnvironment, type Figure, merged, type Report, table, verdict }
 const HELP = `npm run bench [-- name... options]: what the hub costs, beside floors measured in the same run (design section 11)
 
   name             which to run; without any, all but soak: latency, throughput, takeover, keystrokes, feed, idle,
-                   storm, survival, growth
+                   storm, survival, growth, access
   --json FILE      writes the report, with the distribution of everything that was timed
   --from FILE      runs nothing: takes the report that --json wrote, for the table and the figure
   --figure FILE    draws latency by percentile as an SVG
@@ -44,6 +45,7 @@ const BENCHES: Readonly<Record<string, Bench>> = {
   storm,
   survival,
   growth,
+  access,
   soak,
 };
 const USUAL = Object.keys(BENCHES).filter((name) => name !== "soak");

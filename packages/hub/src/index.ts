@@ -1,5 +1,14 @@
 /** A replica of the hub. */
-export { AGENT_TOKEN_HEADER, AgentTokens, REPLICA_TOKEN_HEADER, ReplicaTokens, SigningKeys } from "./auth/index.ts";
+export {
+  AccessFacts,
+  AGENT_TOKEN_HEADER,
+  AgentTokens,
+  decisionOn,
+  type Principal,
+  REPLICA_TOKEN_HEADER,
+  ReplicaTokens,
+  SigningKeys,
+} from "./auth/index.ts";
 export * from "./config.ts";
 export { type InspectReply, legacyPath } from "./http/index.ts";
 export { Hub } from "./hub.ts";

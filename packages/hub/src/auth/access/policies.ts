@@ -26,7 +26,8 @@ export interface Policy extends StoredPolicy {
   /** Milliseconds since 1970; not a number for what is no time: then it never holds. */
   readonly from: number;
   readonly until: number;
-  readonly sources: BlockList | undefined;
+  /** Undefined where it counts from anywhere. Taken apart when somebody asks: few are ever asked. */
+  readonly sources: (() => BlockList) | undefined;
   /** It reaches the principal because somebody it acts for is named. */
   readonly delegated: boolean;
 }
@@ -43,7 +44,7 @@ export const compilePolicy = (stored: StoredPolicy): Policy => {
     labels: Object.entries(conditions.labels ?? {}),
     from: conditions.validFrom === undefined ? Number.NEGATIVE_INFINITY : Date.parse(conditions.validFrom),
     until: conditions.validUntil === undefined ? Number.POSITIVE_INFINITY : Date.parse(conditions.validUntil),
-    sources: conditions.sourceIps && sourcesOf(conditions.sourceIps),
+    sources: conditions.sourceIps && once(conditions.sourceIps, sourcesOf),
     delegated: conditions.delegatedFrom !== undefined || conditions.delegatedFromGroup !== undefined,
   };
 };
@@ -79,7 +80,7 @@ const covers = ({ can, effect }: Policy, action: Action): boolean => {
 
 /** Whether it counts at this time and for a call from there. */
 export const holdsNow = (p: Policy, { now, address }: Pick<Facts, "now" | "address">): boolean =>
-  now >= p.from && now <= p.until && (p.sources === undefined || isFrom(p.sources, address));
+  now >= p.from && now <= p.until && (p.sources === undefined || isFrom(p.sources(), address));
 
 const isFrom = (sources: BlockList, address: string | undefined): boolean => {
   const family = isIP(address ?? "");
@@ -91,6 +92,15 @@ const labelsHold = (p: Policy, target: Target): boolean =>
 
 const visibilityHolds = (p: Policy, target: Target): boolean =>
   p.conditions.visibility === undefined || p.conditions.visibility.includes(target.visibility);
+
+/** `make` of `from`, made at the first call. */
+const once = <A, B>(from: A, make: (from: A) => B): (() => B) => {
+  let made: { readonly value: B } | undefined;
+  return () => {
+    made ??= { value: make(from) };
+    return made.value;
+  };
+};
 
 /** Addresses and ranges; what is neither is left out, so that nobody comes from there. */
 const sourcesOf = (texts: readonly string[]): BlockList => {
