@@ -10,7 +10,7 @@ const isUpgrade = (route: AnyRoute): route is UpgradeRoute => !("handler" in rou
 
 /** Bodies that mean something here; for all others the smallest that the route's schema reads does. */
 const bodies = (world: World): Readonly<Record<string, unknown>> => {
-  const { projectId } = world.params;
+  const { projectId, principalType, principalId } = world.params;
   const message = { structured_message: { msg: "hello" } };
   return {
     "POST /api/v1/agents": { name: "new-agent", projectId },
@@ -30,6 +30,16 @@ const bodies = (world: World): Readonly<Record<string, unknown>> => {
     "POST /api/v1/admin/invites": { expiresIn: "24h", maxUses: 1 },
     "POST /api/v1/agents/:agentId/status": { activity: "thinking" },
     "POST /api/v1/projects/:projectId/agents/:agentId/status": { activity: "thinking" },
+    "POST /api/v1/groups": { name: "new group" },
+    "POST /api/v1/groups/:groupId/members": { memberType: "user", memberId: world.people.mel.id },
+    "PATCH /api/v1/groups/:groupId": { description: "changed" },
+    "POST /api/v1/policies": { name: "new", scopeType: "hub", actions: ["read"], effect: "allow" },
+    "PATCH /api/v1/policies/:policyId": { priority: 1 },
+    "POST /api/v1/policies/:policyId/bindings": { principalType, principalId },
+    "POST /api/v1/policies/evaluate": {
+      ...{ principalType, principalId, action: "read" },
+      ...{ resourceType: "project", resourceId: projectId },
+    },
     "PATCH /api/v1/agents/:agentId": { name: "renamed" },
     "PATCH /api/v1/projects/:projectId/agents/:agentId": { name: "renamed" },
     "PATCH /api/v1/projects/:projectId": { name: "renamed" },

@@ -204,7 +204,25 @@ const makeOwn = async (
     created_by: ava.id,
     state: "done",
   });
+  const group = await api(replica, "POST", "/api/v1/groups", { name: "matrix group" }, { token: olga.accessToken });
+  const policy = await api(replica, "POST", "/api/v1/policies", {
+    name: "matrix policy",
+    scopeType: "project",
+    scopeId: projectId,
+    resourceType: "skill",
+    actions: ["update"],
+    effect: "allow",
+  });
+  const bound = { principalType: "user", principalId: olga.id };
+  await api(replica, "POST", `/api/v1/policies/${policy.text("id")}/bindings`, bound);
   return {
+    groupId: group.text("id"),
+    memberType: "user",
+    memberId: olga.id,
+    policyId: policy.text("id"),
+    ...bound,
+    boundType: "user",
+    boundId: olga.id,
     tokenId: token.text("accessToken.id"),
     subscriptionId: subscription.text("id"),
     inviteId: invite.text("invite.id"),

@@ -165,6 +165,7 @@ export class Hub implements Service {
       webSignIn: this.#foundation.webSignIn,
       proxyLogin: this.#foundation.proxyLogin,
       developmentToken: this.#config.developmentToken,
+      access: this.#foundation.access,
       accessTokens: this.#foundation.accessTokens,
       userTokens: this.#foundation.userTokens,
       loginCodes: this.#foundation.loginCodes,

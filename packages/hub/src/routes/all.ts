@@ -3,6 +3,7 @@ import type { Base } from "@rootstock/service";
 import { type ActionDeps, acceptInbound } from "../actions/index.ts";
 import type { Denials } from "../audit/index.ts";
 import type {
+  AccessFacts,
   AccessTokens,
   AgentTokens,
   BrowserSessions,
@@ -21,6 +22,7 @@ import type { People } from "../people/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { AgentStreams } from "../streams/index.ts";
 import type { TraceLimits } from "../trace/index.ts";
+import { accessQuestionRoutes } from "./accessQuestions.ts";
 import { accessTokenRoutes } from "./accessTokens.ts";
 import { agentInsideRoutes, type InsideDeps } from "./agentInside.ts";
 import { agentLifecycleRoutes } from "./agentLifecycle.ts";
@@ -72,6 +74,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly signInWays: SignInWays;
   readonly testLogin: boolean;
   readonly transportToken: () => Promise<TransportToken | undefined>;
+  readonly access: AccessFacts;
   readonly accessTokens: AccessTokens;
   readonly sse: SseHub;
   readonly streams: AgentStreams;
@@ -116,6 +119,7 @@ const ownRoutes = (deps: HubRouteDeps): Route[] => [
       if (runtimeBrokerId) deps.wake(runtimeBrokerId);
     },
   }),
+  ...accessQuestionRoutes(deps),
   ...eventRoutes(deps),
   ...auditRoutes(deps),
   ...allowListRoutes(deps),

@@ -33,3 +33,14 @@ export const visibility = z
 
 /** Longest name of anything, in characters. */
 export const MAX_NAME = 200;
+
+/** Longest description of anything, in characters. */
+export const MAX_TEXT = 4_096;
+
+/** One of some words, or nothing. */
+export const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
+  z
+    .enum(values)
+    .or(z.literal(""))
+    .nullish()
+    .transform((v) => (v === "" ? undefined : (v ?? undefined)));

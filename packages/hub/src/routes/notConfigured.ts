@@ -83,9 +83,6 @@ export const notConfiguredRoutes = (): Route[] => [
   ...refusedBelow("/api/v1/skills", "skills are"),
   ...refusedBelow("/api/v1/env", "stored environment values are"),
   ...refusedBelow("/api/v1/secrets", "secrets are"),
-  ...refusedBelow("/api/v1/groups", "groups are"),
-  ...refusedBelow("/api/v1/policies", "policies are"),
-  ...refusedBelow("/api/v1/principals", "groups and policies are"),
   ...refusedBelow("/api/v1/admin", "administration is", admins),
   ...refusedBelow("/api/v1/agent/gcp-token", "GCP identity is"),
   ...refusedBelow("/api/v1/agent/gcp-identity-token", "GCP identity is"),
@@ -99,6 +96,5 @@ export const notConfiguredRoutes = (): Route[] => [
     ...refusedBelow(`${agent}/message-logs`, "cloud logging is"),
     ...refusedBelow(`${agent}/secrets`, "secrets are"),
     ...refusedBelow(`${agent}/workspace`, "workspace transfer is"),
-    ...refused(`${agent}/groups`, "groups are"),
   ]),
 ];

@@ -3,8 +3,11 @@ import { type AgentStatusDeps, agentStatusRoutes } from "./agentStatus.ts";
 import { type AgentTokenDeps, agentTokenRoutes } from "./agentTokens.ts";
 import { agentUpdateRoutes } from "./agentUpdates.ts";
 import { authMeRoutes } from "./authMe.ts";
+import { groupMemberRoutes } from "./groupMembers.ts";
+import { groupRoutes } from "./groups.ts";
 import { messageReadRoutes } from "./messageReads.ts";
 import { notificationRoutes } from "./notifications.ts";
+import { policyRoutes } from "./policies.ts";
 import { projectRegisterRoutes } from "./projectRegister.ts";
 import { projectSettingsRoutes } from "./projectSettings.ts";
 import { type ProjectDeps, projectRoutes } from "./projects.ts";
@@ -31,6 +34,9 @@ export const resourceRoutes = (deps: ResourceRouteDeps): Route[] => [
   ...agentStatusRoutes(deps),
   ...agentTokenRoutes(deps),
   ...messageReadRoutes(deps),
+  ...groupRoutes(deps),
+  ...groupMemberRoutes(deps),
+  ...policyRoutes(deps),
   ...traceRoutes(deps),
   ...notificationRoutes(deps),
 ];

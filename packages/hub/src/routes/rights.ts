@@ -1,5 +1,5 @@
 import { HubError, notFound } from "@rootstock/protocol";
-import type { AgentView, ProjectRow, ReadScope } from "@rootstock/store";
+import type { AgentView, GroupView, PolicyRow, ProjectRow, ReadScope, UserRow } from "@rootstock/store";
 import {
   type Action,
   type AgentResource,
@@ -11,6 +11,7 @@ import {
   type Principal,
   type ProjectResource,
   type Resource,
+  type StoredResource,
   readScope as scopeOf,
 } from "../auth/index.ts";
 import { type Capabilities, ITEM_ACTIONS, LIST_ACTIONS } from "../wire/index.ts";
@@ -60,6 +61,23 @@ export const agentResource = (
   visibility: a.visibility,
   projectVisibility: a.project_visibility,
 });
+
+/** A group as the decision knows it. */
+export const groupResource = (g: GroupView): StoredResource => ({
+  kind: "group",
+  id: g.id,
+  ownerId: g.owner_id,
+  labels: g.labels,
+  ...(g.project_id !== null && {
+    project: { id: g.project_id, ownerId: g.project_owner_id, visibility: g.project_visibility ?? "private" },
+  }),
+});
+
+/** A user as the decision knows it: everybody is their own. */
+export const userResource = (u: Pick<UserRow, "id">): StoredResource => ({ kind: "user", id: u.id, ownerId: u.id });
+
+/** A policy as the decision knows it: of no project's, because only admins change what anybody may do. */
+export const policyResource = (p: PolicyRow): StoredResource => ({ kind: "policy", id: p.id, labels: p.labels });
 
 /** Whether the principal may. */
 export const may = async (principal: Principal, action: Action, resource: Resource): Promise<boolean> =>

@@ -72,6 +72,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
     feedCursor: () => "cursor",
     changed: () => {
       changes += 1;
+      access.forgetAll();
     },
     once: (call, work) => idempotency.once(call, work),
     deleteAgents: async (projectId) => void calls.push(`deleteAgents ${projectId}`),

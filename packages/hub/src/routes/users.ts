@@ -11,14 +11,15 @@ import {
   userPosition,
 } from "@rootstock/store";
 import { z } from "zod";
-import type { Principal, UserPrincipal } from "../auth/index.ts";
+import type { Principal } from "../auth/index.ts";
 import { parseDisplayName } from "../people/index.ts";
 import { capabilities, ITEM_ACTIONS, userJson } from "../wire/index.ts";
 import { admins, authenticated, users } from "./access.ts";
-import { NOTHING } from "./does.ts";
-import { MAX_NAME, text } from "./fields.ts";
+import { demandedOf, NOTHING } from "./does.ts";
+import { choice, MAX_NAME, text } from "./fields.ts";
 import { listJson, pageQuery } from "./pages.ts";
-import { empty, json, type Route, route } from "./route.ts";
+import { demand, may, userResource } from "./rights.ts";
+import { type Asking, empty, json, type Route, route } from "./route.ts";
 
 /**
  * People (spec/03 6.1). Everybody sees who is here; what one may do is for admins to change, one's own name and
@@ -34,14 +35,6 @@ export interface UserRouteDeps {
 const PATH = "/api/v1/users";
 const SIZES = { usual: 50, max: 200, first: 50 };
 const MAX_SEARCH = 320;
-
-/** Empty is the same as absent. */
-const choice = <const T extends readonly [string, ...string[]]>(...values: T) =>
-  z
-    .enum(values)
-    .or(z.literal(""))
-    .nullish()
-    .transform((v) => (v === "" ? undefined : (v ?? undefined)));
 
 const role = choice("admin", "member", "viewer");
 const status = choice("active", "suspended");
@@ -67,17 +60,20 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     method: "GET",
     path: PATH,
     access: users,
-    does: { action: "list", on: "hub" },
+    does: { action: "list", on: "user" },
     query: listQuery,
     handler: async ({ principal, query }) => {
-      const { limit, cursor, sort, dir, ...filter } = query;
+      const { limit, cursor, sort, dir, ...named } = query;
       const by = sort ?? "created";
       const order: UserOrder = { by, descending: (dir ?? (by === "name" ? "asc" : "desc")) === "desc" };
+      // Everybody is shown alike: a policy shows people to somebody, or it does not.
+      const everybody = await may(principal, "read", { kind: "hub", of: "user" });
+      const filter = { ...named, ...(!everybody && { only: idOf(principal) }) };
       return json(
         200,
         await listJson({
           list: "users",
-          filters: { ...filter, ...order },
+          filters: { ...named, ...order },
           given: { limit, cursor },
           sizes: SIZES,
           rows: (page) => listUsers(db, filter, order, page),
@@ -106,18 +102,18 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     method: "GET",
     path: `${PATH}/:userId`,
     access: users,
-    does: { action: "read", on: "self" },
-    handler: async ({ params, principal }) => json(200, shown(principal, await userOf(db, params))),
+    does: { action: "read", on: "user" },
+    handler: async (call) => json(200, shown(call.principal, await userOf(db, call))),
   }),
   route({
     method: "PATCH",
     path: `${PATH}/:userId`,
     access: users,
-    does: { action: "update", on: "self" },
+    does: { action: "update", on: "user" },
     body: patchBody,
-    handler: async ({ params, principal, body, log }) => {
-      const user = await userOf(db, params);
-      if (!mayUpdate(principal, user)) throw new HubError("forbidden", "only admins change other people");
+    handler: async (call) => {
+      const { principal, body, log } = call;
+      const user = await userOf(db, call);
       const displayName = body.displayName && (parseDisplayName(body.displayName) || undefined);
       const change = {
         ...(displayName && { displayName }),
@@ -134,7 +130,7 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
       changed();
       if ("role" in change || "status" in change)
         log.info(
-          { userId: user.id, actorId: principal.id, role: done.user.role, status: done.user.status },
+          { userId: user.id, actorId: idOf(principal), role: done.user.role, status: done.user.status },
           "user changed",
         );
       return json(200, shown(principal, done.user));
@@ -144,7 +140,7 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     method: "DELETE",
     path: `${PATH}/:userId`,
     access: admins,
-    does: { action: "update", on: "hub" },
+    does: { action: "delete", on: "user" },
     handler: async ({ params, principal, log }) => {
       const id = parseUuid(params.userId ?? "");
       if (!id) throw invalidField("id", "id must be a UUID");
@@ -165,20 +161,18 @@ const isAdmin = (principal: Principal): boolean => principal.kind === "user" && 
 
 const idOf = (principal: Principal): Uuid | undefined => (principal.kind === "user" ? principal.id : undefined);
 
-const mayUpdate = (principal: Principal, user: UserRow): principal is UserPrincipal =>
-  isAdmin(principal) || idOf(principal) === user.id;
-
 /** The user as the caller may see them. */
 const shown = (principal: Principal, user: UserRow) => {
-  const own = mayUpdate(principal, user);
+  const own = isAdmin(principal) || idOf(principal) === user.id;
   const can = capabilities(ITEM_ACTIONS.user, (action) => action === "read" || own);
   return userJson(user, can, own);
 };
 
-/** The user of `:userId`. Throws 404. */
-const userOf = async (db: Db, params: Readonly<Record<string, string>>): Promise<UserRow> => {
-  const id = parseUuid(params.userId ?? "");
+/** The user of `:userId`. Throws 404 when the caller may not see them, 403 when it may not do what the route does. */
+const userOf = async (db: Db, call: Asking): Promise<UserRow> => {
+  const id = parseUuid(call.params.userId ?? "");
   const user = id && (await userById(db, id));
-  if (!user) throw notFound("User");
+  if (!user || !(await may(call.principal, "read", userResource(user)))) throw notFound("User");
+  await demand(call.principal, demandedOf(call.does, "user"), userResource(user));
   return user;
 };

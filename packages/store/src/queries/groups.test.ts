@@ -7,10 +7,10 @@ import {
   addGroupMember,
   effectiveGroups,
   groupBySlug,
-  groupMembers,
   insertGroup,
   isFoundGroup,
   isGroupCircle,
+  listGroupMembers,
   listGroups,
 } from "./groups.ts";
 import { bindPolicy, insertPolicy, listPolicies, policyBindings } from "./policies.ts";
@@ -84,7 +84,7 @@ test("a project comes with its groups and its policy, which follow its slug and 
 test("a project of nobody has groups without members", async () => {
   const id = await newProject("nobodys", null);
   const [, members] = await listGroups(database.db, { projectId: id }, { limit: 10 });
-  expect(members && (await groupMembers(database.db, members))).toEqual([]);
+  expect(members && (await listGroupMembers(database.db, members, { limit: 10 }))).toEqual([]);
 });
 
 test("weak point 21: seeds are there once, names of seeds are nobody else's, a binding is there once", async () => {
@@ -162,7 +162,9 @@ test("the agents of a project are in its agents' group without being added, and 
   expect(await slugsOf("agent", agentId)).toEqual(["project:farm:agents"]);
   const group = await groupBySlug(database.db, "project:farm:agents");
   if (!group) throw new Error("no group");
-  expect(await groupMembers(database.db, group)).toMatchObject([{ memberType: "agent", memberId: agentId }]);
+  expect(await listGroupMembers(database.db, group, { limit: 10 })).toMatchObject([
+    { memberType: "agent", memberId: agentId },
+  ]);
   const user = await newUser("dot");
   const add = addGroupMember(database.db, {
     groupId: group.id,

@@ -4,11 +4,20 @@ import type { GroupRole, GroupsTable, GroupType } from "../accessTables.ts";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { isCheckViolation } from "../databaseErrors.ts";
+import type { Visibility } from "../tables.ts";
+import { transaction } from "../tx.ts";
 import { all, type Condition, type Page, type Position } from "./keyset.ts";
 
 /** Groups of people, agents and other groups (spec/03 5.5, 6.2). */
 
 export type GroupRow = Selectable<GroupsTable>;
+
+/** A group with what of its project decides about it. */
+export interface GroupView extends GroupRow {
+  readonly project_owner_id: Uuid | null;
+  /** Null for a group of no project. */
+  readonly project_visibility: Visibility | null;
+}
 
 export type GroupMemberType = "user" | "agent" | "group";
 
@@ -51,20 +60,26 @@ const conditions = (f: GroupFilter): Condition => {
   return all(list);
 };
 
-const later = (position: Position | undefined): Condition =>
+/** The rows after `position` of a list that is oldest first. */
+const later = (table: string, position: Position | undefined, created = "created"): Condition =>
   position === undefined
     ? sql<boolean>`true`
-    : sql<boolean>`(groups.created, groups.id) > (${position.created}, ${position.id}::uuid)`;
+    : sql<boolean>`(${sql.ref(`${table}.${created}`)}, ${sql.ref(`${table}.id`)}) > (${position.created}, ${position.id}::uuid)`;
 
-/** One page of groups, oldest first. */
-export const listGroups = (db: Db, filter: GroupFilter, page: Page): Promise<GroupRow[]> =>
+const views = (db: Db) =>
   db
     .selectFrom("groups")
-    .selectAll()
+    .leftJoin("projects", "projects.id", "groups.project_id")
+    .selectAll("groups")
+    .select(["projects.owner_id as project_owner_id", "projects.visibility as project_visibility"]);
+
+/** One page of groups, oldest first. */
+export const listGroups = (db: Db, filter: GroupFilter, page: Page): Promise<GroupView[]> =>
+  views(db)
     .where(conditions(filter))
-    .where(later(page.after))
-    .orderBy("created")
-    .orderBy("id")
+    .where(later("groups", page.after))
+    .orderBy("groups.created")
+    .orderBy("groups.id")
     .limit(page.limit)
     .execute();
 
@@ -72,17 +87,18 @@ export const listGroups = (db: Db, filter: GroupFilter, page: Page): Promise<Gro
 export const countGroups = async (db: Db, filter: GroupFilter): Promise<number> => {
   const row = await db
     .selectFrom("groups")
+    .leftJoin("projects", "projects.id", "groups.project_id")
     .where(conditions(filter))
     .select(sql<number>`count(*)::int`.as("total"))
     .executeTakeFirstOrThrow();
   return row.total;
 };
 
-export const groupById = (db: Db, id: Uuid): Promise<GroupRow | undefined> =>
-  db.selectFrom("groups").selectAll().where("id", "=", id).executeTakeFirst();
+export const groupById = (db: Db, id: Uuid): Promise<GroupView | undefined> =>
+  views(db).where("groups.id", "=", id).executeTakeFirst();
 
-export const groupBySlug = (db: Db, slug: string): Promise<GroupRow | undefined> =>
-  db.selectFrom("groups").selectAll().where("slug", "=", slug).executeTakeFirst();
+export const groupBySlug = (db: Db, slug: string): Promise<GroupView | undefined> =>
+  views(db).where("groups.slug", "=", slug).executeTakeFirst();
 
 /** The group's row, locked until the transaction ends: who changes members in a way that looks at others takes it first. */
 export const lockGroup = (tx: Db, id: Uuid): Promise<GroupRow | undefined> =>
@@ -154,19 +170,28 @@ export const isGroupCircle = (err: unknown): boolean => isCheckViolation(err, "g
 /** Whether somebody was to be added to a group whose members are found: all agents of a project. */
 export const isFoundGroup = (err: unknown): boolean => isCheckViolation(err, "group_memberships_of_found_group");
 
-/** Removes a member. False when it was none. */
-export const removeGroupMember = (tx: Db, key: GroupMemberKey): Promise<boolean> =>
-  audited(tx, async (own) => {
-    const result = await own
-      .deleteFrom("group_memberships")
-      .where("group_id", "=", key.groupId)
-      .where(COLUMN[key.memberType], "=", key.memberId)
-      .executeTakeFirst();
-    return result.numDeletedRows > 0n;
-  });
+/** Removes a member, but for the last owner: whoever takes the last two away at once, one waits and sees it. */
+export const removeGroupMember = (db: Db, key: GroupMemberKey): Promise<"removed" | "none" | "last_owner"> =>
+  transaction(db, (outer) =>
+    audited(outer, async (tx) => {
+      await lockGroup(tx, key.groupId);
+      const member = await findGroupMember(tx, key);
+      if (!member) return "none";
+      if (member.role === "owner" && (await countGroupOwners(tx, key.groupId)) === 1) return "last_owner";
+      await tx
+        .deleteFrom("group_memberships")
+        .where("group_id", "=", key.groupId)
+        .where(COLUMN[key.memberType], "=", key.memberId)
+        .execute();
+      return "removed";
+    }),
+  );
 
-const members = (groupId: Uuid, only: Condition) => sql<GroupMember>`
-  select m.group_id as "groupId",
+/** A member in a list, with where it stands there. */
+export interface ListedMember extends GroupMember, Position {}
+
+const members = (groupId: Uuid, only: Condition, limit: number) => sql<ListedMember>`
+  select m.id, m.added_at as created, m.group_id as "groupId",
       case when m.user_id is not null then 'user' when m.agent_id is not null then 'agent' else 'group' end as "memberType",
       coalesce(m.user_id, m.agent_id, m.child_group_id) as "memberId",
       m.role, m.added_at as "addedAt", m.added_by as "addedBy",
@@ -176,28 +201,39 @@ const members = (groupId: Uuid, only: Condition) => sql<GroupMember>`
     left join agents a on a.id = m.agent_id
     left join groups g on g.id = m.child_group_id
    where m.group_id = ${groupId} and ${only}
-   order by m.child_group_id is not null, m.added_at, m.id`;
+   order by m.added_at, m.id limit ${limit}`;
 
-/** The members of a group: people and agents first, groups after them. Of a project's agents' group, its agents. */
-export const groupMembers = async (db: Db, group: GroupRow): Promise<readonly GroupMember[]> => {
-  if (group.group_type === "explicit") return (await members(group.id, sql<boolean>`true`).execute(db)).rows;
-  const { rows } = await sql<GroupMember>`
-    select ${group.id}::uuid as "groupId", 'agent' as "memberType", id as "memberId", 'member' as role,
-        null::timestamptz as "addedAt", 'system' as "addedBy", name as "displayName"
-      from agents where project_id = ${group.project_id} and deleted_at is null
-     order by created, id`.execute(db);
+/** One page of a group's members, those first that were added first. Of a project's agents' group, its agents. */
+export const listGroupMembers = async (db: Db, group: GroupRow, page: Page): Promise<readonly ListedMember[]> => {
+  if (group.group_type === "explicit")
+    return (await members(group.id, later("m", page.after, "added_at"), page.limit).execute(db)).rows;
+  const { rows } = await sql<ListedMember>`
+    select agents.id, agents.created, ${group.id}::uuid as "groupId", 'agent' as "memberType", agents.id as "memberId",
+        'member' as role, null::timestamptz as "addedAt", 'system' as "addedBy", name as "displayName"
+      from agents where project_id = ${group.project_id} and deleted_at is null and ${later("agents", page.after)}
+     order by agents.created, agents.id limit ${page.limit}`.execute(db);
   return rows;
+};
+
+/** How many members a group has. */
+export const countGroupMembers = async (db: Db, group: GroupRow): Promise<number> => {
+  const { rows } = await (group.group_type === "explicit"
+    ? sql<{ n: number }>`select count(*)::int as n from group_memberships where group_id = ${group.id}`
+    : sql<{ n: number }>`select count(*)::int as n from agents
+        where project_id = ${group.project_id} and deleted_at is null`
+  ).execute(db);
+  return rows[0]?.n ?? 0;
 };
 
 /** A member that was added; undefined when it is none. */
 export const findGroupMember = async (db: Db, key: GroupMemberKey): Promise<GroupMember | undefined> => {
   const column = sql.ref(`m.${COLUMN[key.memberType]}`);
-  const { rows } = await members(key.groupId, sql<boolean>`${column} = ${key.memberId}`).execute(db);
+  const { rows } = await members(key.groupId, sql<boolean>`${column} = ${key.memberId}`, 1).execute(db);
   return rows[0];
 };
 
-/** How many owners a group has. To be asked with the group's row locked where the last one must stay. */
-export const countGroupOwners = async (tx: Db, groupId: Uuid): Promise<number> => {
+/** How many owners a group has. */
+const countGroupOwners = async (tx: Db, groupId: Uuid): Promise<number> => {
   const row = await tx
     .selectFrom("group_memberships")
     .where("group_id", "=", groupId)

@@ -191,10 +191,17 @@ export const bothParts = (a: AgentPart, b: AgentPart): AgentPart => {
 export const readableAgent = (scope: ReadScope): Condition =>
   sql<boolean>`(${sql.join(readableAgentParts(scope).map(partCondition), sql` or `)})`;
 
-/** Readable rows of `groups`, which the statement names so: a project's are read by who reads the project. */
-export const readableGroup = (scope: ReadScope, own: readonly Uuid[] = []): Condition => {
+/**
+ * Readable rows of `groups`, which the statement names so: `own` ones, those of projects by who reads the project, and
+ * `others` of no project.
+ */
+export const readableGroup = (
+  scope: ReadScope,
+  p: { readonly own: readonly Uuid[]; readonly others: boolean },
+): Condition => {
   if (scope.kind === "everything") return sql<boolean>`true`;
-  if (scope.kind === "nothing") return sql<boolean>`false`;
-  return sql<boolean>`(groups.project_id is null or ${among("groups.id", own)} or exists (
-    select from projects where projects.id = groups.project_id and ${readableProject(scope)}))`;
+  const owned = scope.kind === "user" ? sql<boolean>`groups.owner_id = ${scope.userId}` : sql<boolean>`false`;
+  return sql<boolean>`(${among("groups.id", p.own)} or ${owned}
+    or (groups.project_id is null and ${sql.lit(p.others)}) or exists (
+      select from projects where projects.id = groups.project_id and ${readableProject(scope)}))`;
 };

@@ -1,0 +1,147 @@
+import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import { agentById, type Db, effectiveGroups, userById } from "@rootstock/store";
+import { z } from "zod";
+import {
+  ACTIONS,
+  type AccessFacts,
+  type Action,
+  AGENT_SCOPES,
+  type AgentPrincipal,
+  explain,
+  type Principal,
+  type UserPrincipal,
+} from "../auth/index.ts";
+import { some } from "../wire/index.ts";
+import { usersAndAgents } from "./access.ts";
+import { findGroup } from "./groupLookup.ts";
+import { agentOf } from "./lookup.ts";
+import { kindNamed, namedResource } from "./namedResources.ts";
+import { groupResource, may } from "./rights.ts";
+import { type Call, json, type Route, route } from "./route.ts";
+
+/** Questions about somebody's rights: what would be decided, and which groups they are in (spec/03 6.3, 6.4). */
+
+export interface AccessQuestionDeps {
+  readonly db: Db;
+  readonly access: Pick<AccessFacts, "of">;
+}
+
+const evaluateBody = z.object({
+  principalType: z.enum(["user", "agent"], "must be user or agent"),
+  principalId: z.string().min(1).max(64),
+  resourceType: z.string().refine((t) => kindNamed(t) !== undefined, "is no kind of resource"),
+  resourceId: z.string().max(64).nullish(),
+  action: z.string().refine((a) => ACTIONS.some((action) => action === a), "is no action"),
+});
+
+export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[] => [
+  route({
+    method: "POST",
+    path: "/api/v1/policies/evaluate",
+    access: usersAndAgents,
+    does: { action: "read", on: "self" },
+    body: evaluateBody,
+    handler: async ({ body, principal }) => {
+      demandSelfOrAdmin(principal, body.principalType, body.principalId);
+      const about = await principalNamed(db, body.principalType, body.principalId);
+      const kind = kindNamed(body.resourceType);
+      const action = ACTIONS.find((a): a is Action => a === body.action);
+      if (!kind || !action) throw invalidField("resourceType", "resourceType: is no kind of resource");
+      const resource = await namedResource(db, kind, body.resourceId ?? undefined);
+      if ("suspended" in about) return json(200, { allowed: false, reason: "user is suspended" });
+      const { allow, reason, policy, groups } = explain(about, action, resource, await access.of(about));
+      return json(200, {
+        allowed: allow,
+        reason,
+        ...(policy && { matchedPolicy: policy.id, policyName: policy.name, scope: policy.scopeType }),
+        ...some(
+          "effectiveGroups",
+          groups.map((g) => g.id),
+        ),
+      });
+    },
+  }),
+  route({
+    method: "GET",
+    path: "/api/v1/principals/:principalType/:principalId",
+    access: usersAndAgents,
+    does: { action: "read", on: "self" },
+    handler: async (call) => json(200, await described(db, call)),
+  }),
+];
+
+/** Whose rights these are is told to themselves and to admins. Throws 403. */
+const demandSelfOrAdmin = (principal: Principal, type: "user" | "agent", id: string): void => {
+  if (principal.kind === "user" && principal.role === "admin") return;
+  if (principal.kind === type && principal.id === parseUuid(id)) return;
+  throw new HubError("forbidden", "only admins ask about the rights of others");
+};
+
+/** Somebody as they would call. An agent has the scopes that every agent has. Throws 404. */
+const principalNamed = async (
+  db: Db,
+  type: "user" | "agent",
+  name: string,
+): Promise<UserPrincipal | AgentPrincipal | { readonly suspended: true }> => {
+  const id = parseUuid(name);
+  if (type === "user") {
+    const user = id && (await userById(db, id));
+    if (!user) throw notFound("User");
+    if (user.status !== "active") return { suspended: true };
+    return { kind: "user", id: user.id, email: user.email, displayName: user.display_name, role: user.role };
+  }
+  const agent = id && (await agentById(db, id));
+  if (!agent || agent.deleted_at !== null) throw notFound("Agent");
+  const scopes = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
+  return { kind: "agent", id: agent.id, projectId: agent.project_id, scopes, ancestry: agent.ancestry };
+};
+
+/** Throws 400 for a type that there is not, 404 for who is not there or not to be read, 403 for other people. */
+const described = async (db: Db, call: Call<unknown, undefined>): Promise<object> => {
+  const { principalType: type, principalId: name = "" } = call.params;
+  switch (type) {
+    case "user": {
+      demandSelfOrAdmin(call.principal, "user", name);
+      const user = await userOfId(db, name);
+      const groups = await effectiveGroups(db, { type: "user", id: user.id });
+      const directGroups = groups.filter((g) => g.direct).map((g) => g.id);
+      return {
+        principal: { type, id: user.id, ...some("displayName", user.display_name) },
+        directGroups,
+        effectiveGroups: groups.map((g) => g.id),
+      };
+    }
+    case "agent": {
+      const agent = await agentOf(db, { ...call, params: { agentId: name } });
+      const groups = (await effectiveGroups(db, { type: "agent", id: agent.id })).map((g) => g.id);
+      const [root] = agent.ancestry;
+      const creator = root === undefined ? undefined : await userById(db, root);
+      return {
+        principal: { type, id: agent.id, ...some("displayName", agent.name), projectId: agent.project_id },
+        directGroups: groups,
+        effectiveGroups: groups,
+        ...(creator && {
+          delegatesFrom: { type: "user", id: creator.id, ...some("displayName", creator.display_name) },
+        }),
+      };
+    }
+    case "group": {
+      const group = await findGroup(db, name);
+      if (!group || !(await may(call.principal, "read", groupResource(group)))) throw notFound("Group");
+      return {
+        principal: { type, id: group.id, displayName: group.name, ...some("projectId", group.project_id) },
+        directGroups: [],
+        effectiveGroups: [],
+      };
+    }
+    default:
+      throw invalidField("principalType", "principalType: must be user, agent or group");
+  }
+};
+
+const userOfId = async (db: Db, name: string) => {
+  const id: Uuid | undefined = parseUuid(name);
+  const user = id && (await userById(db, id));
+  if (!user) throw notFound("User");
+  return user;
+};

@@ -1,0 +1,174 @@
+import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import {
+  addGroupMember,
+  agentById,
+  countGroupMembers,
+  type Db,
+  findGroupMember,
+  type GroupMemberKey,
+  type GroupMemberType,
+  type GroupView,
+  groupById,
+  groupBySlug,
+  isForeignKeyViolation,
+  isFoundGroup,
+  isGroupCircle,
+  type ListedMember,
+  listGroupMembers,
+  removeGroupMember,
+  userByEmail,
+  userById,
+} from "@rootstock/store";
+import { z } from "zod";
+import { memberJson } from "../wire/index.ts";
+import { users } from "./access.ts";
+import type { ResourceDeps } from "./deps.ts";
+import { choice, MAX_NAME } from "./fields.ts";
+import { groupOf, userOf } from "./groupLookup.ts";
+import { listJson, pageQuery } from "./pages.ts";
+import { type Call, empty, json, type Route, route } from "./route.ts";
+
+/** Who is in a group (spec/03 6.2). */
+
+const PATH = "/api/v1/groups/:groupId/members";
+/** Clients take what they do not see for absent. */
+const SIZES = { usual: 100, max: 1_000, first: 1_000 };
+
+const addBody = z.object({
+  memberType: z.enum(["user", "agent", "group"]),
+  memberId: z.string().trim().min(1, "memberId is required").max(MAX_NAME),
+  role: choice("member", "admin", "owner"),
+});
+
+type Role = "member" | "admin" | "owner";
+
+export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
+  route({
+    method: "GET",
+    path: PATH,
+    access: users,
+    does: { action: "read", on: "group" },
+    query: z.object(pageQuery),
+    handler: async (call) => {
+      const group = await groupOf(db, call);
+      return json(
+        200,
+        await listJson<ListedMember>({
+          list: "group-members",
+          filters: { groupId: group.id },
+          given: call.query,
+          sizes: SIZES,
+          rows: (page) => listGroupMembers(db, group, page),
+          position: async () => undefined,
+          count: () => countGroupMembers(db, group),
+          as: "members",
+          toJson: memberJson,
+        }),
+      );
+    },
+  }),
+  route({
+    method: "POST",
+    path: PATH,
+    access: users,
+    does: { action: "addMember", on: "group" },
+    body: addBody,
+    handler: async (call) => {
+      const group = await groupOf(db, call);
+      const { memberType, role = "member" } = call.body;
+      await demandRank(db, call, group, role);
+      const memberId = await idOf(db, memberType, call.body.memberId);
+      if (!memberId) throw unknownMember(memberType);
+      const key: GroupMemberKey = { groupId: group.id, memberType, memberId };
+      const added = await add(db, key, role, userOf(call.principal).id);
+      if (!added) throw new HubError("conflict", `this ${memberType} is a member of the group already`);
+      changed();
+      const member = await findGroupMember(db, key);
+      if (!member) throw notFound("Member");
+      return json(201, memberJson(member));
+    },
+  }),
+  route({
+    method: "GET",
+    path: `${PATH}/:memberType/:memberId`,
+    access: users,
+    does: { action: "read", on: "group" },
+    handler: async (call) => {
+      const group = await groupOf(db, call);
+      const member = await findGroupMember(db, keyOf(group, call.params));
+      if (!member) throw notFound("Member");
+      const { displayName: _, ...plain } = memberJson(member);
+      return json(200, plain);
+    },
+  }),
+  route({
+    method: "DELETE",
+    path: `${PATH}/:memberType/:memberId`,
+    access: users,
+    does: { action: "removeMember", on: "group" },
+    handler: async (call) => {
+      const group = await groupOf(db, call);
+      const key = keyOf(group, call.params);
+      const member = await findGroupMember(db, key);
+      if (!member) throw notFound("Member");
+      await demandRank(db, call, group, member.role);
+      const done = await removeGroupMember(db, key);
+      if (done === "none") throw notFound("Member");
+      if (done === "last_owner")
+        throw new HubError("validation_error", "this is the group's last owner: make somebody else an owner first");
+      changed();
+      return empty();
+    },
+  }),
+];
+
+const add = async (db: Db, key: GroupMemberKey, role: Role, addedBy: Uuid): Promise<unknown> => {
+  try {
+    return await addGroupMember(db, { ...key, role, addedBy });
+  } catch (err) {
+    if (isGroupCircle(err)) throw invalidField("memberId", "memberId: the group would be inside itself");
+    if (isFoundGroup(err)) throw new HubError("validation_error", "the members of this group are found, not added");
+    if (isForeignKeyViolation(err)) throw unknownMember(key.memberType);
+    throw err;
+  }
+};
+
+/**
+ * Who fills a group must not rise above themselves in it: owners and admins are made and unmade by owners alone, members
+ * by admins too (spec/03 6.2). Throws 403.
+ */
+const demandRank = async (db: Db, call: Pick<Call, "principal">, group: GroupView, role: Role): Promise<void> => {
+  const user = userOf(call.principal);
+  if (user.role === "admin" || user.id === group.owner_id || user.id === group.project_owner_id) return;
+  const own = await findGroupMember(db, { groupId: group.id, memberType: "user", memberId: user.id });
+  if (own?.role === "owner" || (own?.role === "admin" && role === "member")) return;
+  throw new HubError(
+    "forbidden",
+    `only ${role === "member" ? "owners and admins" : "owners"} of the group may do this`,
+  );
+};
+
+const unknownMember = (type: GroupMemberType): HubError => invalidField("memberId", `memberId: unknown ${type}`);
+
+/** The id of who is named: a person also by their address, a group by its slug. */
+const idOf = async (db: Db, type: GroupMemberType, name: string): Promise<Uuid | undefined> => {
+  const id = parseUuid(name);
+  switch (type) {
+    case "user":
+      return (await (id ? userById(db, id) : userByEmail(db, name)))?.id;
+    case "agent": {
+      const agent = id && (await agentById(db, id));
+      return agent && agent.deleted_at === null ? agent.id : undefined;
+    }
+    case "group":
+      return (await (id ? groupById(db, id) : groupBySlug(db, name)))?.id;
+  }
+};
+
+/** The member that a path names. Throws 404 for what names none. */
+const keyOf = (group: GroupView, params: Readonly<Record<string, string>>): GroupMemberKey => {
+  const type = z.enum(["user", "agent", "group"]).safeParse(params.memberType);
+  const memberId = parseUuid(params.memberId ?? "");
+  if (!type.success || !memberId) throw notFound("Member");
+  return { groupId: group.id, memberType: type.data, memberId };
+};

@@ -1,0 +1,25 @@
+import type { PolicyRow } from "@rootstock/store";
+import type { Capabilities } from "./capabilities.ts";
+import { some, time } from "./fields.ts";
+
+/** A policy (spec/03 6.3). */
+export const policyJson = (policy: PolicyRow, can?: Capabilities) => ({
+  id: policy.id,
+  name: policy.name,
+  ...some("description", policy.description),
+  scopeType: policy.scope_type,
+  scopeId: policy.scope_id ?? "",
+  ...some("groveId", policy.project_id),
+  resourceType: policy.resource_type,
+  ...some("resourceId", policy.resource_id),
+  actions: policy.actions,
+  effect: policy.effect,
+  ...some("conditions", policy.conditions),
+  priority: policy.priority,
+  ...some("labels", policy.labels),
+  ...some("annotations", policy.annotations),
+  created: time(policy.created),
+  updated: time(policy.updated),
+  ...some("createdBy", policy.created_by),
+  ...(can && { _capabilities: can }),
+});
