@@ -26,15 +26,15 @@ const GITHUB_API = "https://api.github.com";
 const isLoopbackHost = (host: string): boolean => host === "localhost" || host === "[::1]" || /^127\./.test(host);
 const plainHttp = (url: string): boolean => url.startsWith("http:");
 
-/** An address that secrets may be sent to: by TLS, or to this very machine. Without slashes at its end. */
-const providerUrl = z
-  .string()
-  .refine((text) => {
-    if (!URL.canParse(text)) return false;
-    const url = new URL(text);
-    return url.protocol === "https:" || (url.protocol === "http:" && isLoopbackHost(url.hostname));
-  }, "want https://…")
-  .transform((text) => text.replace(/\/+$/, ""));
+/** An address that secrets may be sent to: by TLS, or to this very machine. As it is: an issuer's last slash counts. */
+const issuerUrl = z.string().refine((text) => {
+  if (!URL.canParse(text)) return false;
+  const url = new URL(text);
+  return url.protocol === "https:" || (url.protocol === "http:" && isLoopbackHost(url.hostname));
+}, "want https://…");
+
+/** Such an address without slashes at its end. */
+const serverUrl = issuerUrl.transform((text) => text.replace(/\/+$/, ""));
 
 const id = z.string().trim().min(1).max(512).optional();
 const secret = z.string().min(1).max(512).optional();
@@ -42,12 +42,12 @@ const secret = z.string().min(1).max(512).optional();
 const schema = z.object({
   ROOTSTOCK_GOOGLE_CLIENT_ID: id,
   ROOTSTOCK_GOOGLE_CLIENT_SECRET: secret,
-  ROOTSTOCK_GOOGLE_ISSUER: providerUrl.default(GOOGLE),
+  ROOTSTOCK_GOOGLE_ISSUER: issuerUrl.default(GOOGLE),
   ROOTSTOCK_GITHUB_CLIENT_ID: id,
   ROOTSTOCK_GITHUB_CLIENT_SECRET: secret,
-  ROOTSTOCK_GITHUB_URL: providerUrl.default(GITHUB),
-  ROOTSTOCK_GITHUB_API_URL: providerUrl.optional(),
-  ROOTSTOCK_OIDC_ISSUER: providerUrl.optional(),
+  ROOTSTOCK_GITHUB_URL: serverUrl.default(GITHUB),
+  ROOTSTOCK_GITHUB_API_URL: serverUrl.optional(),
+  ROOTSTOCK_OIDC_ISSUER: issuerUrl.optional(),
   ROOTSTOCK_OIDC_CLIENT_ID: id,
   ROOTSTOCK_OIDC_CLIENT_SECRET: secret,
   ROOTSTOCK_OIDC_NAME: z.string().trim().min(1).max(60).default("Single sign-on"),

@@ -126,6 +126,9 @@ test("several providers at once, in one order; half a configuration and addresse
   expect(config({})).toEqual([]);
   const google = { ROOTSTOCK_GOOGLE_CLIENT_ID: "id", ROOTSTOCK_GOOGLE_CLIENT_SECRET: "secret" };
   expect(config(google)).toMatchObject([{ name: "google", issuer: "https://accounts.google.com", plainHttp: false }]);
+  // Compared to the byte with what the provider says of itself.
+  const slashed = { ...oidc.environment(), ROOTSTOCK_OIDC_ISSUER: "https://issuer.example/o/hub/" };
+  expect(config(slashed)).toMatchObject([{ name: "oidc", issuer: "https://issuer.example/o/hub/" }]);
   for (const [env, problem] of [
     [{ ROOTSTOCK_GOOGLE_CLIENT_ID: "id" }, "ROOTSTOCK_GOOGLE_CLIENT_SECRET: either needs the other"],
     [{ ROOTSTOCK_GITHUB_CLIENT_SECRET: "secret" }, "ROOTSTOCK_GITHUB_CLIENT_ID"],
