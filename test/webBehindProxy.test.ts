@@ -58,6 +58,7 @@ test("weak point 5: behind IAP somebody who is not listed may still accept an in
   const browser = browserOf(ANN, both);
   const refused = await browser.open("/");
   expect([refused.status, refused.body]).toEqual([403, expect.stringContaining("Your account may not sign in here.")]);
+  expect((await browser.open("/login")).body).toContain("You cannot come in");
   expect((await browser.open(`/invite?code=${code}`)).body).toContain("Accept the invite");
   const crossSite = await browser.ask(
     "/invite",

@@ -188,6 +188,17 @@ test("weak point 3: GitHub's primary address counts if it is verified, and an ac
   expect(await users("new@example.org")).toEqual([]);
 });
 
+test("accounts of another organisation, or of none, do not come in where one is asked for", async () => {
+  const browser = browserAt(await replicas({ ROOTSTOCK_HOSTED_DOMAINS: "corp.example" }));
+  for (const hd of [undefined, "other.example"]) {
+    oidc.claims = { hd };
+    expect(place(await browser.open("/auth/login/oidc"))).toBe("/login?error=unauthorized_domain");
+  }
+  expect(await users("ann@example.org")).toEqual([]);
+  oidc.claims = { hd: "Corp.Example" };
+  expect(place(await browser.open("/auth/login/oidc"))).toBe("/");
+});
+
 test("weak point 4: the browser's way in refuses who is suspended, and promotes who is an admin by configuration", async () => {
   const both = await replicas({ ROOTSTOCK_ADMIN_EMAILS: "ann@example.org" });
   const browser = browserAt(both);

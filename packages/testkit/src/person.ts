@@ -26,8 +26,9 @@ const CHROMIUM_PATHS = [
   "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 ];
 
-/** Where a Chromium is on this machine; undefined where none is found. */
-export const findChromium = (): string | undefined => CHROMIUM_PATHS.find((path) => existsSync(path));
+/** Where a Chromium is on this machine; undefined where none is found, or `TEST_BROWSER=reader` wants none. */
+export const findChromium = (): string | undefined =>
+  process.env.TEST_BROWSER === "reader" ? undefined : CHROMIUM_PATHS.find((path) => existsSync(path));
 
 /** Where people sit: at a Chromium without a screen where there is one, else at a browser that only reads HTML. */
 export class Browsers {

@@ -88,6 +88,21 @@ test("a provider that is away says so, and new keys are fetched when a token nam
   expect(await failure(other.authorizeUrl(request))).toBe("provider_unavailable");
 });
 
+test("a provider that takes too long is one that is away", async () => {
+  const rules = config(oidc.environment());
+  const slow = new Providers(rules, {
+    clock,
+    log: silentLog(),
+    fetch: async (_url, init) => {
+      expect(init?.signal).toBeDefined();
+      throw new DOMException("too slow", "TimeoutError");
+    },
+  }).find("oidc");
+  if (!slow) throw new Error("no provider");
+  const attempt = slow.authorizeUrl({ redirectUri: "http://hub.test/auth/callback/oidc", state: "s" });
+  expect(await failure(attempt)).toBe("provider_unavailable");
+});
+
 test("Google is asked for accounts of the only hosted domain, GitHub for addresses, each with PKCE", async () => {
   const request = {
     redirectUri: "https://hub.example/auth/callback/x",

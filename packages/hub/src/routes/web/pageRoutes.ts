@@ -80,10 +80,11 @@ export const pageRoutes = (deps: PageDeps): Route[] => {
     const error = parameter(call, "error");
     const returnTo = safeReturnTo(parameter(call, "returnTo"));
     const user = await known(call);
-    const reason = user instanceof HubError ? reasonOf(user.code) : reasonOf(error);
+    // Known to the proxy, and refused: there is no other way to sign in than the proxy's.
+    if (user instanceof HubError) return refused(user);
+    const reason = reasonOf(error);
     // Not sent on: where replicas differ for a moment, the page there would send the browser back, and so on.
-    if (user && !(user instanceof HubError))
-      return pageReply({ title: "Signed in", content: signedInView(user, returnTo, reason) });
+    if (user) return pageReply({ title: "Signed in", content: signedInView(user, returnTo, reason) });
     const notice = parameter(call, "signed_out") ? "You are signed out." : undefined;
     return pageReply({ title: "Sign in", content: loginView(view({ returnTo, reason, notice })) });
   };
