@@ -19,6 +19,10 @@ const GROWING = [
   "idempotency_keys",
   "seen_nonces",
   "runtime_broker_heartbeats",
+  "groups",
+  "group_memberships",
+  "policies",
+  "policy_bindings",
 ];
 /** A statement is planned anew for its first runs, and once for all later ones. */
 const TIMES = 7;
@@ -38,6 +42,31 @@ let project: string;
 let agent: string;
 let userId: string;
 
+/** Groups in chains of eight, policies bound to them, and the person and the agent in some of the innermost. */
+const writeGroups = async (): Promise<void> => {
+  const run = (sql: string, values: readonly unknown[] = []) => scene.database.query(sql, [...values]);
+  await run(`insert into users (id, email) select gen_random_uuid(), 'many-' || n || '@example.org'
+    from generate_series(1, 1000) n`);
+  await run(
+    `insert into groups (id, name, slug) select gen_random_uuid(), 'g', 'nested-' || n from generate_series(0, 999) n`,
+  );
+  await run(`insert into group_memberships (group_id, child_group_id) select o.id, i.id from generate_series(0, 999) n
+    join groups i on i.slug = 'nested-' || n join groups o on o.slug = 'nested-' || (n + 1) where n % 8 <> 7`);
+  await run(`insert into policies (id, name, scope_type, actions, effect) select gen_random_uuid(), 'many', 'hub',
+    '{update}', 'allow' from generate_series(1, 5000)`);
+  await run(`insert into policy_bindings (policy_id, group_id)
+    select p.id, g.id from (select id, row_number() over () as n from policies where name = 'many') p
+      join groups g on g.slug = 'nested-' || (p.n % 1000)`);
+  await run(
+    "insert into group_memberships (group_id, user_id) select id, $1 from groups where slug in ('nested-0', 'nested-80')",
+    [userId],
+  );
+  await run("insert into group_memberships (group_id, agent_id) select id, $1 from groups where slug = 'nested-16'", [
+    agent,
+  ]);
+  await run("analyze groups, group_memberships, policies, policy_bindings, users");
+};
+
 beforeAll(async () => {
   scene = await Scene.create();
   const first = await scene.replica();
@@ -47,6 +76,7 @@ beforeAll(async () => {
   agent = await scene.agent(first, project, "present");
   userId = (await api(first, "GET", "/api/v1/auth/me")).text("id");
   await writePast(scene.database.url, PAST, { agentId: agent, userId });
+  await writeGroups();
 
   capture = await PlanCapture.begin(scene.database);
   const owner = await scene.replica();
@@ -161,6 +191,48 @@ describe("a page of a list", () => {
       const last = page.at(-1);
       expect(page).toHaveLength(PAGE);
       await store.listAgents(database.db, filter, { limit: PAGE, after: last });
+      await store.countAgents(database.db, filter, PAGE);
+    });
+    expect(excesses(plans)).toEqual([]);
+  });
+});
+
+describe("groups and policies", () => {
+  test("weak point 22: one statement tells what they say of a person or an agent, and reads little", async () => {
+    const plans = await plansOf(async () => {
+      const person = await store.userAccessFacts(database.db, userId as Uuid);
+      expect(person.groups.length).toBeGreaterThan(16);
+      expect(person.policies.length).toBeGreaterThan(16);
+      const own = await store.agentAccessFacts(database.db, { id: agent as Uuid, ancestry: [userId as Uuid] });
+      expect(own.groups.length).toBeGreaterThan(8);
+    });
+    expect(plans.filter((p) => p.text.includes("with recursive"))).toHaveLength(2 * TIMES);
+    expect(excesses(plans)).toEqual([]);
+  });
+
+  test("pages of groups and policies", async () => {
+    const plans = await plansOf(async () => {
+      const groups = await store.listGroups(database.db, {}, { limit: PAGE });
+      await store.listGroups(database.db, {}, { limit: PAGE, after: groups.at(-1) });
+      const policies = await store.listPolicies(database.db, {}, { limit: PAGE });
+      await store.listPolicies(database.db, {}, { limit: PAGE, after: policies.at(-1) });
+    });
+    expect(excesses(plans)).toEqual([]);
+  });
+
+  test("a page of agents, to a person whom groups and policies show some", async () => {
+    const visible = { allow: true, ids: [], visibility: ["team", "public"] };
+    const grants = {
+      managed: [project],
+      joined: [project],
+      projects: [visible],
+      agents: [{ allow: false, ids: [agent] }, visible],
+    };
+    const filter: store.AgentFilter = { scope: { kind: "user", userId: userId as Uuid, grants } };
+    const plans = await plansOf(async () => {
+      const page = await store.listAgents(database.db, filter, { limit: PAGE });
+      expect(page).toHaveLength(PAGE);
+      await store.listAgents(database.db, filter, { limit: PAGE, after: page.at(-1) });
       await store.countAgents(database.db, filter, PAGE);
     });
     expect(excesses(plans)).toEqual([]);

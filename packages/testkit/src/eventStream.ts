@@ -15,6 +15,8 @@ export interface EventStream {
   readonly frames: readonly EventFrame[];
   /** The frames that are events. */
   updates(): readonly EventFrame[];
+  /** Resolves when the hub has ended it. */
+  readonly ended: Promise<void>;
   close(): Promise<void>;
 }
 
@@ -67,6 +69,7 @@ export const openEventStream = async (
   return {
     frames,
     updates: () => frames.filter((f) => f.event === "update"),
+    ended: reading,
     close: async () => {
       gone.abort();
       await reading;

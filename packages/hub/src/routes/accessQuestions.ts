@@ -71,14 +71,14 @@ export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[
 ];
 
 /** Whose rights these are is told to themselves and to admins. Throws 403. */
-const demandSelfOrAdmin = (principal: Principal, type: "user" | "agent", id: string): void => {
+export const demandSelfOrAdmin = (principal: Principal, type: "user" | "agent", id: string): void => {
   if (principal.kind === "user" && principal.role === "admin") return;
   if (principal.kind === type && principal.id === parseUuid(id)) return;
   throw new HubError("forbidden", "only admins ask about the rights of others");
 };
 
 /** Somebody as they would call. An agent has the scopes that every agent has. Throws 404. */
-const principalNamed = async (
+export const principalNamed = async (
   db: Db,
   type: "user" | "agent",
   name: string,

@@ -22,6 +22,7 @@ import type { People } from "../people/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { AgentStreams } from "../streams/index.ts";
 import type { TraceLimits } from "../trace/index.ts";
+import { accessExplainRoutes } from "./accessExplain.ts";
 import { accessQuestionRoutes } from "./accessQuestions.ts";
 import { accessTokenRoutes } from "./accessTokens.ts";
 import { agentInsideRoutes, type InsideDeps } from "./agentInside.ts";
@@ -120,6 +121,7 @@ const ownRoutes = (deps: HubRouteDeps): Route[] => [
     },
   }),
   ...accessQuestionRoutes(deps),
+  ...accessExplainRoutes(deps),
   ...eventRoutes(deps),
   ...auditRoutes(deps),
   ...allowListRoutes(deps),

@@ -1,0 +1,113 @@
+import { HubError, invalidField } from "@rootstock/protocol";
+import type { Db } from "@rootstock/store";
+import { z } from "zod";
+import {
+  ACTIONS,
+  type AccessFacts,
+  type Action,
+  type AgentPrincipal,
+  decide,
+  type Explanation,
+  explain,
+  type Facts,
+  type Principal,
+  type Resource,
+  type ResourceKind,
+  type UserPrincipal,
+} from "../auth/index.ts";
+import { usersAndAgents } from "./access.ts";
+import { demandSelfOrAdmin, principalNamed } from "./accessQuestions.ts";
+import { kindNamed, namedResource } from "./namedResources.ts";
+import { json, type Route, route } from "./route.ts";
+
+export interface AccessExplainDeps {
+  readonly db: Db;
+  readonly access: Pick<AccessFacts, "of">;
+}
+
+const explainQuery = z.object({
+  principalType: z.enum(["user", "agent"], "must be user or agent"),
+  principalId: z.string().min(1).max(64),
+  action: z.enum(ACTIONS, "is no action"),
+  resourceType: z
+    .string()
+    .transform(kindNamed)
+    .refine((kind): kind is ResourceKind => kind !== undefined, "is no kind of resource"),
+  resourceId: z.string().max(64).optional(),
+  /** From where the call would come; policies that ask for it hold from nowhere unless it is given. */
+  sourceIp: z.string().max(64).optional(),
+});
+
+/** Why somebody may do something, or may not: for admins about everybody, for everybody about themselves. */
+export const accessExplainRoutes = ({ db, access }: AccessExplainDeps): Route[] => [
+  route({
+    method: "GET",
+    path: "/api/v1/access/explain",
+    access: usersAndAgents,
+    does: { action: "read", on: "self" },
+    query: explainQuery,
+    handler: async ({ principal, query }) => {
+      demandSelfOrAdmin(principal, query.principalType, query.principalId);
+      const about = await principalNamed(db, query.principalType, query.principalId);
+      if ("suspended" in about) return json(200, { allowed: false, reason: "user is suspended" });
+      const { resourceType: kind, resourceId, action, sourceIp } = query;
+      if (kind === undefined) throw invalidField("resourceType", "resourceType: is no kind of resource");
+      const facts = await access.of(about, sourceIp);
+      const find = () => namedResource(db, kind, resourceId);
+      const resource = isAdmin(principal) ? await find() : await known(find, about, action, facts);
+      // What is not there, and what may not be known to be there, are explained alike.
+      const told = resource ? explain(about, action, resource, facts) : { ...nothing(facts), reason: "default deny" };
+      return json(200, explanationJson(told, facts));
+    },
+  }),
+];
+
+const isAdmin = (principal: Principal): boolean => principal.kind === "user" && principal.role === "admin";
+
+/** The resource; undefined where there is none, or none that whom it is about may know of. */
+const known = async (
+  find: () => Promise<Resource>,
+  about: UserPrincipal | AgentPrincipal,
+  action: Action,
+  facts: Facts,
+): Promise<Resource | undefined> => {
+  try {
+    const resource = await find();
+    const may = (what: Action) => decide(about, what, resource, facts).allow;
+    return resource.kind === "hub" || may("read") || may(action) ? resource : undefined;
+  } catch (err) {
+    if (err instanceof HubError && err.code === "not_found") return undefined;
+    throw err;
+  }
+};
+
+const nothing = ({ rights }: Facts): Omit<Explanation, "reason"> => ({
+  allow: false,
+  byFacts: true,
+  groups: rights.groups,
+  policies: rights.policies.length,
+});
+
+const explanationJson = ({ allow, reason, policy, byFacts, groups, policies }: Explanation, { rights }: Facts) => ({
+  allowed: allow,
+  reason,
+  ...(policy && {
+    matchedPolicy: {
+      id: policy.id,
+      name: policy.name,
+      effect: policy.effect,
+      priority: policy.priority,
+      scopeType: policy.scopeType,
+      ...(policy.scopeId && { scopeId: policy.scopeId }),
+    },
+  }),
+  /** Whether it hung on groups and policies at all. */
+  byFacts,
+  effectiveGroups: groups.map(({ id, slug, projectId, role }) => ({
+    id,
+    slug,
+    ...(projectId && { projectId }),
+    ...(role && { role }),
+  })),
+  facts: { policies, managedProjects: [...rights.managed], joinedProjects: [...rights.joined] },
+});

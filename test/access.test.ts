@@ -1,0 +1,171 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { type ApiReply, api, eventually, openEventStream, type Replica, Scene, testLogin } from "@rootstock/testkit";
+
+/** Groups and policies over two replicas: what one replica is told, the other decides by. */
+
+let scene: Scene;
+let a: Replica;
+let b: Replica;
+let root: string;
+
+interface Person {
+  readonly id: string;
+  readonly token: string;
+}
+
+beforeAll(async () => {
+  scene = await Scene.create();
+  const env = { ROOTSTOCK_TEST_LOGIN: "1" };
+  [a, b] = [await scene.replica(env), await scene.replica(env)];
+  root = (await testLogin(a, { email: "root@example.org", role: "admin" })).text("accessToken");
+});
+afterAll(() => scene.end());
+
+const as = (token: string, method: string, path: string, body?: unknown, replica: Replica = a): Promise<ApiReply> =>
+  api(replica, method, `/api/v1${path}`, body, { token });
+const person = async (name: string, role: "member" | "viewer" = "member"): Promise<Person> => {
+  const login = await testLogin(a, { email: `${name}@example.org`, role });
+  return { id: login.text("user.id"), token: login.text("accessToken") };
+};
+const project = async (by: Person, name: string, visibility = "private"): Promise<string> =>
+  (await as(by.token, "POST", "/projects", { name, visibility })).text("id");
+const membersOf = async (id: string): Promise<string> => {
+  const [group] = await scene.database.query<{ id: string }>(
+    "select id from groups where project_id = $1 and group_type = 'explicit'",
+    [id],
+  );
+  return group?.id ?? "";
+};
+const status = async (who: Person, path: string, replica: Replica = b): Promise<number> =>
+  (await as(who.token, "GET", path, undefined, replica)).status;
+
+test("weak points 12, 15 and 28: who is in the members' group reads the project at every replica, at once, and no longer", async () => {
+  const [ann, bob] = [await person("ann"), await person("bob")];
+  const id = await project(ann, "one");
+  expect(await status(bob, `/projects/${id}`)).toBe(404);
+  const members = await membersOf(id);
+  // Not by themselves: only whoever runs the project lets people in.
+  const member = { memberType: "user", memberId: bob.id };
+  expect((await as(bob.token, "POST", `/groups/${members}/members`, member)).status).toBeGreaterThanOrEqual(403);
+  expect((await as(ann.token, "POST", `/groups/${members}/members`, member)).status).toBe(201);
+  await eventually(async () => (await status(bob, `/projects/${id}`)) === 200, 2_000);
+  const list = await as(bob.token, "GET", "/projects", undefined, b);
+  expect(list.list("projects")).toMatchObject([{ id, _capabilities: { actions: ["read"] } }]);
+  expect(list.get("totalCount")).toBe(1);
+  expect((await as(bob.token, "PATCH", `/projects/${id}`, { name: "mine" }, b)).status).toBe(403);
+  const agents = await as(bob.token, "GET", `/projects/${id}/agents`, undefined, b);
+  expect(agents.get("_capabilities.actions")).toEqual(["create", "list", "stop_all"]);
+  expect((await as(ann.token, "DELETE", `/groups/${members}/members/user/${bob.id}`)).status).toBe(204);
+  await eventually(async () => (await status(bob, `/projects/${id}`)) === 404, 2_000);
+});
+
+test("a policy for a group gives and takes at every replica; a deny never reaches the owner", async () => {
+  const [cas, dot] = [await person("cas"), await person("dot")];
+  const id = await project(cas, "two");
+  const group = (await as(root, "POST", "/groups", { name: "auditors" })).text("id");
+  await as(root, "POST", `/groups/${group}/members`, { memberType: "user", memberId: dot.id });
+  const policy = async (effect: string, priority: number) => {
+    const made = await as(root, "POST", "/policies", {
+      name: `auditors ${effect}`,
+      scopeType: "project",
+      scopeId: id,
+      resourceType: "project",
+      actions: ["read", "update"],
+      effect,
+      priority,
+    });
+    expect(made.status).toBe(201);
+    const bound = { principalType: "group", principalId: group };
+    expect((await as(root, "POST", `/policies/${made.text("id")}/bindings`, bound)).status).toBe(201);
+    return made.text("id");
+  };
+  await policy("allow", 0);
+  await eventually(async () => (await status(dot, `/projects/${id}`)) === 200, 2_000);
+  expect((await as(dot.token, "PATCH", `/projects/${id}`, { name: "renamed" }, b)).status).toBe(200);
+  expect((await as(dot.token, "DELETE", `/projects/${id}`, undefined, b)).status).toBe(403);
+  const deny = await policy("deny", 1);
+  await as(root, "POST", `/policies/${deny}/bindings`, { principalType: "user", principalId: cas.id });
+  await eventually(async () => (await status(dot, `/projects/${id}`)) === 404, 2_000);
+  expect((await as(dot.token, "GET", "/projects", undefined, b)).list("projects")).toEqual([]);
+  expect(await status(cas, `/projects/${id}`)).toBe(200);
+  const why = `/access/explain?principalType=user&principalId=${dot.id}&action=update&resourceType=project&resourceId=${id}`;
+  const told = await as(root, "GET", why, undefined, b);
+  expect(told.json).toMatchObject({
+    allowed: false,
+    reason: "policy match",
+    matchedPolicy: { id: deny, name: "auditors deny", effect: "deny", scopeType: "project" },
+    byFacts: true,
+  });
+  expect(told.list("effectiveGroups")).toContainEqual(
+    expect.objectContaining({ id: group, slug: "auditors", role: "member" }),
+  );
+});
+
+test("weak point 19: private is private, team is for hub members, public for everybody; viewers change nothing", async () => {
+  const [eve, fay, gil] = [await person("eve"), await person("fay"), await person("gil", "viewer")];
+  const [secret, team, open] = [
+    await project(eve, "secret"),
+    await project(eve, "ours", "team"),
+    await project(eve, "everybodys", "public"),
+  ];
+  const seen = async (who: Person) => Promise.all([secret, team, open].map((id) => status(who, `/projects/${id}`)));
+  expect(await seen(fay)).toEqual([404, 200, 200]);
+  expect(await seen(gil)).toEqual([404, 200, 200]);
+  expect((await as(gil.token, "POST", "/projects", { name: "no" })).status).toBe(403);
+  const [hubMembers] = await scene.database.query<{ id: string }>("select id from groups where slug = 'hub-members'");
+  const out = await as(root, "DELETE", `/groups/${hubMembers?.id}/members/user/${fay.id}`);
+  expect(out.status).toBe(204);
+  await eventually(async () => (await status(fay, `/projects/${team}`)) === 404, 2_000);
+  expect(await seen(fay)).toEqual([404, 404, 200]);
+  expect((await as(fay.token, "POST", "/projects", { name: "no" }, b)).status).toBe(403);
+});
+
+test("an event stream ends when the rights that it began with have changed, and tells nothing more of what is no longer shown", async () => {
+  const [hal, ida] = [await person("hal"), await person("ida")];
+  const id = await project(hal, "watched");
+  const members = await membersOf(id);
+  await as(hal.token, "POST", `/groups/${members}/members`, { memberType: "user", memberId: ida.id });
+  await eventually(async () => (await status(ida, `/projects/${id}`)) === 200, 2_000);
+  const stream = await openEventStream(b, { patterns: [`project.${id}.>`], token: ida.token });
+  await as(hal.token, "PATCH", `/projects/${id}`, { name: "told" });
+  await eventually(() => stream.updates().length > 0);
+  await as(hal.token, "DELETE", `/groups/${members}/members/user/${ida.id}`);
+  await stream.ended;
+  const heard = stream.frames.length;
+  await as(hal.token, "PATCH", `/projects/${id}`, { name: "not told" });
+  const again = await openEventStream(b, { patterns: [`project.${id}.>`], token: ida.token });
+  await as(hal.token, "PATCH", `/projects/${id}`, { name: "nor this" });
+  const own = await openEventStream(b, { patterns: [`project.${id}.>`], token: hal.token });
+  await as(hal.token, "PATCH", `/projects/${id}`, { name: "the last" });
+  await eventually(() => own.updates().length > 0);
+  expect(again.updates()).toEqual([]);
+  expect(stream.frames).toHaveLength(heard);
+  await Promise.all([again.close(), own.close()]);
+});
+
+test("a decision is explained to admins and to oneself; what one may not see is as if it were not there", async () => {
+  const [jon, kim] = [await person("jon"), await person("kim")];
+  const id = await project(jon, "jons");
+  const ask = (token: string, of: string, more: Record<string, string>) =>
+    as(token, "GET", `/access/explain?${new URLSearchParams({ principalType: "user", principalId: of, ...more })}`);
+  const deletes = { action: "delete", resourceType: "project", resourceId: id };
+  expect((await ask(jon.token, jon.id, deletes)).json).toMatchObject({
+    allowed: true,
+    reason: "resource owner",
+    byFacts: false,
+  });
+  expect((await ask(root, kim.id, deletes)).json).toMatchObject({
+    allowed: false,
+    reason: "default deny",
+    byFacts: true,
+  });
+  expect((await ask(kim.token, jon.id, deletes)).status).toBe(403);
+  const nothing = { ...deletes, resourceId: "11111111-1111-4111-8111-111111111111" };
+  const hidden = (await ask(kim.token, kim.id, deletes)).json;
+  expect((await ask(kim.token, kim.id, nothing)).json).toEqual(hidden);
+  expect((await ask(root, kim.id, nothing)).status).toBe(404);
+  for (const bad of [{ action: "fly" }, { resourceType: "moon" }, { principalType: "group" }])
+    expect((await ask(root, kim.id, { ...deletes, ...bad })).status).toBe(400);
+  const create = await ask(kim.token, kim.id, { action: "create", resourceType: "project" });
+  expect(create.json).toMatchObject({ allowed: true, matchedPolicy: { name: "hub-member-create-projects" } });
+});
