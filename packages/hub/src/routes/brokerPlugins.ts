@@ -6,9 +6,10 @@ import {
   structuredMessageSchema,
   type Uuid,
 } from "@rootstock/protocol";
-import { agentBySlug, type Db, listProvidedProjects, providerOf } from "@rootstock/store";
+import { agentBySlug, type Db, listProvidedProjects } from "@rootstock/store";
 import { z } from "zod";
 import { authenticated } from "./access.ts";
+import { plainProjectOf } from "./lookup.ts";
 import { type Call, json, type Route, route } from "./route.ts";
 
 /**
@@ -54,7 +55,7 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
     method: "POST",
     path: "/api/v1/broker/inbound",
     access: authenticated,
-    does: { action: "message", on: "agent" },
+    does: { action: "message", on: "project" },
     body: inboundBody,
     handler: async (call) => {
       const runtimeBrokerId = callerOf(call);
@@ -64,7 +65,7 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
         throw new HubError("invalid_request", "the topic must be scion.project.<id>.agent.<slug>.messages", {
           details: { field: "topic" },
         });
-      if (!(await providerOf(deps.db, projectId, runtimeBrokerId))) throw notFound("Project");
+      await plainProjectOf(deps.db, { principal: call.principal, params: { projectId }, does: call.does });
       const agent = await agentBySlug(deps.db, projectId, slug);
       if (!agent || agent.deleted_at) throw notFound("Agent");
       if (!deps.acceptMessage)

@@ -149,13 +149,17 @@ test("who links and unlinks: owner of the machine, owner of the project, nobody 
     404,
   );
   expect((await hub.as(alice).send("POST", path, { brokerId: forAll })).status).toBe(201);
-  const linked = await hub.as(bob).send("POST", path, { brokerId: bobs, localPath: "/home/bob/x" });
+  // Who may merely read the project would be handed its agents.
+  expect((await hub.as(bob).send("POST", path, { brokerId: bobs })).status).toBe(403);
+  const hers = await makeRuntimeBroker(hub, "alices-machine", { createdBy: alice.id });
+  const linked = await hub.as(alice).send("POST", path, { brokerId: hers, localPath: "/home/alice/x" });
   expect(linked.status).toBe(201);
-  expect(at(linked.body, "provider", "localPath")).toBe("/home/bob/x");
-  const moved = await hub.as(bob).send("POST", path, { brokerId: bobs, localPath: "/home/bob/y" });
-  expect(at(moved.body, "provider", "localPath")).toBe("/home/bob/y");
+  expect(at(linked.body, "provider", "localPath")).toBe("/home/alice/x");
+  const moved = await hub.as(alice).send("POST", path, { brokerId: hers, localPath: "/home/alice/y" });
+  expect(at(moved.body, "provider", "localPath")).toBe("/home/alice/y");
 
   expect((await hub.as(bob).send("DELETE", `${path}/${forAll}`)).status).toBe(403);
+  await hub.test.query("insert into project_providers (project_id, runtime_broker_id) values ($1, $2)", [id, bobs]);
   expect((await hub.as(alice).send("DELETE", `${path}/${bobs}`)).status).toBe(204);
   expect((await hub.as(alice).send("DELETE", `${path}/${bobs}`)).status).toBe(404);
   expect((await hub.as(alice).send("DELETE", `${path}/nonsense`)).status).toBe(404);

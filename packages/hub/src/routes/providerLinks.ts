@@ -2,19 +2,14 @@ import { HubError } from "@rootstock/protocol";
 import { type Db, defaultRuntimeBrokerIfNone, linkProvider, providerOf, type RuntimeBrokerRow } from "@rootstock/store";
 import { type Principal, principalName, type Resource } from "../auth/index.ts";
 import { may } from "./rights.ts";
+import { runtimeBrokerResource } from "./runtimeBrokerRights.ts";
 
 /** Which runtime brokers serve a project, and who decides that. */
 
-const runtimeBrokerResource = (r: RuntimeBrokerRow): Resource => ({
-  kind: "runtimeBroker",
-  id: r.id,
-  createdBy: r.created_by,
-  autoProvide: r.auto_provide,
-});
-
 /**
- * Whether the principal may let the runtime broker serve the project. Its own machine: for every project that it may
- * read. Another one: if it may run agents there and change the project.
+ * Whether the principal may let the runtime broker serve the project. Its own machine: for every project in which it may
+ * create agents. Another one: if it may run agents there and change the project. Reading a project is not enough: agents
+ * of others, with all that they are given, would come to the machine of whoever offers one.
  */
 export const mayLink = async (
   principal: Principal,
@@ -22,7 +17,7 @@ export const mayLink = async (
   project: Resource,
 ): Promise<boolean> => {
   const resource = runtimeBrokerResource(runtimeBroker);
-  if (await may(principal, "update", resource)) return may(principal, "read", project);
+  if (await may(principal, "update", resource)) return may(principal, "create", project);
   return (await may(principal, "dispatch", resource)) && may(principal, "update", project);
 };
 
@@ -33,7 +28,10 @@ export const demandLink = async (
   project: Resource,
 ): Promise<void> => {
   if (await mayLink(principal, runtimeBroker, project)) return;
-  throw new HubError("forbidden", "only the runtime broker's owner or an owner of the project may do this");
+  throw new HubError(
+    "forbidden",
+    "only the runtime broker's owner, as a member of the project, or an owner of the project may do this",
+  );
 };
 
 /** The refusal of a `brokerId` that names nothing. */

@@ -14,8 +14,9 @@ import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { plainProjectOf } from "./lookup.ts";
 import { demandLink, link, unknownRuntimeBroker } from "./providerLinks.ts";
-import { may } from "./rights.ts";
+import { demand, may } from "./rights.ts";
 import { empty, json, type Route, route } from "./route.ts";
+import { runtimeBrokerResource } from "./runtimeBrokerRights.ts";
 import { NO_BODY } from "./shapes.ts";
 
 const linkBody = z.object({ brokerId: z.string().min(1).max(64), localPath: text(4096) });
@@ -68,7 +69,7 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
     method: "DELETE",
     path: "/api/v1/projects/:projectId/providers/:brokerId",
     access: authenticated,
-    does: { action: "dispatch", on: "runtimeBroker" },
+    does: { action: "update", on: "runtimeBroker" },
     summary: "Sends a runtime broker away from a project",
     replies: { 204: NO_BODY },
     refuses: ["conflict"],
@@ -77,8 +78,9 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
       const runtimeBrokerId = parseUuid(call.params.brokerId ?? "");
       const runtimeBroker = runtimeBrokerId && (await findRuntimeBroker(deps.db, runtimeBrokerId));
       if (!runtimeBroker) throw notFound("Provider");
-      // Who owns the project may always send a runtime broker away, whoever owns that.
-      if (!(await may(call.principal, "update", resource))) await demandLink(call.principal, runtimeBroker, resource);
+      // Who owns the project sends a runtime broker away, whoever owns that; and who owns that takes it away.
+      if (!(await may(call.principal, "update", resource)))
+        await demand(call.principal, "update", runtimeBrokerResource(runtimeBroker));
       const removed = await transaction(deps.db, (tx) => unlinkProvider(tx, id, runtimeBroker.id));
       if (!removed) throw notFound("Provider");
       deps.changed();

@@ -14,7 +14,8 @@ export const decideForRuntimeBroker = (id: Uuid, action: Action, resource: Resou
       if (resource.runtimeBrokerId !== id) return refuse("an agent that it does not run");
       return action === "read" || action === "report" ? allow("it runs this agent") : refuse("not for runtime brokers");
     case "project":
-      return action === "read" && resource.providers?.includes(id) === true
+      // What its plugins pass in goes to agents of the projects that it serves.
+      return (action === "read" || action === "message") && resource.providers?.includes(id) === true
         ? allow("it provides for this project")
         : refuse("a project that it does not provide for");
     default:
