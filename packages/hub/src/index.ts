@@ -19,6 +19,7 @@ export {
   type DeclaredAnswer,
   type Does,
   doesName,
+  isDecided,
   jsonShapeOf,
   openApiDocument,
   type Route,
