@@ -20,12 +20,13 @@ import { z } from "zod";
 import { policyJson } from "../wire/index.ts";
 import { admins } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
+import { demandedOf } from "./does.ts";
 import { text } from "./fields.ts";
 import { userOf } from "./groupLookup.ts";
 import { optionalUuid } from "./lookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { policyBody, policyPatch } from "./policyBody.ts";
-import { abilitiesOf, policyResource } from "./rights.ts";
+import { abilitiesOf, demandOf, policyResource } from "./rights.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
 
 /**
@@ -215,5 +216,6 @@ const policyOf = async (db: Db, call: Asking): Promise<PolicyRow> => {
   const id = parseUuid(call.params.policyId ?? "");
   const policy = id && (await policyById(db, id));
   if (!policy) throw notFound("Policy");
+  await demandOf(call.principal, demandedOf(call.does, "policy"), policyResource(policy), "Policy");
   return policy;
 };

@@ -141,9 +141,10 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     path: `${PATH}/:userId`,
     access: admins,
     does: { action: "delete", on: "user" },
-    handler: async ({ params, principal, log }) => {
+    handler: async ({ params, principal, does, log }) => {
       const id = parseUuid(params.userId ?? "");
       if (!id) throw invalidField("id", "id must be a UUID");
+      await demand(principal, demandedOf(does, "user"), userResource({ id }));
       const done = await deleteUser(db, id);
       if (done === "gone") throw notFound("User");
       if (done === "last_admin") throw lastAdmin();
