@@ -116,8 +116,14 @@ class Reader implements Person {
     for (const [, href = "", words = ""] of this.#body.matchAll(/<a\b[^>]*?href="([^"]*)"[^>]*>([\s\S]*?)<\/a>/g))
       if (words.includes(name)) return this.open(new URL(unescaped(href), this.#shown.url).href);
     for (const [, head = "", form = ""] of this.#body.matchAll(/<form\b([^>]*)>([\s\S]*?)<\/form>/g))
-      if ([...form.matchAll(/<button\b[^>]*>([\s\S]*?)<\/button>/g)].some(([, words = ""]) => words.includes(name))) {
-        this.#visit = await this.#browser.submit(attribute(head, "action") ?? "", this.#fieldsOf(form));
+      for (const [, button = "", words = ""] of form.matchAll(/<button\b([^>]*)>([\s\S]*?)<\/button>/g)) {
+        if (!words.includes(name)) continue;
+        const pressed = attribute(button, "name");
+        const fields = { ...this.#fieldsOf(form), ...(pressed && { [pressed]: attribute(button, "value") ?? "" }) };
+        this.#visit =
+          attribute(head, "method") === "post"
+            ? await this.#browser.submit(attribute(head, "action") ?? "", fields)
+            : await this.#browser.open(`${attribute(head, "action") ?? ""}?${new URLSearchParams(fields)}`);
         this.#filled.clear();
         return;
       }
