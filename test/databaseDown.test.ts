@@ -37,6 +37,10 @@ const NEEDS_NO_DATABASE: readonly RegExp[] = [
   /^POST \/api\/v1\/notifications\/(ack-all|:notificationId\/ack)$/,
   /^GET \/api\/v1\/runtime-brokers\/connect$/,
   /^GET \/\.well-known\/jwks\.json$/,
+  // Pages, and what browsers ask of sign-in: who has no session is told so by the missing cookie.
+  /^(GET|POST) \/(login|invite|device|authorize|assets\/.*|auth\/(login|login\/.*|logout|providers|callback\/.*))?$/,
+  /^GET \/api\/v1\/openapi\.json$/,
+  /^POST \/api\/v1\/users$/,
   // Their samples hold no token, code or address that would be looked up.
   /^POST \/api\/v1\/auth\/(refresh|validate|logout|test-login|invite\/redeem)$/,
   /^POST \/api\/v1\/admin\/(allow-list|allow-list\/import|invites)$/,

@@ -22,7 +22,11 @@ let replica: ReplicaProcess;
 
 beforeAll(async () => {
   world = await makeWorld();
-  replica = await startReplicaProcess({ databaseUrl: world.scene.database.url, name: "under-test" });
+  replica = await startReplicaProcess({
+    databaseUrl: world.scene.database.url,
+    name: "under-test",
+    env: { ROOTSTOCK_RATE_LIMITS: "off" },
+  });
 });
 afterAll(async () => {
   await replica.stop();

@@ -29,7 +29,8 @@ export interface World {
 
 export const makeWorld = async (given?: Scene): Promise<World> => {
   const scene = given ?? (await Scene.create());
-  const replica = await scene.replica();
+  // What is tried here from one address is more than anybody is let.
+  const replica = await scene.replica({ ROOTSTOCK_RATE_LIMITS: "off" });
   const runtimeBroker = await scene.runtimeBroker(replica, { name: "laptop" });
   const projectId = await scene.project(replica);
   const tokenOf = (slug: string): string => {
