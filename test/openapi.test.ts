@@ -32,3 +32,8 @@ test("it has every declared route but the legacy ones", async () => {
   expect(new Set(documented)).toEqual(new Set(declared));
   expect(documented.some((name) => name.includes("/groves"))).toBe(false);
 });
+
+test("every route says what it does and what it answers", () => {
+  const silent = replica.hub.routes.filter(({ replies, summary }) => !replies || !summary);
+  expect(silent.map(({ method, path }) => `${method} ${path}`)).toEqual([]);
+});

@@ -12,12 +12,13 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { type AccessTokens, newAccessToken, type Principal, parseScopes, type UserPrincipal } from "../auth/index.ts";
-import { some, time } from "../wire/index.ts";
+import { id, pageFields, some, time, timestamp } from "../wire/index.ts";
 import { users } from "./access.ts";
 import { MAX_NAME } from "./fields.ts";
 import { plainProjectOf } from "./lookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /** Tokens that a person gives to programs (spec/03 6.7): everybody sees and revokes their own. */
 
@@ -44,6 +45,21 @@ const createBody = z.object({
   expiresAt: z.iso.datetime({ offset: true }).or(z.literal("")).nullish(),
 });
 
+const tokenReply = z
+  .object({
+    id,
+    name: z.string(),
+    prefix: z.string(),
+    projectId: id,
+    groveId: id,
+    scopes: z.array(z.string()),
+    revoked: z.boolean(),
+    expiresAt: timestamp,
+    lastUsed: timestamp.optional(),
+    created: timestamp,
+  })
+  .meta({ id: "AccessToken" });
+
 export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTokenDeps): Route[] => {
   const expiryOf = (given: string | null | undefined): Date => {
     const now = clock.now();
@@ -60,6 +76,8 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       access: users,
       does: { action: "list", on: "self" },
       query: z.object(pageQuery),
+      summary: "The caller's access tokens",
+      replies: { 200: z.object({ ...pageFields, items: z.array(tokenReply) }) },
       handler: async ({ principal, query }) => {
         const { id: userId } = personOf(principal);
         return json(
@@ -85,6 +103,9 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       limited: "create",
       does: { action: "create", on: "self" },
       body: createBody,
+      summary: "Makes an access token; it is shown once",
+      replies: { 201: z.object({ token: z.string(), accessToken: tokenReply }) },
+      refuses: ["limit_exceeded", "conflict"],
       handler: async (call) => {
         const { body, principal, log } = call;
         const user = personOf(principal);
@@ -115,6 +136,8 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
       path: `${PATH}/:tokenId`,
       access: users,
       does: { action: "read", on: "self" },
+      summary: "One access token",
+      replies: { 200: tokenReply },
       handler: async ({ params, principal }) => {
         const row = await accessTokenOf(db, personOf(principal).id, tokenId(params));
         if (!row) throw notFound("Access token");
@@ -132,6 +155,8 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
         path,
         access: users,
         does: { action: "delete", on: "self" },
+        summary: "Takes an access token back",
+        replies: { 204: NO_BODY },
         handler: async ({ params, principal, log }) => {
           const { id: userId } = personOf(principal);
           const id = tokenId(params);

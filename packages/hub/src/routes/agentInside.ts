@@ -22,6 +22,8 @@ const execBody = z.object({
 });
 const execAnswer = z.object({ output: z.string().nullish(), exitCode: z.number().int().nullish() });
 
+const execReply = z.object({ output: z.string(), exitCode: z.int() });
+
 export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
   PLACES.flatMap((place) => [
     route({
@@ -31,6 +33,9 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
       does: { action: "attach", on: "agent" },
       accessTokens: true,
       body: execBody,
+      summary: "Runs a command in the container of an agent",
+      replies: { 200: execReply },
+      refuses: ["runtime_broker_unavailable", "runtime_error", "conflict"],
       handler: async (call) => {
         const target = await targetOf(deps.db, call);
         const { command, timeout } = call.body;

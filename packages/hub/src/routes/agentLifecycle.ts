@@ -14,10 +14,12 @@ import {
   type Verb,
 } from "../actions/index.ts";
 import type { Action } from "../auth/index.ts";
+import { agentReply, anyObject, count, id } from "../wire/index.ts";
 import { users, usersAndAgents } from "./access.ts";
 import { plainProjectOf } from "./lookup.ts";
 import { toReply } from "./replies.ts";
 import { type Call, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 import { targetOf } from "./targets.ts";
 
 /** Creating agents, and the verbs on them (spec/02 2.1, 2.6–2.8). */
@@ -43,6 +45,35 @@ const deleteQuery = z.object({ deleteFiles: flag, removeBranch: flag, force: fla
 const envName = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,255}$/, "is no name of an environment variable");
 const envBody = z.object({ env: z.record(envName, z.string().max(65_536)) });
 
+const withAgent = z.object({ agent: agentReply, warnings: z.array(z.string()).optional() });
+const gatherReply = z.object({ agent: agentReply, envGather: anyObject });
+const verbReply = agentReply.extend({ warnings: z.array(z.string()).optional() });
+const deletingReply = z.object({
+  agentId: id,
+  deletion: z.object({ state: z.literal("deleting"), soft: z.boolean(), claim: id }),
+});
+const restoreReply = agentReply.omit({ appliedConfig: true }).extend({ detail: anyObject.optional() });
+const stopAllReply = z.object({
+  stopped: count,
+  failed: count,
+  total: count,
+  scope: z.enum(["all", "own"]),
+  results: z.array(
+    z.object({ id, name: z.string(), status: z.enum(["stopped", "error"]), error: z.string().optional() }),
+  ),
+});
+
+/** What any call to a runtime broker about an agent may come to. */
+const REFUSES = ["conflict", "runtime_broker_unavailable", "runtime_error", "invalid_state"] as const;
+const CREATE_REFUSES = [
+  ...REFUSES,
+  "not_found",
+  "invalid_name",
+  "no_runtime_broker",
+  "missing_env_vars",
+  "storage_unavailable",
+] as const;
+
 export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
   const { db } = deps.database;
 
@@ -67,6 +98,9 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
         path: ["projectId"],
         message: "must be the id of a project",
       }),
+      summary: "Creates an agent and starts it",
+      replies: { 200: withAgent, 201: withAgent, 202: gatherReply },
+      refuses: CREATE_REFUSES,
       handler: (call) => create(call, call.body.projectId || call.body.groveId || ""),
     }),
     route({
@@ -77,6 +111,9 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       does: { action: "create", on: "agent" },
       accessTokens: true,
       body: createAgentSchema,
+      summary: "Creates an agent in a project and starts it",
+      replies: { 200: withAgent, 201: withAgent, 202: gatherReply },
+      refuses: CREATE_REFUSES,
       handler: (call) => create(call, call.params.projectId ?? ""),
     }),
     route({
@@ -85,6 +122,9 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       access: usersAndAgents,
       does: { action: "lifecycle", on: "agent" },
       body: envBody,
+      summary: "Supplies the values that a created agent waits for",
+      replies: { 200: withAgent, 202: gatherReply },
+      refuses: [...REFUSES, "missing_env_vars"],
       handler: async (call) => toReply(await submitEnv(deps, call, await targetOf(db, call), call.body.env)),
     }),
     route({
@@ -92,6 +132,8 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       path: "/api/v1/agents/stop-all",
       access: users,
       does: { action: "stopAll", on: "agent" },
+      summary: "Stops every running agent that the caller may stop",
+      replies: { 200: stopAllReply },
       handler: async (call) => toReply(await stopAll(deps, call, null)),
     }),
     route({
@@ -99,6 +141,8 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
       path: "/api/v1/projects/:projectId/agents/stop-all",
       access: users,
       does: { action: "stopAll", on: "agent" },
+      summary: "Stops every running agent of a project",
+      replies: { 200: stopAllReply },
       handler: async (call) => toReply(await stopAll(deps, call, (await plainProjectOf(db, call)).id)),
     }),
     ...PLACES.flatMap((place) => [
@@ -110,6 +154,9 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
           does: { action: VERB_ACTIONS[verb], on: "agent" },
           accessTokens: true,
           body: startBody,
+          summary: `Makes an agent ${verb}`,
+          replies: { 200: verbReply, 202: verbReply },
+          refuses: [...REFUSES, "missing_env_vars"],
           handler: async (call) =>
             toReply(
               await changeLifecycle(deps, call, await targetOf(db, call), verb, {
@@ -125,6 +172,9 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
         does: { action: "delete", on: "agent" },
         accessTokens: true,
         query: deleteQuery,
+        summary: "Deletes an agent",
+        replies: { 202: deletingReply, 204: NO_BODY },
+        refuses: REFUSES,
         handler: async (call) =>
           toReply(
             await deleteAgent(deps, call, await targetOf(db, call), {
@@ -140,6 +190,9 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
         path: `${place}/:agentId/restore`,
         access: usersAndAgents,
         does: { action: "lifecycle", on: "agent" },
+        summary: "Restores a deleted agent",
+        replies: { 200: restoreReply },
+        refuses: REFUSES,
         handler: async (call) => toReply(await restoreDeleted(deps, call, await targetOf(db, call))),
       }),
     ]),

@@ -6,6 +6,7 @@ import { type AgentStreams, LogFollower, type Relay, refusalOf, type Tending } f
 import { usersAndAgents } from "./access.ts";
 import { askInside, runtimeBrokerOf } from "./insideCall.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
+import { EVENT_STREAM } from "./shapes.ts";
 import { targetOf } from "./targets.ts";
 
 /** What an agent has printed, and what it prints (spec/02 2.10), from any replica. */
@@ -41,6 +42,9 @@ export const agentLogRoutes = (deps: LogDeps): Route[] =>
       does: { action: "attach", on: "agent" },
       accessTokens: true,
       query: logsQuery,
+      summary: "What an agent has printed; with follow what it prints",
+      replies: { 200: [z.object({ logs: z.string() }), EVENT_STREAM] },
+      refuses: ["runtime_broker_unavailable", "runtime_error", "conflict", "runtime_attach_unsupported"],
       handler: (call) =>
         call.query.follow === "true" || call.query.follow === "1" ? follow(deps, call) : read(deps, call),
     }),

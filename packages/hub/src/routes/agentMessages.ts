@@ -10,6 +10,7 @@ import {
   sendToRemembered,
   sendToSet,
 } from "../actions/index.ts";
+import { count, id } from "../wire/index.ts";
 import { agents, usersAndAgents } from "./access.ts";
 import { agentOf, plainProjectOf } from "./lookup.ts";
 import { toReply } from "./replies.ts";
@@ -46,6 +47,47 @@ const outboundBody = z.object({
   metadata: structuredMessageSchema.shape.metadata.catch(undefined),
 });
 
+const sentReply = z.object({
+  message_id: id,
+  agent: z.string(),
+  agent_phase: z.string(),
+  status: z.enum(["delivered", "pending"]),
+  state: z.enum(["dispatched", "pending"]),
+  reason: z.string().optional(),
+});
+const manyReply = z.object({
+  group_id: z.string(),
+  status: z.literal("accepted"),
+  total: count,
+  targeted: count,
+  skipped: count,
+  delivered: count,
+  failed: count,
+  results: z.array(
+    z.object({
+      recipient: z.string(),
+      status: z.enum(["delivered", "deferred", "failed"]),
+      message_id: id.optional(),
+      error: z.string().optional(),
+    }),
+  ),
+});
+const toPersonReply = z.object({
+  message_id: id,
+  status: z.literal("delivered"),
+  recipient: z.string(),
+  recipient_id: id,
+});
+
+/** What a message to an agent may come to. */
+const REFUSES = [
+  "agent_not_running",
+  "conflict",
+  "raw_input_removed",
+  "runtime_broker_unavailable",
+  "runtime_error",
+] as const;
+
 const inputOf = (body: z.output<typeof messageBody>): StructuredMessageInput => {
   if (body.structured_message) return body.structured_message;
   if (typeof body.message === "string") return { msg: body.message };
@@ -63,6 +105,9 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
         does: { action: "message", on: "agent" },
         accessTokens: true,
         body: messageBody,
+        summary: "Sends a message to an agent, or to a set",
+        replies: { 200: [sentReply, manyReply], 202: sentReply },
+        refuses: REFUSES,
         handler: async (call) => {
           const { body } = call;
           const message = inputOf(body);
@@ -87,6 +132,8 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
         access: agents,
         does: { action: "report", on: "agent" },
         body: outboundBody,
+        summary: "An agent writes to a person",
+        replies: { 200: toPersonReply },
         handler: async (call) => {
           const { body } = call;
           const agent = await agentOf(db, call);
@@ -105,6 +152,9 @@ export const agentMessageRoutes = (deps: ActionDeps): Route[] => {
       access: usersAndAgents,
       does: { action: "broadcast", on: "agent" },
       body: broadcastBody,
+      summary: "Sends a message to every running agent of a project",
+      replies: { 200: manyReply },
+      refuses: REFUSES,
       handler: async (call) => {
         const { id } = await plainProjectOf(db, call);
         return toReply(

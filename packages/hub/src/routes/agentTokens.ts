@@ -1,7 +1,9 @@
 import { HubError } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
 import { type Db, findAgent } from "@rootstock/store";
+import { z } from "zod";
 import type { AgentTokens, TransportToken } from "../auth/index.ts";
+import { count, timestamp } from "../wire/index.ts";
 import { agents } from "./access.ts";
 import { agentOf } from "./lookup.ts";
 import { json, type Route, route } from "./route.ts";
@@ -14,6 +16,20 @@ export interface AgentTokenDeps {
   readonly transportToken: () => Promise<TransportToken | undefined>;
 }
 
+const refreshReply = z.object({
+  token: z.string(),
+  expires_at: timestamp,
+  tokens: z.array(
+    z.object({
+      layer: z.enum(["app", "transport"]),
+      type: z.enum(["scion_access", "google_oidc"]),
+      value: z.string(),
+      expiresIn: count,
+      audience: z.string().optional(),
+    }),
+  ),
+});
+
 /** Tokens that an agent gets for itself (spec/02 2.11). Its tool wants exactly 200 and reads `token` and `expires_at`. */
 export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
   route({
@@ -21,6 +37,9 @@ export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
     path: "/api/v1/agents/:agentId/token/refresh",
     access: agents,
     does: { action: "refresh", on: "agent" },
+    summary: "An agent gets its next token",
+    replies: { 200: refreshReply },
+    refuses: ["conflict"],
     handler: async (call) => {
       const { id } = await agentOf(deps.db, call);
       const agent = await findAgent(deps.db, id);
@@ -62,6 +81,8 @@ export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
     path: "/api/v1/agents/:agentId/refresh-token",
     access: agents,
     does: { action: "refresh", on: "agent" },
+    summary: "A token for GitHub: not configured",
+    replies: {},
     handler: async (call) => {
       await agentOf(deps.db, call);
       throw new HubError("unavailable", "GitHub is not configured on this hub");

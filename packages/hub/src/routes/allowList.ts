@@ -13,7 +13,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { parseEmail } from "../people/index.ts";
-import { some, time, timeOrZero } from "../wire/index.ts";
+import { count, id, pageFields, some, statusReply, time, timeOrZero, timestamp } from "../wire/index.ts";
 import { admins } from "./access.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { type Call, json, type Route, route } from "./route.ts";
@@ -33,6 +33,21 @@ const note = z
 const addBody = z.object({ email: z.string().max(320), note });
 const importBody = z.object({ emails: z.array(z.object({ email: z.string(), note: z.string().nullish() })) });
 
+const entryReply = z.object({
+  id,
+  email: z.string(),
+  note: z.string(),
+  addedBy: z.string(),
+  inviteId: id.optional(),
+  created: timestamp,
+  inviteCodePrefix: z.string().optional(),
+  inviteMaxUses: count.optional(),
+  inviteUseCount: count.optional(),
+  inviteExpiresAt: timestamp.optional(),
+  inviteRevoked: z.boolean().optional(),
+  inviteExpired: z.boolean().optional(),
+});
+
 export interface AllowListDeps {
   readonly db: Db;
   readonly random: Random;
@@ -47,6 +62,8 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
     access: admins,
     does: { action: "read", on: "hub" },
     query: z.object(pageQuery),
+    summary: "The allow list",
+    replies: { 200: z.object({ ...pageFields, items: z.array(entryReply) }) },
     handler: async ({ query }) =>
       json(
         200,
@@ -69,6 +86,9 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
     access: admins,
     does: { action: "update", on: "hub" },
     body: addBody,
+    summary: "Puts an address on the allow list",
+    replies: { 201: entryReply },
+    refuses: ["conflict"],
     handler: async ({ body, principal, log }) => {
       const email = parseEmail(body.email);
       if (!email) throw new HubError("invalid_request", "a valid email is required");
@@ -89,6 +109,9 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
     path: `${PATH}/import`,
     access: admins,
     does: { action: "update", on: "hub" },
+    summary: "Puts many addresses on the allow list, from JSON or a CSV file",
+    replies: { 200: z.object({ added: count, skipped: count, total: count }) },
+    reads: { "application/json": importBody, "multipart/form-data": z.object({ file: z.string() }) },
     handler: async (call) => {
       const entries = importedEntries(call);
       const unique = new Map(entries.map((e) => [e.email, e]));
@@ -104,6 +127,8 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
     path: `${PATH}/domains`,
     access: admins,
     does: { action: "read", on: "hub" },
+    summary: "The domains of the addresses of all people",
+    replies: { 200: z.object({ domains: z.array(z.string()) }) },
     handler: async () => json(200, { domains: await emailDomains(db) }),
   }),
   route({
@@ -111,6 +136,8 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
     path: `${PATH}/:email`,
     access: admins,
     does: { action: "update", on: "hub" },
+    summary: "Takes an address off the allow list",
+    replies: { 200: statusReply("removed") },
     handler: async ({ params, principal, log }) => {
       const email = params.email ?? "";
       if (!isStorable(email) || !(await deleteAllowed(db, email))) throw notFound("Allow list entry");

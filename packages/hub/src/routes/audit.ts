@@ -1,7 +1,7 @@
 import { invalidField, type Uuid } from "@rootstock/protocol";
 import { type AuditFilter, type AuditPosition, type AuditRow, type Db, listAudit } from "@rootstock/store";
 import { z } from "zod";
-import { invalidCursor, some, time } from "../wire/index.ts";
+import { anyObject, invalidCursor, some, time, timestamp } from "../wire/index.ts";
 import { admins, users } from "./access.ts";
 import { optionalUuid, plainProjectOf } from "./lookup.ts";
 import { pageLimit, pageQuery } from "./pages.ts";
@@ -25,6 +25,26 @@ const auditQuery = z.object({
 });
 type AuditQuery = z.output<typeof auditQuery>;
 
+const named = { id: z.string(), name: z.string(), email: z.string(), kind: z.string(), type: z.string() };
+const auditReply = z.object({
+  items: z.array(
+    z.object({
+      id: z.string(),
+      at: timestamp,
+      action: z.string(),
+      result: z.enum(["success", "failure"]),
+      reason: z.string().optional(),
+      actor: z.object(named).pick({ kind: true, id: true, email: true }).partial({ id: true, email: true }),
+      credential: z.object(named).pick({ kind: true, id: true }).partial({ id: true }).optional(),
+      from: z.object({ address: z.string(), userAgent: z.string(), requestId: z.string() }).partial(),
+      target: z.object(named).pick({ type: true, id: true, name: true }).partial({ id: true, name: true }),
+      projectId: z.string().optional(),
+      details: anyObject,
+    }),
+  ),
+  nextCursor: z.string().optional(),
+});
+
 export const auditRoutes = ({ db }: { readonly db: Db }): Route[] => [
   route({
     method: "GET",
@@ -32,6 +52,8 @@ export const auditRoutes = ({ db }: { readonly db: Db }): Route[] => [
     access: admins,
     does: { action: "read", on: "hub" },
     query: auditQuery.extend({ project: text }),
+    summary: "Who did what, on what, from where",
+    replies: { 200: auditReply },
     handler: ({ query }) => page(db, query, optionalUuid("project", query.project)),
   }),
   route({
@@ -40,6 +62,8 @@ export const auditRoutes = ({ db }: { readonly db: Db }): Route[] => [
     access: users,
     does: { action: "update", on: "project" },
     query: auditQuery,
+    summary: "Who did what in a project",
+    replies: { 200: auditReply },
     handler: async (call) => page(db, call.query, (await plainProjectOf(db, call)).id),
   }),
 ];

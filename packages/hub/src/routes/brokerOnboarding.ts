@@ -19,7 +19,7 @@ import {
 import { z } from "zod";
 import type { Denials } from "../audit/index.ts";
 import type { RuntimeBrokerSecrets, UserPrincipal } from "../auth/index.ts";
-import { some, time } from "../wire/index.ts";
+import { id, some, time, timestamp } from "../wire/index.ts";
 import { anyone, users, usersAndRuntimeBrokers } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { PUBLIC } from "./does.ts";
@@ -72,6 +72,16 @@ const joinBody = z.object({
 });
 
 const rotateBody = z.object({ gracePeriod: z.number().int().min(0).max(MAX_GRACE_NS).nullish() });
+
+const registerReply = z.object({
+  brokerId: id,
+  joinToken: z.string(),
+  expiresAt: timestamp,
+  reregistered: z.boolean().optional(),
+  reissued: z.boolean().optional(),
+});
+const joinReply = z.object({ secretKey: z.string(), hubEndpoint: z.string(), brokerId: id });
+const rotateReply = z.object({ secretKey: z.string(), rotatedAt: timestamp, gracePeriod: z.string() });
 
 interface Registered {
   readonly id: Uuid;
@@ -131,6 +141,9 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       limited: "create",
       does: { action: "create", on: "runtimeBroker" },
       body: registerBody,
+      summary: "Registers a runtime broker, and gives the token with which it joins",
+      replies: { 201: registerReply },
+      refuses: ["conflict"],
       handler: async (call) => {
         const { principal } = call;
         if (principal.kind !== "user") throw new HubError("forbidden", "only users register runtime brokers");
@@ -161,6 +174,9 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       limited: "join",
       does: PUBLIC,
       body: joinBody,
+      summary: "A machine joins with its token, and gets its secret",
+      replies: { 200: joinReply },
+      refuses: ["expired_join_token", "invalid_join_token"],
       handler: async (call) => {
         const { body } = call;
         const id = parseUuid(body.brokerId);
@@ -199,6 +215,9 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       access: usersAndRuntimeBrokers,
       does: { action: "rotate", on: "runtimeBroker" },
       body: rotateBody,
+      summary: "A new secret for a runtime broker; the old one stays good for a while",
+      replies: { 200: rotateReply },
+      refuses: ["conflict"],
       handler: async (call) => {
         const { id } = await runtimeBrokerOf(db, call);
         const graceNs = call.body.gracePeriod ?? DEFAULT_GRACE_NS;

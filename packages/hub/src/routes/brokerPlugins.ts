@@ -8,9 +8,11 @@ import {
 } from "@rootstock/protocol";
 import { agentBySlug, type Db, listProvidedProjects } from "@rootstock/store";
 import { z } from "zod";
+import { id } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import { plainProjectOf } from "./lookup.ts";
 import { type Call, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /**
  * What the message plugins of runtime brokers call (spec/01 1.8). Both calls reach only into projects that the runtime
@@ -38,12 +40,17 @@ const TOPIC = /^scion\.(?:project|grove)\.([^.]+)\.agent\.([^.]+)\.messages$/;
 
 const inboundBody = z.object({ topic: z.string().max(1024), message: structuredMessageSchema });
 
+const projectsReply = z.object({ projects: z.array(z.object({ id, name: z.string(), slug: z.string() })) });
+const inboundReply = z.object({ delivered: z.literal(true), agentId: id });
+
 export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
   route({
     method: "GET",
     path: "/api/v1/broker/projects",
     access: authenticated,
     does: { action: "list", on: "project" },
+    summary: "Projects into which a runtime broker's plugins may send",
+    replies: { 200: projectsReply },
     handler: async (call) => {
       const projects = await listProvidedProjects(deps.db, callerOf(call));
       return json(200, {
@@ -57,6 +64,9 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
     access: authenticated,
     does: { action: "message", on: "project" },
     body: inboundBody,
+    summary: "A message that came in through a plugin",
+    replies: { 200: inboundReply, 202: NO_BODY },
+    refuses: ["not_found", "runtime_broker_unavailable", "agent_not_running", "runtime_error", "conflict"],
     handler: async (call) => {
       const runtimeBrokerId = callerOf(call);
       const [, project = "", slug = ""] = TOPIC.exec(call.body.topic) ?? [];

@@ -8,6 +8,7 @@ import { users, usersAndAgents } from "./access.ts";
 import { agentOf } from "./lookup.ts";
 import { readScope } from "./rights.ts";
 import { type Call, type Route, route } from "./route.ts";
+import { EVENT_STREAM, PLAIN_TEXT } from "./shapes.ts";
 
 export interface EventRouteDeps {
   readonly db: Db;
@@ -28,6 +29,8 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
     does: { action: "list", on: "event" },
     repeated: ["sub"],
     query: z.object({ sub: z.array(z.string()), ...position }),
+    summary: "Live events, resumable",
+    replies: { 200: EVENT_STREAM, 400: PLAIN_TEXT },
     handler: async (call) => {
       const patterns = call.query.sub;
       if (patterns.length === 0) return refused("at least one sub parameter is required");
@@ -50,6 +53,8 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
     access: users,
     does: { action: "read", on: "agent" },
     query: z.object(position),
+    summary: "Live messages between the caller and an agent",
+    replies: { 200: EVENT_STREAM },
     handler: async (call) => {
       if (call.principal.kind !== "user") throw new HubError("forbidden", "only users have messages");
       const agent = await agentOf(deps.db, call);

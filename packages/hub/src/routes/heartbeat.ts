@@ -5,6 +5,7 @@ import { runtimeBrokers } from "./access.ts";
 import { text } from "./fields.ts";
 import { type Route, route } from "./route.ts";
 import { demandSelf } from "./runtimeBrokerRights.ts";
+import { NO_BODY } from "./shapes.ts";
 
 export interface HeartbeatDeps {
   readonly heartbeats: Pick<HeartbeatIntake, "beat">;
@@ -56,6 +57,8 @@ export const heartbeatRoutes = (deps: HeartbeatDeps): Route[] => [
     maxBodyBytes: MAX_BODY_BYTES,
     quiet: true,
     body: heartbeatBody,
+    summary: "A runtime broker says how it and its agents are",
+    replies: { 200: NO_BODY },
     handler: async (call) => {
       const runtimeBrokerId = demandSelf(call);
       const { status, projects, groves, capabilities } = call.body;

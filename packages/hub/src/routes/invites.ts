@@ -15,7 +15,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { newInviteCode, type People, parseEmail } from "../people/index.ts";
-import { time } from "../wire/index.ts";
+import { count, id, pageFields, statusReply, time, timestamp } from "../wire/index.ts";
 import { admins, users } from "./access.ts";
 import { callerId } from "./allowList.ts";
 import { listJson, pageQuery } from "./pages.ts";
@@ -64,6 +64,26 @@ export const parseGoDuration = (text: string): number | undefined => {
   return ms;
 };
 
+const inviteReply = z.object({
+  id,
+  codePrefix: z.string(),
+  maxUses: count,
+  useCount: count,
+  expiresAt: timestamp,
+  revoked: z.boolean(),
+  createdBy: z.string(),
+  note: z.string(),
+  created: timestamp,
+});
+const createReply = z.object({ code: z.string(), inviteUrl: z.string(), invite: inviteReply });
+const statsReply = z.object({
+  pendingInvites: count,
+  totalRedemptions: count,
+  allowListCount: count,
+  recentRedemptions: z.array(inviteReply.omit({ revoked: true, createdBy: true })),
+});
+const redeemReply = z.object({ message: z.string(), user: z.object({ id, email: z.string() }) });
+
 export interface InviteDeps {
   readonly db: Db;
   readonly random: Random;
@@ -79,6 +99,8 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
     access: admins,
     does: { action: "read", on: "hub" },
     query: z.object(pageQuery),
+    summary: "Invites",
+    replies: { 200: z.object({ ...pageFields, items: z.array(inviteReply) }) },
     handler: async ({ query }) =>
       json(
         200,
@@ -101,6 +123,9 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
     access: admins,
     does: { action: "update", on: "hub" },
     body: createBody,
+    summary: "Makes an invite; its code is shown once",
+    replies: { 201: createReply },
+    refuses: ["conflict"],
     handler: async ({ body, principal, origin, log }) => {
       const lifetimeMs = parseGoDuration(body.expiresIn);
       if (!lifetimeMs || lifetimeMs > MAX_LIFETIME_MS)
@@ -131,6 +156,8 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
     path: `${PATH}/stats`,
     access: admins,
     does: { action: "read", on: "hub" },
+    summary: "How invites are used",
+    replies: { 200: statsReply },
     handler: async () => {
       const found = await inviteStatistics(db);
       return json(200, {
@@ -154,6 +181,8 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
     path: `${PATH}/:inviteId`,
     access: admins,
     does: { action: "read", on: "hub" },
+    summary: "One invite",
+    replies: { 200: inviteReply },
     handler: async ({ params }) => {
       const invite = await findInvite(db, inviteId(params));
       if (!invite) throw notFound("Invite");
@@ -165,6 +194,8 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
     path: `${PATH}/:inviteId/revoke`,
     access: admins,
     does: { action: "update", on: "hub" },
+    summary: "Revokes an invite",
+    replies: { 200: statusReply("revoked") },
     handler: async ({ params, principal, log }) => {
       const id = inviteId(params);
       if (!(await revokeInvite(db, id))) throw notFound("Invite");
@@ -178,6 +209,8 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
     path: `${PATH}/:inviteId`,
     access: admins,
     does: { action: "update", on: "hub" },
+    summary: "Deletes an invite",
+    replies: { 200: statusReply("deleted") },
     handler: async ({ params, principal, log }) => {
       const id = inviteId(params);
       if (!(await deleteInvite(db, id))) throw notFound("Invite");
@@ -193,6 +226,9 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
     limited: "code",
     does: { action: "create", on: "self" },
     body: z.object({ code: z.string().min(1, "code is required").max(256) }),
+    summary: "Redeems an invite",
+    replies: { 200: redeemReply },
+    refuses: ["not_found"],
     handler: async ({ body, principal }) => {
       if (principal.kind !== "user") throw new HubError("unauthorized", "only users redeem invites");
       await people.redeem(principal, body.code);

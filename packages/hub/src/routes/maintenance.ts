@@ -16,6 +16,8 @@ export interface MaintenanceDeps {
 const PATH = "/api/v1/admin/maintenance";
 const MAX_MESSAGE = 1_000;
 
+const stateReply = z.object({ enabled: z.boolean(), message: z.string() });
+
 /** An empty message clears what was said before: people are told the usual words. */
 const body = z.object({
   enabled: z.boolean().nullish(),
@@ -28,6 +30,8 @@ export const maintenanceRoutes = ({ db, maintenance, changed }: MaintenanceDeps)
     path: PATH,
     access: admins,
     does: { action: "read", on: "hub" },
+    summary: "Whether the hub is closed for maintenance",
+    replies: { 200: stateReply },
     handler: async () => json(200, stateJson(await readMaintenance(db))),
   }),
   route({
@@ -36,6 +40,8 @@ export const maintenanceRoutes = ({ db, maintenance, changed }: MaintenanceDeps)
     access: admins,
     does: { action: "update", on: "hub" },
     body,
+    summary: "Closes the hub for maintenance, or opens it",
+    replies: { 200: stateReply },
     handler: async ({ body: { enabled, message } }) => {
       const state = await changeMaintenance(db, { enabled: enabled ?? undefined, message: message ?? undefined });
       maintenance.know(state);

@@ -11,7 +11,7 @@ import {
   messagePosition,
 } from "@rootstock/store";
 import { z } from "zod";
-import { messageJson, some } from "../wire/index.ts";
+import { messageJson, messageReply, pageFields, some, statusReply } from "../wire/index.ts";
 import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { NOTHING } from "./does.ts";
@@ -29,6 +29,13 @@ const listQuery = z.object({
   type: z.string().optional(),
 });
 
+const listReply = z.object({
+  ...pageFields,
+  items: z.array(messageReply),
+  totalCountApproximate: z.boolean().optional(),
+  feedCursor: z.string(),
+});
+
 /** A person's messages (spec/02 4.3): those to them, and both sides of what they say with one agent. */
 export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
   route({
@@ -37,6 +44,8 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "list", on: "self" },
     query: listQuery,
+    summary: "Messages to the caller",
+    replies: { 200: listReply },
     handler: (call) =>
       list(deps, call, {
         userId: userId(call),
@@ -52,6 +61,8 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/messages/read-all",
     access: users,
     does: { action: "update", on: "self" },
+    summary: "Marks all messages as read",
+    replies: { 200: statusReply("ok") },
     handler: async (call) => {
       await markAllMessagesRead(deps.db, userId(call));
       deps.changed();
@@ -63,6 +74,8 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/messages/:messageId",
     access: users,
     does: { action: "read", on: "self" },
+    summary: "One message to the caller",
+    replies: { 200: messageReply },
     handler: async (call) => json(200, messageJson(await own(deps.db, call))),
   }),
   route({
@@ -70,6 +83,8 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/messages/:messageId/read",
     access: users,
     does: { action: "update", on: "self" },
+    summary: "Marks a message as read",
+    replies: { 200: statusReply("ok") },
     handler: async (call) => {
       const message = await own(deps.db, call);
       await markMessageRead(deps.db, message.id);
@@ -83,6 +98,8 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "read", on: "agent" },
     query: listQuery,
+    summary: "What the caller and an agent have said to each other",
+    replies: { 200: listReply },
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
       return list(deps, call, { userId: userId(call), view: "conversation", agent: { id: agent.id } });
@@ -93,6 +110,8 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/message-channels",
     access: users,
     does: NOTHING,
+    summary: "Channels for messages: there are none",
+    replies: { 200: z.object({ channels: z.array(z.string()) }) },
     handler: () => json(200, { channels: [] }),
   }),
 ];

@@ -1,5 +1,6 @@
 import { HubError } from "@rootstock/protocol";
-import { capabilities, LIST_ACTIONS } from "../wire/index.ts";
+import { z } from "zod";
+import { capabilities, capabilitiesJson, LIST_ACTIONS } from "../wire/index.ts";
 import { type AccessRule, admins, anyone, authenticated } from "./access.ts";
 import { NOTHING, PUBLIC } from "./does.ts";
 import { json, type Route, route } from "./route.ts";
@@ -19,6 +20,9 @@ const refused = (path: string, what: string, access: AccessRule = authenticated)
       path,
       access,
       does: access === anyone ? PUBLIC : NOTHING,
+      summary: "Not configured on this hub",
+      replies: {},
+      refuses: ["not_implemented"],
       handler: () => {
         throw new HubError("not_implemented", `${what} not configured on this hub`);
       },
@@ -38,6 +42,10 @@ const emptyList = (path: string, name: string): Route =>
     path,
     access: authenticated,
     does: NOTHING,
+    summary: "A list that is always empty",
+    replies: {
+      200: z.object({ [name]: z.array(z.unknown()), totalCount: z.literal(0), _capabilities: capabilitiesJson }),
+    },
     handler: () =>
       json(200, { [name]: [], totalCount: 0, _capabilities: capabilities(LIST_ACTIONS.template, (a) => a === "list") }),
   });
@@ -75,6 +83,8 @@ export const notConfiguredRoutes = (): Route[] => [
     path: "/api/v1/notifications/templates",
     access: authenticated,
     does: NOTHING,
+    summary: "A list that is always empty",
+    replies: { 200: z.array(z.unknown()).max(0) },
     handler: () => json(200, []),
   }),
   ...refusedBelow("/api/v1/notifications/templates", "subscription templates are"),

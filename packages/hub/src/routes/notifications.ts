@@ -15,13 +15,14 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import type { UserPrincipal } from "../auth/index.ts";
-import { subscriptionJson } from "../wire/index.ts";
+import { statusReply, subscriptionJson, subscriptionReply } from "../wire/index.ts";
 import { users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { agentResource, may, projectResource } from "./rights.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /** More than anybody reads, and few enough that one person cannot fill the table. */
 const MAX_SUBSCRIPTIONS = 1000;
@@ -36,6 +37,9 @@ const subscriptionBody = z.object({
 });
 type SubscriptionBody = z.output<typeof subscriptionBody>;
 
+const nothing = z.array(z.unknown()).max(0);
+const notificationsReply = z.union([nothing, z.object({ userNotifications: nothing, agentNotifications: nothing })]);
+
 /**
  * Notifications (spec/02 section 5). Subscriptions are kept; nothing is sent yet, so that there are no notifications to
  * list or to acknowledge. Lists are bare arrays.
@@ -47,6 +51,8 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "list", on: "self" },
     query: z.object({ agentId: z.string().optional() }),
+    summary: "Notifications of the caller: none are sent yet",
+    replies: { 200: notificationsReply },
     handler: (call) => json(200, call.query.agentId ? { userNotifications: [], agentNotifications: [] } : []),
   }),
   route({
@@ -54,6 +60,8 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/notifications/ack-all",
     access: users,
     does: { action: "update", on: "self" },
+    summary: "Acknowledges all notifications",
+    replies: { 200: statusReply("ok") },
     handler: () => json(200, { status: "ok" }),
   }),
   route({
@@ -61,6 +69,8 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/notifications/:notificationId/ack",
     access: users,
     does: { action: "update", on: "self" },
+    summary: "Acknowledges a notification",
+    replies: {},
     handler: () => {
       throw notFound("Notification");
     },
@@ -76,6 +86,8 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
       agentId: z.string().optional(),
       scope: z.enum(["agent", "project"]).optional().catch(undefined),
     }),
+    summary: "What the caller has subscribed to",
+    replies: { 200: z.array(subscriptionReply) },
     handler: async (call) => {
       const rows = await listSubscriptions(deps.db, {
         subscriberId: user(call).id,
@@ -92,6 +104,9 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "create", on: "self" },
     body: subscriptionBody,
+    summary: "Subscribes to an agent or a project",
+    replies: { 200: subscriptionReply, 201: subscriptionReply },
+    refuses: ["bad_request", "limit_exceeded", "conflict"],
     handler: async (call) => {
       try {
         return await createOnce(deps, call, async (tx) => {
@@ -110,6 +125,8 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "update", on: "self" },
     body: z.object({ triggerActivities }),
+    summary: "Changes what a subscription is about",
+    replies: { 200: subscriptionReply },
     handler: async (call) => {
       const { id } = await own(deps, call);
       const row = await setSubscriptionTriggers(deps.db, id, call.body.triggerActivities);
@@ -123,6 +140,8 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/notifications/subscriptions/:subscriptionId",
     access: users,
     does: { action: "delete", on: "self" },
+    summary: "Ends a subscription",
+    replies: { 204: NO_BODY },
     handler: async (call) => {
       const { id } = await own(deps, call);
       if ((await deleteSubscriptions(deps.db, user(call).id, [id])) === 0) throw notFound("Subscription");

@@ -16,7 +16,7 @@ import { anyone } from "./access.ts";
 import { PUBLIC } from "./does.ts";
 import { text } from "./fields.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
-import { signedIn } from "./userSessions.ts";
+import { signedIn, signedInReply } from "./userSessions.ts";
 import { DEVICE_PAGE, LOGIN_REQUEST_PAGE } from "./web/index.ts";
 
 /**
@@ -39,6 +39,17 @@ const NO_STORE = { "cache-control": "no-store" };
 const provider = text(100);
 const CLIENT_TYPES = ["web", "cli", "device"] as const;
 
+const deviceReply = z.object({
+  deviceCode: z.string(),
+  userCode: z.string(),
+  verificationUrl: z.string(),
+  verificationUrlComplete: z.string(),
+  expiresIn: z.int(),
+  interval: z.int(),
+});
+const waitingReply = (status: string) => z.object({ status: z.literal(status) });
+const slowDownReply = z.object({ status: z.literal("slow_down"), interval: z.int() });
+
 export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
   route({
     method: "GET",
@@ -46,6 +57,8 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     access: anyone,
     does: PUBLIC,
     query: z.object({ clientType: z.string().optional() }),
+    summary: "Ways to sign in, for a kind of client",
+    replies: { 200: z.object({ clientType: z.enum(CLIENT_TYPES), providers: z.array(z.string()) }) },
     handler: ({ query }) => {
       const clientType = query.clientType?.trim();
       if (!clientType) throw missingFields("clientType");
@@ -62,6 +75,9 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     limited: "login",
     does: PUBLIC,
     body: z.object({ callbackUrl: text(MAX_URL), state: text(MAX_CODE), provider }),
+    summary: "Begins to sign a program on the person's machine in",
+    replies: { 200: z.object({ url: z.string() }) },
+    refuses: ["not_implemented"],
     handler: async (call) => {
       const { callbackUrl, state } = call.body;
       if (!callbackUrl || !state) throw missingFields("callbackUrl", "state");
@@ -87,6 +103,9 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     limited: "login",
     does: PUBLIC,
     body: z.object({ code: text(MAX_CODE), callbackUrl: text(MAX_URL), provider }),
+    summary: "Tokens for the code of a program's login",
+    replies: { 200: signedInReply },
+    refuses: ["oauth_error", "user_suspended", "unauthorized", "unauthorized_domain"],
     handler: async ({ body: { code, callbackUrl } }) => {
       if (!code || !callbackUrl) throw missingFields("code", "callbackUrl");
       return programSignedIn(deps.db, await deps.loginCodes.redeem(code, callbackUrl));
@@ -99,6 +118,9 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     limited: "login",
     does: PUBLIC,
     body: z.object({ provider }),
+    summary: "Begins to sign a program on another machine in",
+    replies: { 200: deviceReply },
+    refuses: ["not_implemented"],
     handler: async (call) => {
       askedProvider(deps.signInWays, "device", call.body.provider);
       const { deviceCode, userCode, expiresIn, interval } = await deps.deviceLogins.begin(askerOf(call));
@@ -118,6 +140,14 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     limited: "poll",
     does: PUBLIC,
     body: z.object({ deviceCode: text(MAX_CODE), provider }),
+    summary: "Asks whether a device was let in",
+    replies: {
+      200: signedInReply,
+      202: waitingReply("authorization_pending"),
+      410: waitingReply("expired_token"),
+      429: slowDownReply,
+    },
+    refuses: ["oauth_error", "user_suspended", "unauthorized", "unauthorized_domain"],
     handler: async ({ body: { deviceCode } }) => {
       if (!deviceCode) throw missingFields("deviceCode");
       const answer = await deps.deviceLogins.poll(deviceCode);

@@ -9,7 +9,7 @@ import { PUBLIC } from "./does.ts";
 import { text } from "./fields.ts";
 import { missingFields } from "./programLogins.ts";
 import { type Reply, type Route, route } from "./route.ts";
-import { signedIn } from "./userSessions.ts";
+import { signedIn, signedInReply } from "./userSessions.ts";
 
 /**
  * Clients that have been at a provider by themselves, with this hub's own client id, and show what they got (spec/03 3.1).
@@ -33,6 +33,16 @@ export const providerLoginRoutes = (deps: ProviderLoginDeps): Route[] => [
     access: anyone,
     does: PUBLIC,
     body: z.object({ provider: text(100), providerToken: text(MAX_TOKEN) }),
+    summary: "Tokens for somebody who shows a provider's token",
+    replies: { 200: signedInReply },
+    refuses: [
+      "invalid_provider",
+      "not_implemented",
+      "unauthorized",
+      "unauthorized_domain",
+      "user_suspended",
+      "invalid_provider_token",
+    ],
     handler: async ({ body: { provider, providerToken } }) => {
       if (!provider || !providerToken) throw missingFields("provider", "providerToken");
       const found = providerOf(deps, provider);
@@ -55,6 +65,16 @@ export const providerLoginRoutes = (deps: ProviderLoginDeps): Route[] => [
       codeVerifier: text(128),
       clientType: text(20),
     }),
+    summary: "Tokens for a provider's authorization code",
+    replies: { 200: signedInReply },
+    refuses: [
+      "invalid_provider",
+      "not_implemented",
+      "unauthorized",
+      "unauthorized_domain",
+      "user_suspended",
+      "oauth_error",
+    ],
     handler: async ({ body }) => {
       const { code, redirectUri, grantType, codeVerifier } = body;
       if (!code || !redirectUri || !grantType) throw missingFields("code", "redirectUri", "grantType");

@@ -2,6 +2,7 @@ import { notFound, parseUuid } from "@rootstock/protocol";
 import { authResetById, countAuthResets, listAuthResets } from "@rootstock/store";
 import { z } from "zod";
 import { type ActionDeps, reportJson, resetAllAuth, resetAuth, resetJson } from "../actions/index.ts";
+import { count, id, pageFields, timestamp } from "../wire/index.ts";
 import { admins, usersAndAgents } from "./access.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { toReply } from "./replies.ts";
@@ -14,6 +15,20 @@ const PLACES = ["/api/v1/agents", "/api/v1/projects/:projectId/agents"] as const
 const ALL = "/api/v1/admin/agents/reset-auth-all";
 const SIZES = { usual: 50, max: 200, first: 50 };
 
+const resetFields = {
+  id,
+  state: z.enum(["finished", "running"]),
+  created: timestamp,
+  createdBy: z.string().optional(),
+  finishedAt: timestamp.optional(),
+  total: count,
+  pending: count,
+  failedCount: count,
+};
+const resetReply = z.object(resetFields);
+const agentsOfReset = z.array(z.object({ id, name: z.string(), error: z.string().optional() })).nullable();
+const reportReply = z.object({ ...resetFields, succeeded: agentsOfReset, failed: agentsOfReset });
+
 export const resetAuthRoutes = (deps: ActionDeps): Route[] => {
   const { db } = deps.database;
   return [
@@ -24,6 +39,9 @@ export const resetAuthRoutes = (deps: ActionDeps): Route[] => {
         path: `${place}/:agentId/reset-auth`,
         access: usersAndAgents,
         does: { action: "lifecycle", on: "agent" },
+        summary: "Gives an agent a new token, the old one void",
+        replies: { 200: z.object({ message: z.string() }), 202: z.object({ message: z.string() }) },
+        refuses: ["conflict", "runtime_broker_unavailable", "runtime_error", "invalid_state"],
         handler: async (call) => toReply(await resetAuth(deps, call, await targetOf(db, call))),
       }),
     ),
@@ -32,6 +50,9 @@ export const resetAuthRoutes = (deps: ActionDeps): Route[] => {
       path: ALL,
       access: admins,
       does: { action: "update", on: "hub" },
+      summary: "Gives all agents that run new tokens",
+      replies: { 200: reportReply, 202: reportReply },
+      refuses: ["conflict"],
       handler: async (call) => {
         const answer = await resetAllAuth(deps, call);
         call.log.info({ status: answer.status }, "new tokens for all agents asked for");
@@ -44,6 +65,8 @@ export const resetAuthRoutes = (deps: ActionDeps): Route[] => {
       access: admins,
       does: { action: "read", on: "hub" },
       query: z.object(pageQuery),
+      summary: "New tokens for all agents, as far as they have come",
+      replies: { 200: z.object({ ...pageFields, items: z.array(resetReply) }) },
       handler: async ({ query }) =>
         json(
           200,
@@ -65,6 +88,8 @@ export const resetAuthRoutes = (deps: ActionDeps): Route[] => {
       path: `${ALL}/:resetId`,
       access: admins,
       does: { action: "read", on: "hub" },
+      summary: "How far new tokens for all agents have come",
+      replies: { 200: reportReply },
       handler: async ({ params }) => {
         const id = parseUuid(params.resetId ?? "");
         const reset = id && (await authResetById(db, id));

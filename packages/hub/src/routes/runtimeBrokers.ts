@@ -13,7 +13,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
-import { runtimeBrokerJson, some } from "../wire/index.ts";
+import { count, id, pageFields, runtimeBrokerJson, runtimeBrokerReply, some } from "../wire/index.ts";
 import { authenticated, users } from "./access.ts";
 import { NOTHING } from "./does.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
@@ -22,6 +22,7 @@ import { pageQuery, readPage, totalOf } from "./pages.ts";
 import { type Abilities, abilitiesOf, allowed, may, projectResource } from "./rights.ts";
 import { empty, json, type Route, route } from "./route.ts";
 import { runtimeBrokerOf, runtimeBrokerResource } from "./runtimeBrokerRights.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /** The registry of runtime brokers (spec/01 1.6). */
 
@@ -48,6 +49,19 @@ const listQuery = z.object({
   groveId: z.string().optional(),
 });
 
+const listReply = z.object({ ...pageFields, brokers: z.array(runtimeBrokerReply) });
+const servedReply = z.object({
+  projects: z.array(
+    z.object({
+      projectId: id,
+      projectName: z.string(),
+      gitRemote: z.string().optional(),
+      agentCount: count,
+      localPath: z.string().optional(),
+    }),
+  ),
+});
+
 const patchBody = z.object({ name: text(MAX_NAME).transform((name) => name?.trim() || undefined), labels });
 
 export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
@@ -65,6 +79,8 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       access: authenticated,
       does: { action: "list", on: "runtimeBroker" },
       query: listQuery,
+      summary: "Runtime brokers",
+      replies: { 200: listReply },
       handler: async (call) => {
         const { status, name } = call.query;
         const asked = optionalUuid("projectId", call.query.projectId || call.query.groveId);
@@ -92,6 +108,8 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       path: `${PLACE}/connect`,
       access: authenticated,
       does: NOTHING,
+      summary: "Where runtime brokers dial in, with a WebSocket",
+      replies: {},
       handler: () => {
         throw new HubError("invalid_request", "a WebSocket upgrade is expected here");
       },
@@ -101,6 +119,8 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       path: ONE,
       access: authenticated,
       does: { action: "read", on: "runtimeBroker" },
+      summary: "One runtime broker",
+      replies: { 200: runtimeBrokerReply },
       handler: async (call) => json(200, view(await abilitiesOf(call.principal), await runtimeBrokerOf(db, call))),
     }),
     route({
@@ -109,6 +129,9 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       access: users,
       does: { action: "update", on: "runtimeBroker" },
       body: patchBody,
+      summary: "Changes the name or the labels of a runtime broker",
+      replies: { 200: runtimeBrokerReply },
+      refuses: ["conflict"],
       handler: async (call) => {
         const { id } = await runtimeBrokerOf(db, call);
         const { name } = call.body;
@@ -128,6 +151,9 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       path: ONE,
       access: users,
       does: { action: "delete", on: "runtimeBroker" },
+      summary: "Deletes a runtime broker",
+      replies: { 204: NO_BODY },
+      refuses: ["conflict"],
       handler: async (call) => {
         const { id } = await runtimeBrokerOf(db, call);
         await deleteRuntimeBroker(db, id);
@@ -141,6 +167,8 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
       path: `${ONE}/projects`,
       access: authenticated,
       does: { action: "read", on: "runtimeBroker" },
+      summary: "Projects that a runtime broker serves",
+      replies: { 200: servedReply },
       handler: async (call) => {
         const { principal } = call;
         const owner = await runtimeBrokerOf(db, call);
@@ -166,6 +194,9 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
             path,
             access: authenticated,
             does: NOTHING,
+            summary: "Not configured on this hub",
+            replies: {},
+            refuses: ["not_implemented"],
             handler: () => {
               throw new HubError(
                 "not_implemented",

@@ -10,8 +10,10 @@ import {
   messageTraceFacts,
   projectRow,
 } from "@rootstock/store";
+import { z } from "zod";
 import { type Principal, principalId } from "../auth/index.ts";
 import { dispatchSummary, dispatchTrace, messageTrace, type TraceLimits } from "../trace/index.ts";
+import { dispatchSummaryReply, traceReply } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { agentOf } from "./lookup.ts";
 import { agentResource, may, projectResource } from "./rights.ts";
@@ -42,6 +44,8 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
       path: "/api/v1/messages/:messageId/trace",
       access: usersAndAgents,
       does: { action: "read", on: "agent" },
+      summary: "Where a message has been, why it waits, and what comes next",
+      replies: { 200: traceReply },
       handler: async (call) => {
         const found = await messageTraceFacts(db, idOf(call, "messageId", "Message"));
         if (!found) throw notFound("Message");
@@ -56,6 +60,8 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
         path,
         access: usersAndAgents,
         does: { action: "read", on: "agent" },
+        summary: "Where an operation has been, why it waits, and what comes next",
+        replies: { 200: traceReply },
         handler: ofDispatch,
       }),
     ),
@@ -64,6 +70,8 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
       path: "/api/v1/agents/:agentId/dispatches",
       access: usersAndAgents,
       does: { action: "read", on: "agent" },
+      summary: "The latest operations on an agent",
+      replies: { 200: z.object({ dispatches: z.array(dispatchSummaryReply) }) },
       handler: async (call) => {
         const agent = await agentOf(db, call);
         const dispatches = await dispatchesOfAgent(db, agent.id, MOST_LISTED);

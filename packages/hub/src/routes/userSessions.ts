@@ -4,10 +4,11 @@ import { findUserStanding, userById } from "@rootstock/store";
 import { z } from "zod";
 import { type BrowserSessions, type SignIns, TokenError, type TokenPair, type UserTokens } from "../auth/index.ts";
 import { type People, parseDisplayName, parseEmail } from "../people/index.ts";
-import { some, time } from "../wire/index.ts";
+import { count, id, some, time, timestamp } from "../wire/index.ts";
 import { anyone, users } from "./access.ts";
 import { PUBLIC } from "./does.ts";
 import { type Call, empty, json, type Reply, type Route, route } from "./route.ts";
+import { NO_BODY, PLAIN_TEXT } from "./shapes.ts";
 
 /** What people hold after signing in: refreshed, looked at, given up (spec/03 3.1), and made for tests (3.5). */
 
@@ -28,6 +29,43 @@ const NO_STORE = { "cache-control": "no-store" };
 
 const token = (name: string) => z.string(`${name} is required`).min(1, `${name} is required`).max(MAX_TOKEN);
 
+const testBody = z.object({
+  email: z.string(),
+  role: z.enum(["admin", "member", "viewer"]).or(z.literal("")).nullish(),
+  displayName: z.string().nullish(),
+});
+
+const tokensJson = {
+  accessToken: z.string(),
+  refreshToken: z.string(),
+  expiresIn: count,
+  expiresAt: timestamp.optional(),
+};
+const personJson = z.object({
+  id,
+  email: z.string(),
+  displayName: z.string(),
+  role: z.enum(["admin", "member", "viewer"]),
+});
+const validReply = z.union([
+  z.object({ valid: z.literal(false) }),
+  z.object({
+    valid: z.literal(true),
+    user: personJson,
+    expiresAt: timestamp,
+    tokenType: z.enum(["access", "refresh", "cli"]),
+    clientType: z.string(),
+  }),
+]);
+/** The answer of a sign-in. */
+export const signedInReply = z
+  .object({
+    user: personJson.extend({ avatarUrl: z.string().optional() }),
+    ...tokensJson,
+    tokenType: z.string().optional(),
+  })
+  .meta({ id: "SignedIn" });
+
 export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
   route({
     method: "POST",
@@ -36,6 +74,9 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     limited: "refresh",
     does: PUBLIC,
     body: z.object({ refreshToken: token("refreshToken") }),
+    summary: "The next pair of tokens for a refresh token",
+    replies: { 200: z.object(tokensJson) },
+    refuses: ["unauthorized", "user_suspended"],
     handler: async ({ body }) => {
       try {
         return json(200, await deps.signIns.refresh(body.refreshToken), NO_STORE);
@@ -52,6 +93,9 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     limited: "validate",
     does: PUBLIC,
     body: z.object({ token: token("token") }),
+    summary: "Whether a token is good, and whose it is",
+    replies: { 200: validReply },
+    refuses: ["unauthorized", "user_suspended"],
     handler: async ({ body }) => {
       try {
         const claims = await deps.userTokens.verify(body.token);
@@ -76,6 +120,9 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     limited: "refresh",
     does: PUBLIC,
     body: z.object({ refreshToken: z.string().max(MAX_TOKEN).nullish() }),
+    summary: "Signs out",
+    replies: { 200: z.object({ success: z.literal(true) }) },
+    refuses: ["unauthorized", "forbidden", "session_expired"],
     handler: async ({ body, headers, credentials }) => {
       const cleared = await deps.sessions.end(credentials);
       const shown = [body.refreshToken, bearerOf(headers)].filter((t): t is string => Boolean(t));
@@ -89,6 +136,8 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     access: users,
     does: { action: "update", on: "self" },
     duringMaintenance: true,
+    summary: "Signs the caller out everywhere",
+    replies: { 204: NO_BODY },
     handler: async ({ principal }) => {
       if (principal.kind === "user") await deps.signIns.endAll(principal.id);
       return empty();
@@ -100,15 +149,12 @@ export const userSessionRoutes = (deps: UserSessionDeps): Route[] => [
     access: anyone,
     limited: "login",
     does: PUBLIC,
+    summary: "Signs anybody in, for tests of the hub itself",
+    replies: { 200: signedInReply, 400: PLAIN_TEXT, 401: PLAIN_TEXT, 403: PLAIN_TEXT },
+    reads: { "application/json": testBody },
     handler: (call) => testLogin(deps, call),
   }),
 ];
-
-const testBody = z.object({
-  email: z.string(),
-  role: z.enum(["admin", "member", "viewer"]).or(z.literal("")).nullish(),
-  displayName: z.string().nullish(),
-});
 
 /** Signs anybody in as whoever a test likes, for a token that only who holds the hub's key can make. */
 const testLogin = async (deps: UserSessionDeps, call: Call): Promise<Reply> => {

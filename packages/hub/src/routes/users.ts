@@ -13,13 +13,14 @@ import {
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
 import { parseDisplayName } from "../people/index.ts";
-import { capabilities, ITEM_ACTIONS, userJson } from "../wire/index.ts";
+import { capabilities, ITEM_ACTIONS, pageFields, userJson, userReply } from "../wire/index.ts";
 import { admins, authenticated, users } from "./access.ts";
 import { demandedOf, NOTHING } from "./does.ts";
 import { choice, MAX_NAME, text } from "./fields.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { demand, may, userResource } from "./rights.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /**
  * People (spec/03 6.1). Everybody sees who is here; what one may do is for admins to change, one's own name and
@@ -62,6 +63,8 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     access: users,
     does: { action: "list", on: "user" },
     query: listQuery,
+    summary: "People",
+    replies: { 200: z.object({ ...pageFields, users: z.array(userReply) }) },
     handler: async ({ principal, query }) => {
       const { limit, cursor, sort, dir, ...named } = query;
       const by = sort ?? "created";
@@ -94,6 +97,8 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     path: PATH,
     access: authenticated,
     does: NOTHING,
+    summary: "Accounts are made by signing in: refused",
+    replies: {},
     handler: () => {
       throw new HubError("forbidden", "accounts are made by signing in; put the address on the allow list instead");
     },
@@ -103,6 +108,8 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     path: `${PATH}/:userId`,
     access: users,
     does: { action: "read", on: "user" },
+    summary: "One person",
+    replies: { 200: userReply },
     handler: async (call) => json(200, shown(call.principal, await userOf(db, call))),
   }),
   route({
@@ -111,6 +118,9 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     access: users,
     does: { action: "update", on: "user" },
     body: patchBody,
+    summary: "Changes a person",
+    replies: { 200: userReply },
+    refuses: ["conflict"],
     handler: async (call) => {
       const { principal, body, log } = call;
       const user = await userOf(db, call);
@@ -141,6 +151,9 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
     path: `${PATH}/:userId`,
     access: admins,
     does: { action: "delete", on: "user" },
+    summary: "Deletes a person",
+    replies: { 204: NO_BODY },
+    refuses: ["conflict"],
     handler: async ({ params, principal, does, log }) => {
       const id = parseUuid(params.userId ?? "");
       if (!id) throw invalidField("id", "id must be a UUID");

@@ -10,4 +10,5 @@ export * from "./project.ts";
 export * from "./runtimeBroker.ts";
 export * from "./schemas.ts";
 export * from "./subscription.ts";
+export * from "./trace.ts";
 export * from "./user.ts";

@@ -1,6 +1,7 @@
-import { HubError } from "@rootstock/protocol";
+import { type ErrorCode, HubError } from "@rootstock/protocol";
 import { html } from "hono/html";
 import type { Call, Reply } from "../route.ts";
+import { HTML, NO_BODY, type Replies } from "../shapes.ts";
 import { ICON_PATH, STYLES_PATH } from "./styles.ts";
 
 /** A piece of a page; what stands in it was escaped. */
@@ -90,13 +91,43 @@ export const asPage =
     }
   };
 
+/** What a page may answer: itself, the way elsewhere, or what it refuses, told to a person. */
+export const PAGE_REPLIES = {
+  200: HTML,
+  302: NO_BODY,
+  303: NO_BODY,
+  400: HTML,
+  401: HTML,
+  403: HTML,
+  404: HTML,
+  409: HTML,
+  429: HTML,
+  501: HTML,
+  503: HTML,
+} as const satisfies Replies;
+
+/** What it refuses programs, in the envelope. */
+export const PAGE_REFUSES = [
+  "unauthorized",
+  "session_expired",
+  "forbidden",
+  "user_suspended",
+  "unauthorized_domain",
+  "not_found",
+  "oauth_error",
+  "not_implemented",
+  "rate_limited",
+] as const satisfies readonly ErrorCode[];
+
 /** The fields of a form that was sent. Throws 400 for anything else. */
 export const formOf = (call: Pick<Call, "headers" | "rawBody">): URLSearchParams => {
   const type = call.headers.get("content-type")?.split(";", 1)[0]?.trim().toLowerCase();
-  if (type !== "application/x-www-form-urlencoded" && call.rawBody.byteLength > 0)
-    throw new HubError("invalid_request", "a form is expected here");
+  if (type !== FORM && call.rawBody.byteLength > 0) throw new HubError("invalid_request", "a form is expected here");
   return new URLSearchParams(call.rawBody.toString("utf8"));
 };
+
+/** The content type of forms. */
+export const FORM = "application/x-www-form-urlencoded";
 
 /** The most bytes of a form. */
 export const FORM_BYTES = 16_384;

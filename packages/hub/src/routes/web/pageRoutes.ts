@@ -1,4 +1,5 @@
 import { HubError } from "@rootstock/protocol";
+import { z } from "zod";
 import { type BrowserSessions, crossOriginRefusal, type ProxyLogin, type UserPrincipal } from "../../auth/index.ts";
 import type { Providers } from "../../oauth/index.ts";
 import { inviteCodeHash, type People } from "../../people/index.ts";
@@ -6,7 +7,7 @@ import { anyone } from "../access.ts";
 import { PUBLIC } from "../does.ts";
 import { type Call, type Reply, type Route, route } from "../route.ts";
 import { browserUser, LOGIN_PATH, redirect, safeReturnTo, signInFirst } from "./browserUser.ts";
-import { asPage, FORM_BYTES, formOf, pageReply } from "./html.ts";
+import { asPage, FORM, FORM_BYTES, formOf, PAGE_REFUSES, PAGE_REPLIES, pageReply } from "./html.ts";
 import { reasonOf } from "./reasons.ts";
 import { ICON, STYLES } from "./styles.ts";
 import {
@@ -29,7 +30,16 @@ export interface PageDeps {
 }
 
 const page = (path: string, handler: (call: Call) => Promise<Reply> | Reply): Route =>
-  route({ method: "GET", path, access: anyone, does: PUBLIC, handler: asPage(handler) });
+  route({
+    method: "GET",
+    path,
+    access: anyone,
+    does: PUBLIC,
+    summary: "A page",
+    replies: PAGE_REPLIES,
+    refuses: PAGE_REFUSES,
+    handler: asPage(handler),
+  });
 
 const asset = (path: string, type: string, text: string): Route =>
   route({
@@ -38,6 +48,8 @@ const asset = (path: string, type: string, text: string): Route =>
     access: anyone,
     does: PUBLIC,
     quiet: true,
+    summary: "A part of pages",
+    replies: { 200: { contentType: type.split(";", 1)[0] } },
     handler: () =>
       new Response(text, {
         headers: {
@@ -131,6 +143,10 @@ export const pageRoutes = (deps: PageDeps): Route[] => {
       access: anyone,
       does: PUBLIC,
       maxBodyBytes: FORM_BYTES,
+      summary: "Accepts an invite",
+      replies: PAGE_REPLIES,
+      refuses: PAGE_REFUSES,
+      reads: { [FORM]: z.object({ code: z.string() }) },
       handler: asPage(acceptInvite),
     }),
     asset("/assets/site.css", "text/css; charset=utf-8", STYLES),

@@ -1,6 +1,7 @@
 import { HubError } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
 import { type Db, findUserStanding, type UserStanding } from "@rootstock/store";
+import { z } from "zod";
 import {
   type BrowserSessions,
   crossOriginRefusal,
@@ -13,12 +14,18 @@ import { anyone } from "../access.ts";
 import { PUBLIC } from "../does.ts";
 import { type Call, type Reply, type Route, route } from "../route.ts";
 import { browserUser, redirect, signInFirst } from "./browserUser.ts";
-import { asPage, FORM_BYTES, formOf, pageReply } from "./html.ts";
+import { asPage, FORM, FORM_BYTES, formOf, PAGE_REFUSES, PAGE_REPLIES, pageReply } from "./html.ts";
 import { allowDeviceView, allowLoginView, decidedView, enterCodeView, staleLoginView } from "./programViews.ts";
 
 /** Where a person is asked about a program on their own machine, and about one on another. */
 export const LOGIN_REQUEST_PAGE = "/authorize";
 export const DEVICE_PAGE = "/device";
+
+const decisionForm = z.object({
+  decision: z.enum(["allow", "deny"]),
+  request: z.string().optional(),
+  user_code: z.string().optional(),
+});
 
 export interface ProgramPageDeps {
   readonly db: Db;
@@ -84,9 +91,29 @@ export const programPages = (deps: ProgramPageDeps): Route[] => {
   };
 
   const page = (path: string, handler: (call: Call) => Promise<Reply>): Route =>
-    route({ method: "GET", path, access: anyone, does: PUBLIC, handler: asPage(handler) });
+    route({
+      method: "GET",
+      path,
+      access: anyone,
+      does: PUBLIC,
+      summary: "A page on which a program is let in",
+      replies: PAGE_REPLIES,
+      refuses: PAGE_REFUSES,
+      handler: asPage(handler),
+    });
   const form = (path: string, handler: (call: Call) => Promise<Reply>): Route =>
-    route({ method: "POST", path, access: anyone, does: PUBLIC, maxBodyBytes: FORM_BYTES, handler: asPage(handler) });
+    route({
+      method: "POST",
+      path,
+      access: anyone,
+      does: PUBLIC,
+      maxBodyBytes: FORM_BYTES,
+      summary: "What was decided on that page",
+      replies: PAGE_REPLIES,
+      refuses: PAGE_REFUSES,
+      reads: { [FORM]: decisionForm },
+      handler: asPage(handler),
+    });
   return [
     page(LOGIN_REQUEST_PAGE, asked),
     form(LOGIN_REQUEST_PAGE, answered),

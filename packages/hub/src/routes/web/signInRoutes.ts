@@ -1,5 +1,6 @@
 import { HubError } from "@rootstock/protocol";
 import { type Db, findUserStanding, userById } from "@rootstock/store";
+import { z } from "zod";
 import {
   type BrowserSessions,
   crossOriginRefusal,
@@ -10,12 +11,13 @@ import {
 } from "../../auth/index.ts";
 import { ProviderError, type Providers, type TakenAlong, type WebSignIn, WebSignInError } from "../../oauth/index.ts";
 import type { People } from "../../people/index.ts";
-import { some } from "../../wire/index.ts";
+import { id, some } from "../../wire/index.ts";
 import { anyone } from "../access.ts";
 import { PUBLIC } from "../does.ts";
 import { type Call, json, type Reply, type Route, route } from "../route.ts";
+import { HTML } from "../shapes.ts";
 import { browserUser, LOGIN_PATH, redirect, safeReturnTo } from "./browserUser.ts";
-import { asPage, FORM_BYTES, formOf, pageReply, wantsHtml } from "./html.ts";
+import { asPage, FORM, FORM_BYTES, formOf, PAGE_REFUSES, PAGE_REPLIES, pageReply, wantsHtml } from "./html.ts";
 import { confirmSignOutView } from "./views.ts";
 
 export interface SignInRouteDeps {
@@ -31,6 +33,26 @@ export interface SignInRouteDeps {
 
 const NO_STORE = { "cache-control": "no-store" };
 const IAP_SIGN_OUT = "/_gcp_iap/clear_login_cookie";
+
+const page = (summary: string) => ({ summary, replies: PAGE_REPLIES, refuses: PAGE_REFUSES });
+const SIGN_OUT = {
+  summary: "Signs out",
+  replies: { ...PAGE_REPLIES, 200: [HTML, z.object({ success: z.literal(true) })] },
+  refuses: PAGE_REFUSES,
+};
+const meReply = z.object({
+  id,
+  email: z.string(),
+  displayName: z.string(),
+  avatarUrl: z.string().optional(),
+  role: z.string(),
+});
+const providersReply = z.object({
+  google: z.boolean(),
+  github: z.boolean(),
+  oidc: z.literal(true).optional(),
+  authMode: z.literal("proxy").optional(),
+});
 
 /** Signing in and out with a browser (spec/03 3.5). */
 export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
@@ -137,22 +159,60 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
     return redirect(withQuery(LOGIN_PATH, { returnTo: returnTo === "/" ? undefined : returnTo }));
   };
   return [
-    route({ ...open, method: "GET", path: "/auth/login", handler: toLogin }),
-    route({ ...open, method: "GET", path: "/auth/login/", handler: toLogin }),
+    route({ ...open, ...page("To the page with the ways in"), method: "GET", path: "/auth/login", handler: toLogin }),
+    route({ ...open, ...page("To the page with the ways in"), method: "GET", path: "/auth/login/", handler: toLogin }),
     route({
       ...open,
+      ...page("Signs in with the development token"),
       method: "POST",
       path: "/auth/login/development",
       maxBodyBytes: FORM_BYTES,
+      reads: { [FORM]: z.object({ token: z.string(), returnTo: z.string().optional() }) },
       handler: asPage(developmentSignIn),
     }),
-    route({ ...open, method: "GET", path: "/auth/login/:provider", handler: asPage(begin) }),
+    route({
+      ...open,
+      ...page("Begins to sign in at a provider"),
+      method: "GET",
+      path: "/auth/login/:provider",
+      handler: asPage(begin),
+    }),
     // Each one asks the provider something.
-    route({ ...open, method: "GET", path: "/auth/callback/:provider", limited: "login", handler: asPage(finish) }),
-    route({ ...open, method: "GET", path: "/auth/logout", handler: asPage(signOut) }),
-    route({ ...open, method: "POST", path: "/auth/logout", maxBodyBytes: FORM_BYTES, handler: asPage(signOut) }),
-    route({ ...open, method: "GET", path: "/auth/me", handler: me }),
-    route({ ...open, method: "GET", path: "/auth/providers", handler: listed }),
+    route({
+      ...open,
+      ...page("Back from a provider"),
+      method: "GET",
+      path: "/auth/callback/:provider",
+      limited: "login",
+      handler: asPage(finish),
+    }),
+    route({ ...open, ...SIGN_OUT, method: "GET", path: "/auth/logout", handler: asPage(signOut) }),
+    route({
+      ...open,
+      ...SIGN_OUT,
+      method: "POST",
+      path: "/auth/logout",
+      maxBodyBytes: FORM_BYTES,
+      reads: { [FORM]: z.object({ everywhere: z.string().optional() }) },
+      handler: asPage(signOut),
+    }),
+    route({
+      ...open,
+      method: "GET",
+      path: "/auth/me",
+      summary: "Who is signed in",
+      replies: { 200: meReply, 401: z.object({ error: z.string() }) },
+      refuses: ["session_expired", "unauthorized", "user_suspended", "unauthorized_domain", "forbidden"],
+      handler: me,
+    }),
+    route({
+      ...open,
+      method: "GET",
+      path: "/auth/providers",
+      summary: "Providers at which people sign in",
+      replies: { 200: providersReply },
+      handler: listed,
+    }),
   ];
 };
 
