@@ -11,7 +11,7 @@ import {
   type Principal,
   type UserPrincipal,
 } from "../auth/index.ts";
-import { some } from "../wire/index.ts";
+import { id, some } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { findGroup } from "./groupLookup.ts";
 import { agentOf } from "./lookup.ts";
@@ -34,6 +34,27 @@ const evaluateBody = z.object({
   action: z.string().refine((a) => ACTIONS.some((action) => action === a), "is no action"),
 });
 
+const evaluateReply = z.object({
+  allowed: z.boolean(),
+  reason: z.string(),
+  matchedPolicy: z.string().optional(),
+  policyName: z.string().optional(),
+  scope: z.string().optional(),
+  effectiveGroups: z.array(id).optional(),
+});
+const principalJson = z.object({
+  type: z.enum(["user", "agent", "group"]),
+  id,
+  displayName: z.string().optional(),
+  projectId: id.optional(),
+});
+const principalReply = z.object({
+  principal: principalJson,
+  directGroups: z.array(id),
+  effectiveGroups: z.array(id),
+  delegatesFrom: principalJson.optional(),
+});
+
 export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[] => [
   route({
     method: "POST",
@@ -41,6 +62,9 @@ export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[
     access: usersAndAgents,
     does: { action: "read", on: "self" },
     body: evaluateBody,
+    summary: "What would be decided",
+    replies: { 200: evaluateReply },
+    refuses: ["not_found"],
     handler: async ({ body, principal }) => {
       demandSelfOrAdmin(principal, body.principalType, body.principalId);
       const about = await principalNamed(db, body.principalType, body.principalId);
@@ -66,6 +90,8 @@ export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[
     path: "/api/v1/principals/:principalType/:principalId",
     access: usersAndAgents,
     does: { action: "read", on: "self" },
+    summary: "Somebody, and the groups that they are in",
+    replies: { 200: principalReply },
     handler: async (call) => json(200, await described(db, call)),
   }),
 ];

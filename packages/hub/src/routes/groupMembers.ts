@@ -20,13 +20,14 @@ import {
   userById,
 } from "@rootstock/store";
 import { z } from "zod";
-import { memberJson } from "../wire/index.ts";
+import { memberJson, memberReply, pageFields } from "../wire/index.ts";
 import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { choice, MAX_NAME } from "./fields.ts";
 import { groupOf, userOf } from "./groupLookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /** Who is in a group (spec/03 6.2). */
 
@@ -49,6 +50,8 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
     access: users,
     does: { action: "read", on: "group" },
     query: z.object(pageQuery),
+    summary: "The members of a group",
+    replies: { 200: z.object({ ...pageFields, members: z.array(memberReply) }) },
     handler: async (call) => {
       const group = await groupOf(db, call);
       return json(
@@ -73,6 +76,9 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
     access: users,
     does: { action: "addMember", on: "group" },
     body: addBody,
+    summary: "Adds a member to a group",
+    replies: { 201: memberReply },
+    refuses: ["conflict"],
     handler: async (call) => {
       const group = await groupOf(db, call);
       const { memberType, role = "member" } = call.body;
@@ -93,6 +99,8 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
     path: `${PATH}/:memberType/:memberId`,
     access: users,
     does: { action: "read", on: "group" },
+    summary: "One member of a group",
+    replies: { 200: memberReply },
     handler: async (call) => {
       const group = await groupOf(db, call);
       const member = await findGroupMember(db, keyOf(group, call.params));
@@ -106,6 +114,8 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
     path: `${PATH}/:memberType/:memberId`,
     access: users,
     does: { action: "removeMember", on: "group" },
+    summary: "Takes a member out of a group",
+    replies: { 204: NO_BODY },
     handler: async (call) => {
       const group = await groupOf(db, call);
       const key = keyOf(group, call.params);

@@ -16,7 +16,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import { factsOf, type Principal, type UserPrincipal } from "../auth/index.ts";
-import { groupJson } from "../wire/index.ts";
+import { capabilitiesJson, groupJson, groupReply, pageFields } from "../wire/index.ts";
 import { users, usersAndAgents } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { choice, labels, MAX_NAME, MAX_TEXT, text } from "./fields.ts";
@@ -25,6 +25,7 @@ import { agentOf, optionalUuid } from "./lookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { abilitiesOf, demand, groupResource, may, readScope } from "./rights.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /** Groups (spec/03 6.2): read by who is in them, filled by their admins, changed by their owners. */
 
@@ -66,6 +67,8 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "list", on: "group" },
     query: listQuery,
+    summary: "Groups that the caller may read",
+    replies: { 200: z.object({ ...pageFields, groups: z.array(groupReply), _capabilities: capabilitiesJson }) },
     handler: async (call) => json(200, await list(deps.db, call)),
   }),
   route({
@@ -74,6 +77,9 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "create", on: "group" },
     body: createBody,
+    summary: "Makes a group",
+    replies: { 201: groupReply.extend({ parentId: z.string().optional() }) },
+    refuses: ["conflict"],
     handler: (call) => create(deps, call),
   }),
   route({
@@ -81,6 +87,8 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
     path: `${PATH}/:groupId`,
     access: users,
     does: { action: "read", on: "group" },
+    summary: "One group, by id or slug",
+    replies: { 200: groupReply },
     handler: async (call) => json(200, await shown(call, await groupOf(deps.db, call))),
   }),
   route({
@@ -89,6 +97,9 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
     access: users,
     does: { action: "update", on: "group" },
     body: patchBody,
+    summary: "Changes a group",
+    replies: { 200: groupReply },
+    refuses: ["conflict"],
     handler: async (call) => {
       const group = await groupOf(deps.db, call);
       const { body } = call;
@@ -111,6 +122,9 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
     path: `${PATH}/:groupId`,
     access: users,
     does: { action: "delete", on: "group" },
+    summary: "Deletes a group",
+    replies: { 204: NO_BODY },
+    refuses: ["conflict"],
     handler: async (call) => {
       const group = await groupOf(deps.db, call);
       // Without them nobody would be a member of the hub, or of the project, and the policies bound to them reach nobody.
@@ -126,6 +140,8 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
     path: "/api/v1/users/me/groups",
     access: users,
     does: { action: "list", on: "self" },
+    summary: "The groups that the caller is in",
+    replies: { 200: z.object({ groups: z.array(groupReply) }) },
     handler: async ({ principal }) => {
       const groups = await effectiveGroups(deps.db, { type: "user", id: userOf(principal).id });
       return json(200, { groups: groups.map((group) => groupJson(group)) });
@@ -137,6 +153,8 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
       path: `${place}/:agentId/groups`,
       access: usersAndAgents,
       does: { action: "read", on: "agent" },
+      summary: "The groups that an agent is in",
+      replies: { 200: z.object({ groups: z.array(groupReply) }) },
       handler: async (call) => {
         const { id } = await agentOf(deps.db, call);
         const groups = await effectiveGroups(deps.db, { type: "agent", id });

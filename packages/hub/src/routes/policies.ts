@@ -17,7 +17,7 @@ import {
   unbindPolicy,
 } from "@rootstock/store";
 import { z } from "zod";
-import { policyJson } from "../wire/index.ts";
+import { capabilitiesJson, id, pageFields, policyJson, policyReply } from "../wire/index.ts";
 import { admins } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { demandedOf } from "./does.ts";
@@ -28,6 +28,7 @@ import { listJson, pageQuery } from "./pages.ts";
 import { policyBody, policyPatch } from "./policyBody.ts";
 import { abilitiesOf, demandOf, policyResource } from "./rights.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
+import { NO_BODY } from "./shapes.ts";
 
 /**
  * Policies and whom they are bound to (spec/03 6.3). For admins alone: what a policy gives must not be given by whom it
@@ -50,6 +51,8 @@ const bindingBody = z.object({
   principalId: z.string().refine((s) => parseUuid(s) !== undefined, "must be a UUID"),
 });
 
+const bindingReply = z.object({ policyId: id, principalType: z.enum(["user", "group", "agent"]), principalId: id });
+
 export const policyRoutes = (deps: ResourceDeps): Route[] => [
   route({
     method: "GET",
@@ -57,6 +60,8 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     access: admins,
     does: { action: "list", on: "policy" },
     query: listQuery,
+    summary: "Policies",
+    replies: { 200: z.object({ ...pageFields, policies: z.array(policyReply), _capabilities: capabilitiesJson }) },
     handler: async ({ principal, query }) => {
       const { limit, cursor, scopeId, ...named } = query;
       const filter: PolicyFilter = { ...named, scopeId: optionalUuid("scopeId", scopeId) };
@@ -81,6 +86,9 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     access: admins,
     does: { action: "create", on: "policy" },
     body: policyBody,
+    summary: "Makes a policy",
+    replies: { 201: policyReply },
+    refuses: ["conflict"],
     handler: (call) => {
       const { body } = call;
       return createOnce(deps, call, (tx) =>
@@ -105,6 +113,8 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     path: `${PATH}/:policyId`,
     access: admins,
     does: { action: "read", on: "policy" },
+    summary: "One policy",
+    replies: { 200: policyReply },
     handler: async (call) => {
       const policy = await policyOf(deps.db, call);
       const abilities = await abilitiesOf(call.principal);
@@ -117,6 +127,9 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     access: admins,
     does: { action: "update", on: "policy" },
     body: policyPatch,
+    summary: "Changes a policy",
+    replies: { 200: policyReply },
+    refuses: ["conflict"],
     handler: async (call) => {
       const { id } = await policyOf(deps.db, call);
       const { name, effect, actions, ...rest } = call.body;
@@ -137,6 +150,8 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     path: `${PATH}/:policyId`,
     access: admins,
     does: { action: "delete", on: "policy" },
+    summary: "Deletes a policy",
+    replies: { 204: NO_BODY },
     handler: async (call) => {
       const { id } = await policyOf(deps.db, call);
       if (!(await deletePolicy(deps.db, id))) throw notFound("Policy");
@@ -149,6 +164,8 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     path: `${PATH}/:policyId/bindings`,
     access: admins,
     does: { action: "read", on: "policy" },
+    summary: "For whom a policy is",
+    replies: { 200: z.object({ bindings: z.array(bindingReply) }) },
     handler: async (call) => json(200, { bindings: await policyBindings(deps.db, (await policyOf(deps.db, call)).id) }),
   }),
   route({
@@ -157,6 +174,8 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     access: admins,
     does: { action: "update", on: "policy" },
     body: bindingBody,
+    summary: "Binds a policy to somebody",
+    replies: { 201: bindingReply },
     handler: async (call) => {
       const { id: policyId } = await policyOf(deps.db, call);
       const binding: PolicyBinding = { policyId, ...call.body };
@@ -175,6 +194,8 @@ export const policyRoutes = (deps: ResourceDeps): Route[] => [
     path: `${PATH}/:policyId/bindings/:boundType/:boundId`,
     access: admins,
     does: { action: "update", on: "policy" },
+    summary: "Takes a policy from somebody",
+    replies: { 204: NO_BODY },
     handler: async (call) => {
       const { id: policyId } = await policyOf(deps.db, call);
       const { boundType: principalType, boundId: principalId } = call.params;

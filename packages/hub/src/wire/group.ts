@@ -1,9 +1,44 @@
 import type { GroupMember, GroupRow } from "@rootstock/store";
+import { z } from "zod";
 import type { Capabilities } from "./capabilities.ts";
 import { some, time, timeOrZero } from "./fields.ts";
+import { capabilitiesJson, id, labelsJson, timestamp } from "./schemas.ts";
+
+export const groupReply = z
+  .object({
+    id,
+    name: z.string(),
+    slug: z.string(),
+    description: z.string().optional(),
+    groupType: z.enum(["explicit", "project_agents"]),
+    projectId: id.optional(),
+    groveId: id.optional(),
+    labels: labelsJson.optional(),
+    annotations: labelsJson.optional(),
+    created: timestamp,
+    updated: timestamp,
+    createdBy: z.string().optional(),
+    ownerId: z.string().optional(),
+    _capabilities: capabilitiesJson.optional(),
+  })
+  .meta({ id: "Group" });
+export type GroupJson = z.infer<typeof groupReply>;
+
+export const memberReply = z
+  .object({
+    groupId: id,
+    memberType: z.enum(["user", "agent", "group"]),
+    memberId: id,
+    role: z.enum(["member", "admin", "owner"]),
+    addedAt: timestamp,
+    addedBy: z.string().optional(),
+    displayName: z.string().optional(),
+  })
+  .meta({ id: "GroupMember" });
+export type MemberJson = z.infer<typeof memberReply>;
 
 /** A group (spec/03 6.2). */
-export const groupJson = (group: GroupRow, can?: Capabilities) => ({
+export const groupJson = (group: GroupRow, can?: Capabilities): GroupJson => ({
   id: group.id,
   name: group.name,
   slug: group.slug,
@@ -21,7 +56,7 @@ export const groupJson = (group: GroupRow, can?: Capabilities) => ({
 });
 
 /** A member of a group. Groups inside groups have no time, as clients know them. */
-export const memberJson = (member: GroupMember) => ({
+export const memberJson = (member: GroupMember): MemberJson => ({
   groupId: member.groupId,
   memberType: member.memberType,
   memberId: member.memberId,

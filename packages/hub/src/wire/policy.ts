@@ -1,6 +1,31 @@
 import type { PolicyRow } from "@rootstock/store";
+import { z } from "zod";
 import type { Capabilities } from "./capabilities.ts";
 import { some, time } from "./fields.ts";
+import { anyObject, capabilitiesJson, id, labelsJson, timestamp } from "./schemas.ts";
+
+export const policyReply = z
+  .object({
+    id,
+    name: z.string(),
+    description: z.string().optional(),
+    scopeType: z.string(),
+    scopeId: z.string(),
+    groveId: z.string().optional(),
+    resourceType: z.string(),
+    resourceId: z.string().optional(),
+    actions: z.array(z.string()).readonly(),
+    effect: z.enum(["allow", "deny"]),
+    conditions: anyObject.optional(),
+    priority: z.int(),
+    labels: labelsJson.optional(),
+    annotations: labelsJson.optional(),
+    created: timestamp,
+    updated: timestamp,
+    createdBy: z.string().optional(),
+    _capabilities: capabilitiesJson.optional(),
+  })
+  .meta({ id: "Policy" });
 
 /** A policy (spec/03 6.3). */
 export const policyJson = (policy: PolicyRow, can?: Capabilities) => ({
