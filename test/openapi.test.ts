@@ -37,3 +37,10 @@ test("every route says what it does and what it answers", () => {
   const silent = replica.hub.routes.filter(({ replies, summary }) => !replies || !summary);
   expect(silent.map(({ method, path }) => `${method} ${path}`)).toEqual([]);
 });
+
+test("a key of idempotency with which something was done refuses no look at anything", async () => {
+  const headers = { "idempotency-key": "seen-before" };
+  const made = await api(replica, "POST", "/api/v1/projects", { name: "keyed" }, { headers });
+  expect(made.status).toBe(201);
+  expect((await api(replica, "GET", "/api/v1/projects", undefined, { headers })).status).toBe(200);
+});

@@ -276,7 +276,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       },
     };
     const carryOut = async () => route.handler(call);
-    return call.headers.has("idempotency-key") ? options.keyed(call, carryOut) : carryOut();
+    // Reading changes nothing: it may be repeated as it is, and a key that something else was done with refuses no look.
+    return route.method !== "GET" && call.headers.has("idempotency-key") ? options.keyed(call, carryOut) : carryOut();
   };
 
   return app;
