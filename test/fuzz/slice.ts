@@ -41,7 +41,7 @@ export const runSlice = async ({ kind, program, folder, seed: number, examples }
       const found = await fuzz({
         program,
         folder,
-        document: fuzzDocument(document, { ids: await idsOf(world), oneOf: 12, turn: number }),
+        document: fuzzDocument(document, { ids: await idsOf(world, kind), oneOf: 12, turn: number }),
         url: proxy.url,
         seed: number,
         examples,
@@ -56,7 +56,7 @@ export const runSlice = async ({ kind, program, folder, seed: number, examples }
 };
 
 /** Many of each thing, since some are deleted on the way. */
-const idsOf = async (world: World): Promise<Readonly<Record<string, readonly string[]>>> => {
+const idsOf = async (world: World, kind: Kind): Promise<Readonly<Record<string, readonly string[]>>> => {
   const { scene, people, projectId, runtimeBrokers } = world;
   const rows = seed(scene.database);
   const own = { token: people.olga.accessToken };
@@ -86,11 +86,13 @@ const idsOf = async (world: World): Promise<Readonly<Record<string, readonly str
     (await api(world.replica, "POST", "/api/v1/projects", { name: `project ${n}` }, own)).text("id"),
   );
   const { params } = world;
+  // An agent that has deleted itself is nobody from then on.
+  const others = Object.values(world.agents).filter(({ id }) => kind !== "agent" || id !== world.agents.scoped.id);
   const one = (name: string): readonly string[] => (params[name] === undefined ? [] : [params[name]]);
   return {
     ...Object.fromEntries(Object.keys(params).map((name) => [name, one(name)])),
     projectId: [projectId, projectId, projectId, ...projectIds],
-    agentId: [...Object.values(world.agents).map(({ id }) => id), ...agentIds, "agent-1", "agent-2"],
+    agentId: [...others.map(({ id }) => id), ...agentIds, "agent-1", "agent-2"],
     brokerId: Object.values(runtimeBrokers).map((r) => r.brokerId),
     userId: Object.values(people).map((p) => p.id),
   };
