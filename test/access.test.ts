@@ -39,7 +39,7 @@ const membersOf = async (id: string): Promise<string> => {
 const status = async (who: Person, path: string, replica: Replica = b): Promise<number> =>
   (await as(who.token, "GET", path, undefined, replica)).status;
 
-test("weak points 12, 15 and 28: who is in the members' group reads the project at every replica, at once, and no longer", async () => {
+test("weak point 15: who is in the members' group reads the project at every replica, at once, and no longer", async () => {
   const [ann, bob] = [await person("ann"), await person("bob")];
   const id = await project(ann, "one");
   expect(await status(bob, `/projects/${id}`)).toBe(404);

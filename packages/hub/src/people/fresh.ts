@@ -1,5 +1,6 @@
 import type { Clock } from "@rootstock/service";
 
+/** Answers kept at once, unless somebody says otherwise. */
 const MOST_KEPT = 10_000;
 
 /** Answers that are believed for a moment, so that what every call asks is not read at every call. */
@@ -7,13 +8,15 @@ export class Fresh<Key, Value> {
   readonly #clock: Clock;
   readonly #freshMs: number;
   readonly #read: (key: Key) => Promise<Value>;
+  readonly #most: number;
   readonly #kept = new Map<Key, { readonly at: number; readonly value: Promise<Value> }>();
 
-  /** `freshMs`: how old, in milliseconds, an answer may be. */
-  constructor(clock: Clock, freshMs: number, read: (key: Key) => Promise<Value>) {
+  /** `freshMs`: how old, in milliseconds, an answer may be. `most`: how many are kept. */
+  constructor(clock: Clock, freshMs: number, read: (key: Key) => Promise<Value>, most = MOST_KEPT) {
     this.#clock = clock;
     this.#freshMs = freshMs;
     this.#read = read;
+    this.#most = most;
   }
 
   /** What is read of `key`, or was a moment ago. A failure is for whoever asked; the next one asks anew. */
@@ -26,7 +29,7 @@ export class Fresh<Key, Value> {
     value.catch(() => this.#kept.get(key) === entry && this.#kept.delete(key));
     this.#kept.delete(key);
     this.#kept.set(key, entry);
-    if (this.#kept.size > MOST_KEPT)
+    if (this.#kept.size > this.#most)
       for (const oldest of this.#kept.keys()) {
         this.#kept.delete(oldest);
         break;

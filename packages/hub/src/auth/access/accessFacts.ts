@@ -8,6 +8,8 @@ import { byPrecedence, compilePolicy } from "./policies.ts";
 
 /** How long what was read of somebody's rights is believed, in milliseconds, with every signal lost. */
 const FRESH_MS = 2_000;
+/** Of how many people, and agents, at once: a hundred policies of one take some 50 KB. */
+const MOST_KEPT = 2_000;
 
 /** Groups and policies of principals: read when the first decision hangs on them, and kept for a moment. */
 export class AccessFacts {
@@ -17,11 +19,12 @@ export class AccessFacts {
 
   constructor(clock: Clock, db: Db) {
     this.#clock = clock;
-    this.#users = new Fresh(clock, FRESH_MS, async (id) => rightsOf(await userAccessFacts(db, id)));
-    this.#agents = new Fresh(clock, FRESH_MS, async (key) => {
+    this.#users = new Fresh(clock, FRESH_MS, async (id) => rightsOf(await userAccessFacts(db, id)), MOST_KEPT);
+    const ofAgent = async (key: string) => {
       const [id = "", ...ancestry] = key.split(" ");
       return rightsOf(await agentAccessFacts(db, { id, ancestry }));
-    });
+    };
+    this.#agents = new Fresh(clock, FRESH_MS, ofAgent, MOST_KEPT);
   }
 
   /** The principal with its facts at hand. `address`: from where it calls. */
