@@ -11,11 +11,11 @@ export type Cell = "ok" | "-" | "401" | "403" | "404" | "failed";
 export interface Row {
   /** The methods in a row of their own each, unless they do the same to nothing. */
   readonly methods: string;
-  readonly route: AnyRoute;
+  readonly route: Pick<AnyRoute, "path" | "does">;
   readonly cells: readonly Cell[];
 }
 
-const METHODS = ["*", "GET", "POST", "PUT", "PATCH", "DELETE", "WS"];
+const METHODS = ["*", "GET", "POST", "PUT", "PATCH", "DELETE", "WS", "SSE"];
 const ORDER = ["hub", "project", "agent", "runtimeBroker"];
 
 /** The kinds of resources, those that are the same for all last. */
@@ -77,10 +77,11 @@ const fold = (places: readonly number[], row: Row, callers: readonly Caller[]): 
 };
 
 const legend = (columns: readonly Column[], callers: readonly Caller[]): readonly string[] => [
-  "Who may do what: every route and WebSocket of a replica, as declared, called as every kind of principal.",
+  "Who may do what: every route, WebSocket (WS) and subject of the event stream (SSE) of a replica, as declared, called",
+  "as every kind of principal.",
   "",
   "ok   the access check is passed, whatever else is said of the request; a list shows what the other routes are about",
-  "-    a list without it",
+  "-    a list without it; an event that is not heard",
   "401  not known, or nothing that proves who it is",
   "403  known, and may not",
   "404  what is there is hidden from whoever may not even read it",

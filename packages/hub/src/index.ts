@@ -19,6 +19,7 @@ export {
   type DeclaredAnswer,
   type Does,
   doesName,
+  EVENT_SUBJECTS,
   isDecided,
   jsonShapeOf,
   openApiDocument,

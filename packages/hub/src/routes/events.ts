@@ -5,6 +5,7 @@ import { factsOf, type Principal } from "../auth/index.ts";
 import { type HubEvent, isPattern } from "../bus/index.ts";
 import { agentMessageStream, type SseHub, sseResponse } from "../sse/index.ts";
 import { users, usersAndAgents } from "./access.ts";
+import { EVENT_SUBJECTS } from "./eventSubjects.ts";
 import { agentOf } from "./lookup.ts";
 import { readScope } from "./rights.ts";
 import { type Call, type Route, route } from "./route.ts";
@@ -106,8 +107,10 @@ const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent)
   if (principal.kind === "user" && principal.role === "admin") return () => true;
   if (principal.kind !== "user" && principal.kind !== "agent") return () => false;
   const isParty = (event: HubEvent): boolean => event.parties?.includes(principal.id) === true;
+  const isAdministered = ({ entity }: HubEvent): boolean => EVENT_SUBJECTS[entity].does.on === "hub";
   if (principal.kind === "agent")
-    return (event) => (event.entity === "message" ? isParty(event) : event.projectId === principal.projectId);
+    return (event) =>
+      event.entity === "message" ? isParty(event) : !isAdministered(event) && event.projectId === principal.projectId;
   const { projects, withAgents, agents } = await readableIds(db, {
     projects: await readScope(principal),
     agents: await readScope(principal, "agents"),

@@ -4,6 +4,7 @@ export * from "./access.ts";
 export { type OpenedTerminal, TerminalUpgrades } from "./agentTerminal.ts";
 export * from "./all.ts";
 export * from "./does.ts";
+export * from "./eventSubjects.ts";
 export * from "./limited.ts";
 export {
   answersOf,
