@@ -1,14 +1,15 @@
-import { HubError, notFound, parseUuid } from "@rootstock/protocol";
+import { HubError, isStorable, notFound, parseUuid } from "@rootstock/protocol";
 import { type Db, type GroupView, groupById, groupBySlug } from "@rootstock/store";
 import type { Principal, UserPrincipal } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
 import { demand, groupResource, may } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
-/** The group with this id or slug. */
+/** The group with this id or slug; none of a name that the database could not even look for. */
 export const findGroup = async (db: Db, name: string): Promise<GroupView | undefined> => {
   const id = parseUuid(name);
-  return id === undefined ? groupBySlug(db, name) : groupById(db, id);
+  if (id !== undefined) return groupById(db, id);
+  return isStorable(name) ? groupBySlug(db, name) : undefined;
 };
 
 /** The group of `:groupId`. Throws 404 when the caller may not read it, 403 when it may not do what the route does. */
