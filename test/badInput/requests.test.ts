@@ -137,7 +137,12 @@ const ODD_VALUES = [
 ];
 
 test("query parameters with values that make no sense", async () => {
-  const ids = { projectId: world.projectId, agentId: world.agentId, brokerId: world.runtimeBroker.id };
+  const ids = {
+    projectId: world.projectId,
+    agentId: world.agentId,
+    brokerId: world.runtimeBroker.id,
+    groupId: "hub-members",
+  };
   const found = await forEach(
     world.routes.filter((r) => r.query),
     async (route) => {
@@ -179,7 +184,7 @@ test("cursors that are damaged, forged or of another list", async () => {
     forged({ c: "now" }),
   ];
   const found = await forEach(pages, async (route) => {
-    const ids = { projectId: world.projectId, agentId: world.agentId };
+    const ids = { projectId: world.projectId, agentId: world.agentId, groupId: "hub-members" };
     const path = pathOf(route, ids, nobody);
     const replies = await Promise.all(cursors.map((cursor) => callAllowed(world, route, `${path}?cursor=${cursor}`)));
     return replies.flatMap((r) =>

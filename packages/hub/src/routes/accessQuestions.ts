@@ -4,7 +4,6 @@ import { z } from "zod";
 import {
   ACTIONS,
   type AccessFacts,
-  type Action,
   AGENT_SCOPES,
   type AgentPrincipal,
   explain,
@@ -15,7 +14,8 @@ import { id, some } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { findGroup } from "./groupLookup.ts";
 import { agentOf } from "./lookup.ts";
-import { kindNamed, namedResource } from "./namedResources.ts";
+import { namedResource } from "./namedResources.ts";
+import { RESOURCE_TYPES } from "./policyBody.ts";
 import { groupResource, may } from "./rights.ts";
 import { type Call, json, type Route, route } from "./route.ts";
 
@@ -29,9 +29,9 @@ export interface AccessQuestionDeps {
 const evaluateBody = z.object({
   principalType: z.enum(["user", "agent"], "must be user or agent"),
   principalId: z.string().min(1).max(64),
-  resourceType: z.string().refine((t) => kindNamed(t) !== undefined, "is no kind of resource"),
+  resourceType: z.enum(RESOURCE_TYPES),
   resourceId: z.string().max(64).nullish(),
-  action: z.string().refine((a) => ACTIONS.some((action) => action === a), "is no action"),
+  action: z.enum(ACTIONS),
 });
 
 const evaluateReply = z.object({
@@ -68,12 +68,9 @@ export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[
     handler: async ({ body, principal }) => {
       demandSelfOrAdmin(principal, body.principalType, body.principalId);
       const about = await principalNamed(db, body.principalType, body.principalId);
-      const kind = kindNamed(body.resourceType);
-      const action = ACTIONS.find((a): a is Action => a === body.action);
-      if (!kind || !action) throw invalidField("resourceType", "resourceType: is no kind of resource");
-      const resource = await namedResource(db, kind, body.resourceId ?? undefined);
+      const resource = await namedResource(db, body.resourceType, body.resourceId ?? undefined);
       if ("suspended" in about) return json(200, { allowed: false, reason: "user is suspended" });
-      const { allow, reason, policy, groups } = explain(about, action, resource, await access.of(about));
+      const { allow, reason, policy, groups } = explain(about, body.action, resource, await access.of(about));
       return json(200, {
         allowed: allow,
         reason,

@@ -9,12 +9,9 @@ import { choice, labels, MAX_NAME, MAX_TEXT, text } from "./fields.ts";
 const MAX_SOURCES = 256;
 const MOST_PRIORITY = 2_147_483_647;
 
-/** As policies name kinds of things; `*` is all of them. */
-const TYPES: ReadonlySet<string> = new Set([
-  "*",
-  ...RESOURCE_KINDS.map((kind) => (kind === "runtimeBroker" ? "broker" : kind)),
-]);
-const CAN: ReadonlySet<string> = new Set(["*", ...ACTIONS]);
+/** As policies name kinds of things. */
+export const RESOURCE_TYPES = RESOURCE_KINDS.map((kind) => (kind === "runtimeBroker" ? "broker" : kind));
+const EVERYTHING = "*";
 
 const uuid = z.string().refine((s) => parseUuid(s) !== undefined, "must be a UUID");
 const optionalUuid = uuid
@@ -54,14 +51,12 @@ const conditions = z
     (given) => given && Object.fromEntries(Object.entries(given).filter(([, v]) => v !== undefined && v !== null)),
   );
 
-const actions = z
-  .array(z.string().refine((a) => CAN.has(a), "is no action"))
-  .max(CAN.size)
-  .transform((list) => [...new Set(list)]);
+const action = z.enum([EVERYTHING, ...ACTIONS]);
+const unique = <T>(list: readonly T[]): T[] => [...new Set(list)];
 
 const resourceType = z
-  .string()
-  .refine((t) => t === "" || TYPES.has(t), "is no kind of resource")
+  .enum([EVERYTHING, ...RESOURCE_TYPES])
+  .or(z.literal(""))
   .nullish()
   .transform((t) => t || undefined);
 
@@ -74,9 +69,9 @@ export const policyBody = z
   .object({
     ...shared,
     name: z.string().trim().min(1, "name is required").max(MAX_NAME),
-    scopeType: z.enum(["hub", "project", "resource"]),
+    scopeType: z.enum(["project", "resource", "hub"]),
     scopeId: optionalUuid,
-    actions: actions.refine((list) => list.length > 0, "actions are required"),
+    actions: z.array(action).min(1, "actions are required").max(ACTIONS.length).transform(unique),
     effect: z.enum(["allow", "deny"]),
     labels,
     annotations: labels,
@@ -87,7 +82,7 @@ export const policyBody = z
 export const policyPatch = z.object({
   ...shared,
   name: text(MAX_NAME),
-  actions: actions.nullish(),
+  actions: z.array(action).max(ACTIONS.length).transform(unique).nullish(),
   effect: choice("allow", "deny"),
   labels,
   annotations: labels,
