@@ -14,7 +14,7 @@ import { id, some } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { findGroup } from "./groupLookup.ts";
 import { agentOf } from "./lookup.ts";
-import { namedResource } from "./namedResources.ts";
+import { kindNamed, namedResource } from "./namedResources.ts";
 import { RESOURCE_TYPES } from "./policyBody.ts";
 import { groupResource, may } from "./rights.ts";
 import { type Call, json, type Route, route } from "./route.ts";
@@ -68,7 +68,9 @@ export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[
     handler: async ({ body, principal }) => {
       demandSelfOrAdmin(principal, body.principalType, body.principalId);
       const about = await principalNamed(db, body.principalType, body.principalId);
-      const resource = await namedResource(db, body.resourceType, body.resourceId ?? undefined);
+      const kind = kindNamed(body.resourceType);
+      if (!kind) throw invalidField("resourceType", "resourceType: is no kind of resource");
+      const resource = await namedResource(db, kind, body.resourceId ?? undefined);
       if ("suspended" in about) return json(200, { allowed: false, reason: "user is suspended" });
       const { allow, reason, policy, groups } = explain(about, body.action, resource, await access.of(about));
       return json(200, {

@@ -1,19 +1,20 @@
 import { notFound, parseUuid, type Uuid } from "@rootstock/protocol";
 import { agentById, type Db, findRuntimeBroker, groupById, policyById, projectRow, userById } from "@rootstock/store";
-import type { Resource, ResourceKind } from "../auth/index.ts";
+import { RESOURCE_KINDS, type Resource, type ResourceKind } from "../auth/index.ts";
 import { agentResource, groupResource, policyResource, projectResource, userResource } from "./rights.ts";
 import { runtimeBrokerResource } from "./runtimeBrokerRights.ts";
+
+/** The kind that policies call `type`; undefined for no kind. */
+export const kindNamed = (type: string): ResourceKind | undefined => {
+  const kind = type === "broker" ? "runtimeBroker" : type;
+  return RESOURCE_KINDS.find((k) => k === kind);
+};
 
 /**
  * What a question about access is about: one thing, or without an id all things of the kind that belong to no project.
  * Throws 404 when there is no such thing.
  */
-export const namedResource = async (
-  db: Db,
-  type: Exclude<ResourceKind, "runtimeBroker"> | "broker",
-  name: string | undefined,
-): Promise<Resource> => {
-  const kind = type === "broker" ? "runtimeBroker" : type;
+export const namedResource = async (db: Db, kind: ResourceKind, name: string | undefined): Promise<Resource> => {
   if (kind === "hub") return { kind };
   if (!name) return { kind: "hub", of: kind };
   const id = parseUuid(name);
