@@ -42,6 +42,8 @@ export class Ownership {
   readonly #announce: Announcements;
   readonly #log: Log;
   readonly #claims: Batcher<SocketOwnership, { readonly before: ClaimedRuntimeBroker | undefined }>;
+  /** The last claim of each runtime broker that is under way. */
+  readonly #claiming = new Map<Uuid, Promise<unknown>>();
   #toRelease: SocketOwnership[] = [];
   readonly #releasing: SingleFlight;
 
@@ -66,7 +68,19 @@ export class Ownership {
    * is no such runtime broker.
    */
   async claim(socket: SocketOwnership): Promise<{ readonly displaced: boolean; readonly mark: bigint } | undefined> {
-    const { before } = await this.#claims.add(socket);
+    const { runtimeBrokerId } = socket;
+    // Batches pass each other: one after the other, or the socket before could be named the owner after this one.
+    const earlier = this.#claiming.get(runtimeBrokerId);
+    const claiming = earlier
+      ? earlier.then(
+          () => this.#claims.add(socket),
+          () => this.#claims.add(socket),
+        )
+      : this.#claims.add(socket);
+    this.#claiming.set(runtimeBrokerId, claiming);
+    const { before } = await claiming.finally(() => {
+      if (this.#claiming.get(runtimeBrokerId) === claiming) this.#claiming.delete(runtimeBrokerId);
+    });
     return before && { displaced: before.displaced !== undefined, mark: before.mark };
   }
 

@@ -20,7 +20,7 @@ import { users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
-import { agentResource, may, projectResource } from "./rights.ts";
+import { agentResource, may, projectResource, withFacts } from "./rights.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -108,9 +108,10 @@ export const notificationRoutes = (deps: ResourceDeps): Route[] => [
     replies: { 200: subscriptionReply, 201: subscriptionReply },
     refuses: ["bad_request", "limit_exceeded", "conflict"],
     handler: async (call) => {
+      const subscriber = await withFacts(user(call));
       try {
         return await createOnce(deps, call, async (tx) => {
-          const { row, created } = await subscribe(tx, deps.random, user(call), call.body);
+          const { row, created } = await subscribe(tx, deps.random, subscriber, call.body);
           return { status: created ? 201 : 200, body: subscriptionJson(row) };
         });
       } catch (err) {

@@ -20,7 +20,7 @@ import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { createProject } from "./projectCreate.ts";
 import { demandLink, link, mayLink, unknownRuntimeBroker } from "./providerLinks.ts";
-import { may, projectResource, readScope } from "./rights.ts";
+import { may, projectResource, readScope, withFacts } from "./rights.ts";
 import { type Route, route } from "./route.ts";
 
 const registerBody = z.object({
@@ -68,9 +68,10 @@ export const projectRegisterRoutes = (deps: ResourceDeps): Route[] => [
     summary: "Finds or creates the project of a checkout",
     replies: { 200: registerReply },
     refuses: ["conflict", "not_found"],
-    handler: (call) =>
-      createOnce(deps, call, async (tx) => {
-        const done = await register(tx, deps, call.principal, call.body);
+    handler: async (call) => {
+      const principal = await withFacts(call.principal);
+      return createOnce(deps, call, async (tx) => {
+        const done = await register(tx, deps, principal, call.body);
         const view = await projectById(tx, done.project.id);
         if (!view) throw new HubError("conflict", "the project was deleted meanwhile");
         const project = projectJson(view);
@@ -83,7 +84,8 @@ export const projectRegisterRoutes = (deps: ResourceDeps): Route[] => [
           ...some("matches", matches),
         };
         return { status: 200, body };
-      }),
+      });
+    },
   }),
 ];
 

@@ -26,7 +26,7 @@ import { labels, MAX_NAME, text, visibility } from "./fields.ts";
 import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
 import { createProject, type NewProject } from "./projectCreate.ts";
-import { abilitiesOf, may, projectResource, readScope } from "./rights.ts";
+import { abilitiesOf, may, projectResource, readScope, withFacts } from "./rights.ts";
 import { empty, json, type Reply, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -103,11 +103,12 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     summary: "Creates a project",
     replies: { 200: projectReply, 201: projectReply },
     refuses: ["conflict", "not_implemented", "not_found"],
-    handler: (call) => {
+    handler: async (call) => {
       const input = newProject(call.principal, call.body);
+      const principal = await withFacts(call.principal);
       return createOnce(deps, call, async (tx) => {
         const { project, created } = await createProject(tx, deps.random, input);
-        if (!created && !(await may(call.principal, "read", projectResource(project))))
+        if (!created && !(await may(principal, "read", projectResource(project))))
           throw new HubError("conflict", "this id belongs to another project");
         return { status: created ? 201 : 200, body: await projectNow(tx, project.id) };
       });

@@ -18,6 +18,15 @@ import { type Capabilities, ITEM_ACTIONS, LIST_ACTIONS } from "../wire/index.ts"
 
 /** The access decision, asked in the words of the routes. */
 
+/**
+ * The principal with its facts at hand, for decisions in a transaction: one that holds a connection must not wait for a
+ * second, or as many as the pool has connections wait for each other.
+ */
+export const withFacts = async <P extends Principal>(principal: P): Promise<P> => {
+  const facts = await factsOf(principal);
+  return { ...principal, facts: async () => facts };
+};
+
 /** The rows that `decide` lets the principal read, for lists. */
 export const readScope = async (principal: Principal, of: "projects" | "agents" = "projects"): Promise<ReadScope> =>
   scopeOf(principal, of, await factsOf(principal));

@@ -190,11 +190,9 @@ test.each([
   ["PUT", "/api/v1/env/FOO"],
   ["GET", "/api/v1/secrets"],
   ["POST", "/api/v1/skills/resolve"],
-  ["GET", "/api/v1/groups"],
   ["GET", "/api/v1/admin/server-config"],
   ["POST", "/api/v1/agent/gcp-token"],
   ["PUT", "/api/v1/agents/0e0e0e0e-0000-4000-8000-000000000001/secrets/KEY"],
-  ["GET", "/api/v1/agents/0e0e0e0e-0000-4000-8000-000000000001/groups"],
   ["GET", "/api/v1/agents/0e0e0e0e-0000-4000-8000-000000000001/cloud-logs/stream"],
   ["GET", "/api/v1/projects/0e0e0e0e-0000-4000-8000-000000000001/agents/a/message-logs"],
   ["POST", "/api/v1/agents/a/workspace/sync-to/finalize"],
@@ -207,11 +205,6 @@ test.each([
   expect(at(answer.body, "error", "code")).toBe("not_implemented");
   expect(at(answer.body, "error", "message")).toContain("not configured");
   expect((await nobody().get(path)).status).toBe(401);
-});
-
-test("a login without OAuth is 501, also for who has no credential", async () => {
-  const answer = await nobody().send("POST", "/api/v1/auth/cli/device", { provider: "google" });
-  expect(answer.status).toBe(501);
 });
 
 test("wrong method 405, wrong path 404, both in the envelope", async () => {
