@@ -15,6 +15,7 @@ import {
   type ResourceKind,
   type UserPrincipal,
 } from "../auth/index.ts";
+import { count, id } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { demandSelfOrAdmin, principalNamed } from "./accessQuestions.ts";
 import { kindNamed, namedResource } from "./namedResources.ts";
@@ -38,6 +39,24 @@ const explainQuery = z.object({
   sourceIp: z.string().max(64).optional(),
 });
 
+const policyJson = z.object({
+  id,
+  name: z.string(),
+  effect: z.enum(["allow", "deny"]),
+  priority: z.int(),
+  scopeType: z.string(),
+  scopeId: z.string().optional(),
+});
+const suspendedReply = z.object({ allowed: z.literal(false), reason: z.string() });
+const explainReply = z.object({
+  allowed: z.boolean(),
+  reason: z.string(),
+  matchedPolicy: policyJson.optional(),
+  byFacts: z.boolean(),
+  effectiveGroups: z.array(z.object({ id, slug: z.string(), projectId: id.optional(), role: z.string().optional() })),
+  facts: z.object({ policies: count, managedProjects: z.array(id), joinedProjects: z.array(id) }),
+});
+
 /** Why somebody may do something, or may not: for admins about everybody, for everybody about themselves. */
 export const accessExplainRoutes = ({ db, access }: AccessExplainDeps): Route[] => [
   route({
@@ -46,6 +65,9 @@ export const accessExplainRoutes = ({ db, access }: AccessExplainDeps): Route[] 
     access: usersAndAgents,
     does: { action: "read", on: "self" },
     query: explainQuery,
+    summary: "Why somebody may do something, or may not",
+    replies: { 200: z.union([suspendedReply, explainReply]) },
+    refuses: ["not_found"],
     handler: async ({ principal, query }) => {
       demandSelfOrAdmin(principal, query.principalType, query.principalId);
       const about = await principalNamed(db, query.principalType, query.principalId);
