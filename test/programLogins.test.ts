@@ -148,7 +148,7 @@ test("a code is sent to the person's own machine alone, and fields are checked a
     });
   expect((await authorize({})).get("error")).toMatchObject({
     code: "validation_error",
-    details: { required: ["callbackUrl", "state"] },
+    details: { field: "callbackUrl", required: ["callbackUrl", "state"] },
   });
   const unknown = await authorize({ callbackUrl: "http://localhost:1/", state: "s", provider: "github" });
   expect(unknown.get("error")).toMatchObject({
@@ -157,8 +157,12 @@ test("a code is sent to the person's own machine alone, and fields are checked a
   });
   const long = await authorize({ callbackUrl: `http://localhost:1/${"x".repeat(1_500)}`, state: "s" });
   expect([long.status, long.get("error.code")]).toEqual([400, "validation_error"]);
-  expect((await ask(both, "GET", "/auth/providers")).get("error.details")).toEqual({ required: ["clientType"] });
+  expect((await ask(both, "GET", "/auth/providers")).get("error.details")).toEqual({
+    field: "clientType",
+    required: ["clientType"],
+  });
   expect((await ask(both, "GET", "/auth/providers?clientType=x")).get("error.details")).toEqual({
+    field: "clientType",
     allowed: ["web", "cli", "device"],
   });
   expect((await ask(both, "POST", "/auth/cli/token", {})).get("error.details.required")).toEqual([

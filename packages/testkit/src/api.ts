@@ -45,6 +45,8 @@ export interface ApiOptions {
   /** Sent as it is, instead of JSON. */
   readonly raw?: string | Uint8Array<ArrayBuffer>;
   readonly signal?: AbortSignal;
+  /** `manual`: a redirect is the answer. It is followed otherwise. */
+  readonly redirect?: "follow" | "manual";
 }
 
 /** Calls a replica as the development user. */
@@ -65,6 +67,7 @@ export const api = async (
     },
     ...(payload !== undefined && { body: payload }),
     ...(options.signal && { signal: options.signal }),
+    ...(options.redirect && { redirect: options.redirect }),
   });
   const text = await response.text();
   noteSecretsIn(text);

@@ -64,7 +64,9 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
       if (!clientType) throw missingFields("clientType");
       const known = CLIENT_TYPES.find((type) => type === clientType);
       if (!known)
-        throw new HubError("validation_error", "invalid clientType", { details: { allowed: [...CLIENT_TYPES] } });
+        throw new HubError("validation_error", "invalid clientType", {
+          details: { field: "clientType", allowed: [...CLIENT_TYPES] },
+        });
       return json(200, { clientType: known, providers: providersFor(deps.signInWays, known) });
     },
   }),
@@ -178,5 +180,5 @@ export const missingFields = (...required: string[]): HubError =>
   new HubError(
     "validation_error",
     required.length === 1 ? `missing required field: ${required[0]}` : "missing required fields",
-    { details: { required } },
+    { details: { field: required[0], required } },
   );
