@@ -41,6 +41,8 @@ const NEEDS_NO_DATABASE: readonly RegExp[] = [
   /^(GET|POST) \/(login|invite|device|authorize|assets\/.*|auth\/(login|login\/.*|logout|providers|callback\/.*))?$/,
   /^GET \/api\/v1\/openapi\.json$/,
   /^POST \/api\/v1\/users$/,
+  // Asked about somebody who was not there a moment ago.
+  /^POST \/api\/v1\/policies\/evaluate$/,
   // Their samples hold no token, code or address that would be looked up.
   /^POST \/api\/v1\/auth\/(refresh|validate|logout|test-login|invite\/redeem)$/,
   /^POST \/api\/v1\/admin\/(allow-list|allow-list\/import|invites)$/,

@@ -15,6 +15,18 @@ const errorSchema = (codes: readonly ErrorCode[]) =>
     }),
   });
 
+/** What everybody who has to wait hears: no envelope (spec/03 5.10). */
+const maintenanceSchema = z.object({ error: z.literal("system_maintenance"), message: z.string() });
+
+/** The bodies of errors with these codes. */
+const errorShapes = (codes: readonly ErrorCode[]): readonly z.ZodType[] => {
+  const enveloped = codes.filter((code) => code !== "system_maintenance");
+  return [
+    ...(enveloped.length > 0 ? [errorSchema(enveloped)] : []),
+    ...(enveloped.length < codes.length ? [maintenanceSchema] : []),
+  ];
+};
+
 /** One status that a route may answer. */
 export interface DeclaredAnswer {
   readonly status: number;
@@ -35,7 +47,7 @@ export const answersOf = (route: Route): readonly DeclaredAnswer[] => {
 /** The JSON of an answer; undefined for one that has none. */
 export const jsonShapeOf = ({ codes, shapes }: DeclaredAnswer): z.ZodType | undefined => {
   const json = shapes.filter((shape): shape is z.ZodType => !isOtherBody(shape));
-  const all = [...json, ...(codes.length > 0 ? [errorSchema(codes)] : [])];
+  const all = [...json, ...errorShapes(codes)];
   const [first, ...others] = all;
   return others.length === 0 ? first : z.union(all);
 };

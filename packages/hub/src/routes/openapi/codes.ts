@@ -14,6 +14,7 @@ export const codesOf = (route: Route): readonly ErrorCode[] => {
     known && "session_expired",
     known && "broker_auth_failed",
     known && "forbidden",
+    known && !route.duringMaintenance && "system_maintenance",
     known && "user_suspended",
     known && "unauthorized_domain",
     route.path.includes(":") && "not_found",
