@@ -334,9 +334,10 @@ export class FakeTerminal {
     });
   }
 
-  /** Resolves once the output so far contains `text`. */
-  async shows(text: string): Promise<void> {
-    if (!this.output.includes(text)) await this.#grown.next((output) => output.includes(text));
+  /** Resolves once the output so far contains `text`, so many times. */
+  async shows(text: string, times = 1): Promise<void> {
+    const isThere = (output: string) => output.split(text).length > times;
+    if (!isThere(this.output)) await this.#grown.next(isThere);
   }
 
   type(text: string): void {

@@ -348,7 +348,7 @@ test("weak point 31: a runtime broker may do its own things, for the agents that
   expect(allowed(machine("m2"), theMachine)).toEqual(["read"]);
   expect(allowed(machine("m1"), theAgent)).toEqual(["read", "report"]);
   expect(allowed(machine("m2"), theAgent)).toEqual([]);
-  expect(allowed(machine("m1"), theProject)).toEqual(["read"]);
+  expect(allowed(machine("m1"), theProject)).toEqual(["read", "message"]);
   expect(allowed(machine("m2"), theProject)).toEqual([]);
   expect(allowed(machine("m1"), hub)).toEqual([]);
   expect(allowed(machine("m1"), inProject("secret"))).toEqual([]);
