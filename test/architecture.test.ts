@@ -227,3 +227,18 @@ test("migrations are numbered without gap or twin, and say whether older code ma
   for (const file of files)
     expect(readFileSync(join(ROOT, "migrations", file), "utf8")).toMatch(/^-- compatible: (yes|no)\n/);
 });
+
+test("the top level holds what is expected there, and nothing else", () => {
+  const known = [
+    "deploy",
+    "docker-compose.yml",
+    "LICENSE",
+    "migrations",
+    "package-lock.json",
+    "package.json",
+    "packages",
+  ];
+  const others = ["README.md", "test", "tsconfig.json"];
+  const found = readdirSync(ROOT).filter((name) => !name.startsWith(".") && name !== "node_modules");
+  expect(found.filter((name) => ![...known, ...others].includes(name))).toEqual([]);
+});
