@@ -4,6 +4,20 @@ import type { GroupRole, GroupType, PolicyConditions, PolicyEffect, PolicyScopeT
 import type { Db } from "../database.ts";
 import { directGroupIds, effectiveGroupIds } from "./groups.ts";
 
+/** A policy as it is stored, without what does not decide. */
+export interface StoredPolicy {
+  readonly id: Uuid;
+  readonly name: string;
+  readonly scopeType: PolicyScopeType;
+  readonly scopeId: Uuid | null;
+  readonly resourceType: string;
+  readonly resourceId: Uuid | null;
+  readonly actions: readonly string[];
+  readonly effect: PolicyEffect;
+  readonly priority: number;
+  readonly conditions: PolicyConditions;
+}
+
 /**
  * What groups and policies say of a principal: one statement, whatever the nesting. Both lists come as JSON: the text that
  * they were parsed from tells whether anything has changed.
@@ -17,18 +31,7 @@ export interface AccessFactRows {
     /** Null where it is in the group through another one, or is not added but found. */
     readonly role: GroupRole | null;
   }[];
-  readonly policies: readonly {
-    readonly id: Uuid;
-    readonly name: string;
-    readonly scopeType: PolicyScopeType;
-    readonly scopeId: Uuid | null;
-    readonly resourceType: string;
-    readonly resourceId: Uuid | null;
-    readonly actions: readonly string[];
-    readonly effect: PolicyEffect;
-    readonly priority: number;
-    readonly conditions: PolicyConditions;
-  }[];
+  readonly policies: readonly StoredPolicy[];
   /** Equal exactly if both lists are. */
   readonly stamp: string;
 }
@@ -49,7 +52,6 @@ interface Texts {
 }
 
 type Group = AccessFactRows["groups"][number];
-type Policy = AccessFactRows["policies"][number];
 
 const parsed = (rows: readonly Texts[]): AccessFactRows => {
   const { groups, policies } = rows[0] ?? { groups: "[]", policies: "[]" };
@@ -69,7 +71,18 @@ const parsed = (rows: readonly Texts[]): AccessFactRows => {
   return {
     groups: groupLists.map(([id, slug, projectId, type, role]): Group => ({ id, slug, projectId, type, role })),
     policies: policyLists.map(
-      ([id, name, scopeType, scopeId, resourceType, resourceId, actions, effect, priority, conditions]): Policy => ({
+      ([
+        id,
+        name,
+        scopeType,
+        scopeId,
+        resourceType,
+        resourceId,
+        actions,
+        effect,
+        priority,
+        conditions,
+      ]): StoredPolicy => ({
         id,
         name,
         scopeType,

@@ -1,10 +1,11 @@
 import { expect, test } from "@jest/globals";
+import type { StoredPolicy } from "@rootstock/store";
 import { NOBODY, type Principal, type UserPrincipal } from "../principal.ts";
 import type { Action } from "../vocabulary.ts";
 import { AGENT_SCOPES } from "./agents.ts";
 import { decide, decideAtOnce } from "./decide.ts";
 import { type Facts, type GroupFact, NO_FACTS, NO_RIGHTS } from "./facts.ts";
-import { byPrecedence, compilePolicy, type StoredPolicy } from "./policies.ts";
+import { byPrecedence, compilePolicy } from "./policies.ts";
 import type { AgentResource, ProjectResource, Resource, StoredResource } from "./resource.ts";
 
 const user = (id: string, role: "admin" | "member" | "viewer" = "member"): UserPrincipal => ({

@@ -1,23 +1,8 @@
 import { BlockList, isIP } from "node:net";
-import type { Uuid } from "@rootstock/protocol";
-import type { PolicyConditions, PolicyEffect, PolicyScopeType } from "@rootstock/store";
+import type { PolicyScopeType, StoredPolicy } from "@rootstock/store";
 import type { Action } from "../vocabulary.ts";
 import type { Facts } from "./facts.ts";
 import type { Target } from "./resource.ts";
-
-/** A policy as it is stored, without what does not decide. */
-export interface StoredPolicy {
-  readonly id: Uuid;
-  readonly name: string;
-  readonly scopeType: PolicyScopeType;
-  readonly scopeId: Uuid | null;
-  readonly resourceType: string;
-  readonly resourceId: Uuid | null;
-  readonly actions: readonly string[];
-  readonly effect: PolicyEffect;
-  readonly priority: number;
-  readonly conditions: PolicyConditions;
-}
 
 /** A policy ready to be matched. That a condition on who delegates holds is known before it becomes one. */
 export interface Policy extends StoredPolicy {
