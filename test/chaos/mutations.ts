@@ -94,7 +94,10 @@ const slowCommits: Circumstances = {
 /** Every call is made with a key, and many a first answer does not arrive. */
 const lostAnswers: Circumstances = { seconds: 2, load: { keyed: 1, cycles: false }, schedule: [] };
 
+const INSERTS = "packages/store/src/queries/messageInserts.ts";
+const CLAIMS = "packages/store/src/queries/messageClaims.ts";
 const DELIVERIES = "packages/store/src/queries/deliveries.ts";
+const ON_THE_WIRE = "packages/hub/src/dispatch/messagesOnWire.ts";
 const RECONCILER = "packages/hub/src/dispatch/reconciler.ts";
 const DISPATCHER = "packages/hub/src/dispatch/dispatcher.ts";
 
@@ -108,7 +111,7 @@ export const MUTATIONS: readonly Mutation[] = [
         to: "",
       },
       {
-        file: DELIVERIES,
+        file: INSERTS,
         from: `where rb.connected_hub_id = \${p.claim.instanceId} and rb.connected_session_id = \${p.claim.sessionId}
          for share`,
         to: "for share",
@@ -134,7 +137,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "acknowledged before it is delivered",
     edits: [
       {
-        file: RECONCILER,
+        file: ON_THE_WIRE,
         from: "const result = await locks.message(agentId, () =>",
         to: 'const result = { kind: "acknowledged", reason: "" }; void locks.message(agentId, () =>',
       },
@@ -146,7 +149,7 @@ export const MUTATIONS: readonly Mutation[] = [
     name: "the newest message first",
     edits: [
       {
-        file: DELIVERIES,
+        file: CLAIMS,
         from: "order by m.seq limit 1) as head",
         to: "order by m.seq desc limit 1) as head",
       },

@@ -1,7 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import type { ColumnType, Generated } from "kysely";
-import type { DefaultJson, DefaultTime, Nullable } from "./columnTypes.ts";
-import type { Labels } from "./tables.ts";
+import type { DefaultJson, DefaultTime, Labels, Nullable } from "./columnTypes.ts";
 
 /** Row types of groups and policies (migration 0020). */
 

@@ -11,3 +11,8 @@ export type Json<T> = ColumnType<T, string, string>;
 export type DefaultJson<T> = ColumnType<T, string | undefined, string>;
 export type NullableJson<T> = ColumnType<T | null, string | null | undefined, string | null>;
 export type Nullable<T> = ColumnType<T | null, T | null | undefined, T | null>;
+
+/** What several tables keep: key and value of each label or annotation. */
+export type Labels = Readonly<Record<string, string>>;
+/** Who may see it beside those who may act on it (spec/03 5.6). */
+export type Visibility = "private" | "team" | "public";

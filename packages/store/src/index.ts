@@ -1,12 +1,10 @@
 /** PostgreSQL: connections, schema, and every statement of the hub. The only package that knows SQL. */
-export * from "./accessTables.ts";
 export * from "./audit.ts";
 export * from "./coordination.ts";
 export * from "./database.ts";
 export * from "./databaseErrors.ts";
 export * from "./listener.ts";
 export * from "./locks.ts";
-export type * from "./loginTables.ts";
 export * from "./migrate.ts";
 export * from "./migrations.ts";
 export * from "./queries/accessFacts.ts";
@@ -36,6 +34,9 @@ export { COUNTED_EXACTLY, type Page, type Position, type Total } from "./queries
 export * from "./queries/lifecycle.ts";
 export * from "./queries/loginCodes.ts";
 export * from "./queries/maintenance.ts";
+export * from "./queries/messageClaims.ts";
+export { type EndedDelivery, LISTENS_AFTER_SECONDS, type MessageRow } from "./queries/messageConditions.ts";
+export * from "./queries/messageInserts.ts";
 export * from "./queries/messagesRead.ts";
 export * from "./queries/nonces.ts";
 export * from "./queries/ownClaims.ts";
@@ -61,6 +62,6 @@ export * from "./queries/userDirectory.ts";
 export * from "./queries/users.ts";
 export * from "./signaller.ts";
 export * from "./signals.ts";
-export * from "./tables.ts";
+export type * from "./tables.ts";
 export * from "./tx.ts";
 export * from "./wakes.ts";

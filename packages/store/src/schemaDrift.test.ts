@@ -43,15 +43,15 @@ const columnOf = (type: string): Column => {
   return { nullable, optional, kind: "text" };
 };
 
-/** The row types: tables.ts and the files of single families that it joins. */
+/** The row types: the files of families that tables.ts joins. */
 const rowTypes = async (): Promise<string> => {
   const folder = new URL("./", import.meta.url);
-  const files = (await readdir(folder)).filter((name) => /^(tables|\w+Tables)\.ts$/.test(name));
+  const files = (await readdir(folder)).filter((name) => /^\w+Tables\.ts$/.test(name));
   const sources = await Promise.all(files.map((name) => readFile(new URL(name, folder), "utf8")));
   return sources.join("\n");
 };
 
-/** The interfaces of row types, by the table that `Tables` or a family of it gives each. */
+/** The interfaces of row types, by the table that its family gives each. */
 const schemaOfTypes = (source: string): Schema => {
   const interfaces = new Map<string, Record<string, Column>>();
   for (const [, name, body] of source.matchAll(/export interface (\w+) \{\n([\s\S]*?)\n\}/g)) {
@@ -61,7 +61,7 @@ const schemaOfTypes = (source: string): Schema => {
     if (name) interfaces.set(name, columns);
   }
   const schema: Schema = {};
-  const families = [...source.matchAll(/export interface \w*Tables(?: extends [^{]+)? \{\n([\s\S]*?)\n\}/g)];
+  const families = [...source.matchAll(/export interface \w+Tables \{\n([\s\S]*?)\n\}/g)];
   const tables = families.map(([, body]) => body).join("\n");
   for (const [, table, name] of tables.matchAll(/^ {2}(\w+): (\w+);$/gm)) {
     const columns = interfaces.get(name ?? "");

@@ -1,7 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
-import type { MessageRow } from "./deliveries.ts";
 import {
   after,
   all,
@@ -13,6 +12,7 @@ import {
   type Total,
   totalOf,
 } from "./keyset.ts";
+import type { MessageRow } from "./messageConditions.ts";
 
 /** What a list of messages is narrowed to; all given fields must hold (spec/02 4.3). */
 export interface MessageFilter {

@@ -2,8 +2,8 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { TraceHopsTable } from "../tables.ts";
-import type { MessageRow } from "./deliveries.ts";
 import type { DispatchRow } from "./dispatches.ts";
+import type { MessageRow } from "./messageConditions.ts";
 
 /** What is known of the way of a message or an operation, and of what it waits for. Read only when somebody asks. */
 
