@@ -43,6 +43,25 @@ test("who is put into a project's group works in it at every replica, and not an
   await bobHears(404, ...onProject());
 });
 
+test("who gets another role in a project has its rights at every replica, and loses them as soon", async () => {
+  const members = `/api/v1/groups/${encodeURIComponent("project:shared:members")}/members`;
+  await as(ann, a, "POST", members, { memberType: "user", memberId: idOf(bob) });
+  await bobHears(403, ...onProject());
+  const raised = await as(ann, b, "PATCH", `${members}/user/${idOf(bob)}`, { role: "admin" });
+  expect(raised.json).toMatchObject({ memberId: idOf(bob), role: "admin" });
+  await bobHears(200, ...onProject());
+  await as(ann, a, "PATCH", `${members}/user/${idOf(bob)}`, { role: "member" });
+  await bobHears(403, ...onProject());
+  const rows = await scene.database.query(
+    "select actor_id, details from audit_log where action = 'group_member_changed' order by id",
+  );
+  const told = (from: string, to: string) => ({
+    actor_id: idOf(ann),
+    details: { user_id: idOf(bob), role: { from, to } },
+  });
+  expect(rows).toEqual([told("member", "admin"), told("admin", "member")]);
+});
+
 test("weak point 18: a policy gives its group, and the groups in that, what it says, everywhere, until it goes", async () => {
   const outer = (await as(ann, a, "POST", "/api/v1/groups", { name: "Outer" })).text("id");
   const inner = (await as(ann, b, "POST", "/api/v1/groups", { name: "Inner", parentId: outer })).text("id");

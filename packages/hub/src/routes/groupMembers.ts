@@ -2,6 +2,7 @@ import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootsto
 import {
   addGroupMember,
   agentById,
+  changeGroupMemberRole,
   countGroupMembers,
   type Db,
   findGroupMember,
@@ -15,6 +16,7 @@ import {
   isGroupCircle,
   type ListedMember,
   listGroupMembers,
+  type MemberRefusal,
   removeGroupMember,
   userByEmail,
   userById,
@@ -40,6 +42,8 @@ const addBody = z.object({
   memberId: z.string().trim().min(1, "memberId is required").max(MAX_NAME),
   role: choice("member", "admin", "owner"),
 });
+
+const patchBody = z.object({ role: z.enum(["member", "admin", "owner"]) });
 
 type Role = "member" | "admin" | "owner";
 
@@ -110,22 +114,48 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
     },
   }),
   route({
+    method: "PATCH",
+    path: `${PATH}/:memberType/:memberId`,
+    access: users,
+    does: { action: "addMember", on: "group" },
+    body: patchBody,
+    summary: "Gives a member of a group another role",
+    replies: { 200: memberReply },
+    refuses: ["conflict"],
+    handler: async (call) => {
+      const group = await groupOf(db, call);
+      const key = keyOf(group, call.params);
+      const { role } = call.body;
+      const member = await findGroupMember(db, key);
+      if (!member) throw notFound("Member");
+      // Neither above oneself, nor over those who are.
+      await demandRank(db, call, group, member.role);
+      await demandRank(db, call, group, role);
+      if (key.memberType === "group" && role !== "member")
+        throw invalidField("role", "role: groups inside groups are members");
+      if (role === member.role) return json(200, memberJson(member));
+      const done = await changeGroupMemberRole(db, key, { seen: member.role, role });
+      if (done !== "changed") throw refusalOf(done);
+      changed();
+      return json(200, memberJson({ ...member, role }));
+    },
+  }),
+  route({
     method: "DELETE",
     path: `${PATH}/:memberType/:memberId`,
     access: users,
     does: { action: "removeMember", on: "group" },
     summary: "Takes a member out of a group",
     replies: { 204: NO_BODY },
+    refuses: ["conflict"],
     handler: async (call) => {
       const group = await groupOf(db, call);
       const key = keyOf(group, call.params);
       const member = await findGroupMember(db, key);
       if (!member) throw notFound("Member");
       await demandRank(db, call, group, member.role);
-      const done = await removeGroupMember(db, key);
-      if (done === "none") throw notFound("Member");
-      if (done === "last_owner")
-        throw new HubError("validation_error", "this is the group's last owner: make somebody else an owner first");
+      const done = await removeGroupMember(db, key, member.role);
+      if (done !== "removed") throw refusalOf(done);
       changed();
       return empty();
     },
@@ -156,6 +186,18 @@ const demandRank = async (db: Db, call: Pick<Call, "principal">, group: GroupVie
     "forbidden",
     `only ${role === "member" ? "owners and admins" : "owners"} of the group may do this`,
   );
+};
+
+/** 404, 400 for the last owner (spec/03 6.2), 409 when somebody else has changed the member meanwhile. */
+const refusalOf = (refusal: MemberRefusal): HubError => {
+  switch (refusal) {
+    case "none":
+      return notFound("Member");
+    case "last_owner":
+      return new HubError("validation_error", "this is the group's last owner: make somebody else an owner first");
+    case "moved":
+      return new HubError("conflict", "somebody has changed this member's role meanwhile: look at it again");
+  }
 };
 
 const unknownMember = (type: GroupMemberType): HubError => invalidField("memberId", `memberId: unknown ${type}`);

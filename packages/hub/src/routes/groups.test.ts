@@ -37,6 +37,8 @@ const add = (by: UserPrincipal, group: string, memberId: string, role = "member"
   hub.as(by).send("POST", `${GROUPS}/${group}/members`, { memberType, memberId, role });
 const remove = (by: UserPrincipal, group: string, memberId: string, type = "user") =>
   hub.as(by).send("DELETE", `${GROUPS}/${group}/members/${type}/${memberId}`);
+const change = (by: UserPrincipal, group: string, memberId: string, role: unknown, type = "user") =>
+  hub.as(by).send("PATCH", `${GROUPS}/${group}/members/${type}/${memberId}`, { role });
 const fieldOf = (body: unknown): unknown => at(body, "error", "details", "field");
 
 beforeAll(async () => {
@@ -127,6 +129,43 @@ test("who is no owner neither changes nor fills a group; admins of a group add m
   });
   expect((await hub.as(ann).send("DELETE", path)).status).toBe(204);
   expect((await hub.as(ann).get(path)).status).toBe(404);
+});
+
+test("owners change roles, admins nobody's but members'; whom there is to change, and to what, is checked", async () => {
+  const group = await makeGroup(ann);
+  await add(ann, group, bob.id);
+  const changed = await change(ann, group, bob.id, "admin");
+  expect(changed.status).toBe(200);
+  expect(changed.body).toMatchObject({ memberId: bob.id, role: "admin", addedBy: ann.id, displayName: "bob" });
+  expect((await change(bob, group, bob.id, "owner")).status).toBe(403);
+  expect((await change(bob, group, ann.id, "member")).status).toBe(403);
+  await add(ann, group, cat.id);
+  expect((await change(bob, group, cat.id, "admin")).status).toBe(403);
+  // What is so already needs no more than the right to say so.
+  expect((await change(bob, group, cat.id, "member")).status).toBe(200);
+  expect((await change(cat, group, cat.id, "owner")).status).toBe(403);
+  expect((await change(ann, group, ann.id, "member")).status).toBe(400);
+  expect((await change(ann, group, bob.id, "owner")).body).toMatchObject({ role: "owner" });
+  expect((await change(ann, group, ann.id, "member")).status).toBe(200);
+  expect((await change(ADMIN, group, ann.id, "admin")).status).toBe(200);
+  for (const role of ["boss", "", null, undefined]) expect((await change(bob, group, ann.id, role)).status).toBe(400);
+  expect((await change(bob, group, systemRandom.uuid(), "admin")).status).toBe(404);
+  expect((await change(bob, group, "x", "admin")).status).toBe(404);
+  const inner = await makeGroup(bob, { parentId: group });
+  expect(fieldOf((await change(bob, group, inner, "admin", "group")).body)).toBe("role");
+});
+
+test("of owners who step down at once, one stays", async () => {
+  const group = await makeGroup(ann);
+  await add(ann, group, bob.id, "owner");
+  const answers = await Promise.all([
+    change(ADMIN, group, ann.id, "member"),
+    change(ADMIN, group, bob.id, "admin"),
+    remove(ADMIN, group, bob.id),
+  ]);
+  expect(answers.map((a) => a.status)).toEqual(expect.arrayContaining([400]));
+  const members = await hub.as(ADMIN).get(`${GROUPS}/${group}/members`);
+  expect(listAt(members.body, "members").map((m) => textAt(m, "role"))).toContain("owner");
 });
 
 test("somebody stays an owner, however many leave at once", async () => {

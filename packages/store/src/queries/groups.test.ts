@@ -5,13 +5,16 @@ import { Database } from "../database.ts";
 import { transaction } from "../tx.ts";
 import {
   addGroupMember,
+  changeGroupMemberRole,
   effectiveGroups,
+  findGroupMember,
   groupBySlug,
   insertGroup,
   isFoundGroup,
   isGroupCircle,
   listGroupMembers,
   listGroups,
+  removeGroupMember,
 } from "./groups.ts";
 import { bindPolicy, insertPolicy, listPolicies, policyBindings } from "./policies.ts";
 import { changeProject, deleteProject, insertProject } from "./projects.ts";
@@ -155,6 +158,18 @@ test("no group comes to be inside itself: directly, through others, or by many a
 
 const nestIn = (db: typeof database.db, groupId: string, memberId: string) =>
   addGroupMember(db, { groupId, memberType: "group", memberId, role: "member", addedBy: null });
+
+test("a member whose role is not any more what was looked at is neither changed nor removed", async () => {
+  const { db } = database;
+  const key = { groupId: await newGroup("raced"), memberType: "user" as const, memberId: await newUser("eve") };
+  await addGroupMember(db, { ...key, role: "member", addedBy: null });
+  expect(await changeGroupMemberRole(db, key, { seen: "member", role: "owner" })).toBe("changed");
+  // By those who took it for a member's.
+  expect(await removeGroupMember(db, key, "member")).toBe("moved");
+  expect(await changeGroupMemberRole(db, key, { seen: "member", role: "admin" })).toBe("moved");
+  expect(await changeGroupMemberRole(db, key, { seen: "owner", role: "admin" })).toBe("last_owner");
+  expect(await findGroupMember(db, key)).toMatchObject({ role: "owner" });
+});
 
 test("the agents of a project are in its agents' group without being added, and nobody is added to it", async () => {
   const project = await newProject("farm", null);

@@ -170,22 +170,57 @@ export const isGroupCircle = (err: unknown): boolean => isCheckViolation(err, "g
 /** Whether somebody was to be added to a group whose members are found: all agents of a project. */
 export const isFoundGroup = (err: unknown): boolean => isCheckViolation(err, "group_memberships_of_found_group");
 
-/** Removes a member, but for the last owner: whoever takes the last two away at once, one waits and sees it. */
-export const removeGroupMember = (db: Db, key: GroupMemberKey): Promise<"removed" | "none" | "last_owner"> =>
+/**
+ * Why a member stays as it was: there is none; its role is not any more what was looked at; or nobody else owns the
+ * group: of several who go at once, one waits and sees it.
+ */
+export type MemberRefusal = "none" | "moved" | "last_owner";
+
+/** Does something to a member whose role was `seen`, unless that took the group's last owner away. */
+const changingMember = <T>(
+  db: Db,
+  key: GroupMemberKey,
+  roles: { readonly seen: GroupRole; readonly next?: GroupRole },
+  work: (tx: Db) => Promise<T>,
+): Promise<T | MemberRefusal> =>
   transaction(db, (outer) =>
     audited(outer, async (tx) => {
       await lockGroup(tx, key.groupId);
       const member = await findGroupMember(tx, key);
       if (!member) return "none";
-      if (member.role === "owner" && (await countGroupOwners(tx, key.groupId)) === 1) return "last_owner";
-      await tx
-        .deleteFrom("group_memberships")
-        .where("group_id", "=", key.groupId)
-        .where(COLUMN[key.memberType], "=", key.memberId)
-        .execute();
-      return "removed";
+      if (member.role !== roles.seen) return "moved";
+      const owned = member.role === "owner" && roles.next !== "owner";
+      if (owned && (await countGroupOwners(tx, key.groupId)) === 1) return "last_owner";
+      return work(tx);
     }),
   );
+
+/** Removes a member, if its role is still `seen`, and somebody owns the group afterwards. */
+export const removeGroupMember = (db: Db, key: GroupMemberKey, seen: GroupRole): Promise<"removed" | MemberRefusal> =>
+  changingMember(db, key, { seen }, async (tx) => {
+    await tx
+      .deleteFrom("group_memberships")
+      .where("group_id", "=", key.groupId)
+      .where(COLUMN[key.memberType], "=", key.memberId)
+      .execute();
+    return "removed" as const;
+  });
+
+/** Gives a member another role, if its own is still `seen`, and somebody owns the group afterwards. */
+export const changeGroupMemberRole = (
+  db: Db,
+  key: GroupMemberKey,
+  { seen, role }: { readonly seen: GroupRole; readonly role: GroupRole },
+): Promise<"changed" | MemberRefusal> =>
+  changingMember(db, key, { seen, next: role }, async (tx) => {
+    await tx
+      .updateTable("group_memberships")
+      .set({ role })
+      .where("group_id", "=", key.groupId)
+      .where(COLUMN[key.memberType], "=", key.memberId)
+      .execute();
+    return "changed" as const;
+  });
 
 /** A member in a list, with where it stands there. */
 export interface ListedMember extends GroupMember, Position {}
