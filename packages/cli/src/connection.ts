@@ -2,7 +2,8 @@ import { HubClient } from "@rootstock/client";
 import { Backoff, type Base } from "@rootstock/service";
 import { CliError, UsageError } from "./exitCodes.ts";
 import type { Env } from "./flags.ts";
-import { storedLogin } from "./logins.ts";
+import { type StoredLogin, storedLogin } from "./logins.ts";
+import { LoginSession } from "./session.ts";
 import { dataDirectory, defaultDataDirectory } from "./start/dataDirectory.ts";
 import { readJson, writePrivate } from "./start/files.ts";
 
@@ -10,6 +11,12 @@ import { readJson, writePrivate } from "./start/files.ts";
 export interface Connection {
   readonly url: string;
   readonly token: string;
+}
+
+/** A hub at which this user has logged in. */
+export interface LoggedIn {
+  readonly url: string;
+  readonly login: StoredLogin;
 }
 
 /** What a running `rootstock start` leaves for the other commands of the same user. */
@@ -57,7 +64,7 @@ export const hubUrl = (env: Env, isRoot: boolean): string => {
  * token for it: the one that is given, else what `rootstock login` has left, else that of the running cluster.
  * @throws UsageError for an address that is none; CliError when nothing says where the hub is
  */
-export const findConnection = (env: Env, isRoot: boolean): Connection => {
+export const findConnection = (env: Env, isRoot: boolean): Connection | LoggedIn => {
   const token = env.SCION_DEV_TOKEN;
   const { url, local, path } = named(env, isRoot);
   if (!url) {
@@ -66,7 +73,7 @@ export const findConnection = (env: Env, isRoot: boolean): Connection => {
   }
   if (token) return { url, token };
   const login = storedLogin(env, url);
-  if (login) return { url, token: login.accessToken };
+  if (login) return { url, login };
   if (local && new URL(local.url).origin === new URL(url).origin) return { url, token: local.token };
   throw new CliError(`no token for ${url}: log in with "rootstock login", or set SCION_DEV_TOKEN`);
 };
@@ -74,13 +81,20 @@ export const findConnection = (env: Env, isRoot: boolean): Connection => {
 /** How often a call that got no answer is sent, over about three seconds: as long as a load balancer may take to notice. */
 const ATTEMPTS = 6;
 
-/** A client that survives the death of the replica it talks to. */
-export const connect = (connection: Connection, base: Base): HubClient => {
+/**
+ * A client of the hub that {@link findConnection} finds, which survives the death of the replica it talks to and renews
+ * a login that ends.
+ * @throws as that does
+ */
+export const connect = (env: Env, base: Base): HubClient => {
+  const found = findConnection(env, process.getuid?.() === 0);
   const backoff = new Backoff({ firstMs: 100, maxMs: 2_000 }, base.random);
+  const retry = { attempts: ATTEMPTS, wait: () => base.clock.sleep(backoff.next()) };
+  const { url } = found;
   return new HubClient({
-    baseUrl: connection.url,
-    token: connection.token,
+    baseUrl: url,
+    token: "login" in found ? new LoginSession(found.login, { env, url, base, retry }) : found.token,
     newKey: () => base.random.uuid(),
-    retry: { attempts: ATTEMPTS, wait: () => base.clock.sleep(backoff.next()) },
+    retry,
   });
 };

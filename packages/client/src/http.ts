@@ -8,11 +8,19 @@ export interface RetryOptions {
   readonly wait: (attempt: number) => Promise<void>;
 }
 
+/** A token that is exchanged for another while the client lives. */
+export interface TokenSource {
+  /** The token to send now. */
+  current(): Promise<string>;
+  /** Another token for one that the hub did not take; undefined when there is none. */
+  instead(refused: string): Promise<string | undefined>;
+}
+
 export interface HttpOptions {
   /** Scheme, host and port of the hub (or of the load balancer before it); a trailing `/` does not matter. */
   readonly baseUrl: string;
-  /** Bearer token; without it only the public calls work. */
-  readonly token?: string | undefined;
+  /** Bearer token, or what has one; without it only the public calls work. */
+  readonly token?: string | TokenSource | undefined;
   /** The whole time for one request in milliseconds; 30,000 by default, as long as the hub may take (spec/02 1.1). */
   readonly timeoutMs?: number | undefined;
   /**
@@ -38,6 +46,8 @@ export interface RequestOptions {
    * `"auto"` makes a new key for this call, which its repetitions share.
    */
   readonly idempotencyKey?: string | undefined;
+  /** Whether a call without a key may be sent again all the same: asked twice, it does what it does once. */
+  readonly repeatable?: boolean | undefined;
   readonly headers?: Readonly<Record<string, string>> | undefined;
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -84,7 +94,9 @@ export class Http {
 
   /** The open answer of a call that never ends by itself, such as an event stream. The caller reads or cancels its body. */
   async stream(path: string, options: RequestOptions & { readonly signal: AbortSignal }): Promise<Response> {
-    const response = await this.#fetchOnce("GET", path, options, this.#headers(options, undefined), options.signal);
+    const response = await this.#authorized((token) =>
+      this.#fetchOnce("GET", path, options, this.#headers(options, undefined, token), options.signal),
+    );
     if (response.status >= 400) throw responseError(response.status, response.headers, await response.text());
     return response;
   }
@@ -92,7 +104,7 @@ export class Http {
   async #send(method: Method, path: string, options: RequestOptions) {
     const key = options.idempotencyKey === "auto" ? this.#newKey() : options.idempotencyKey;
     const { attempts, wait } = this.#options.retry ?? { attempts: 1, wait: async () => {} };
-    const repeatable = isSafe(method) || key !== undefined;
+    const repeatable = isSafe(method) || key !== undefined || options.repeatable === true;
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await this.#once(method, path, options, key);
@@ -106,12 +118,27 @@ export class Http {
   async #once(method: Method, path: string, options: RequestOptions, key: string | undefined) {
     const limit = AbortSignal.timeout(options.timeoutMs ?? this.#options.timeoutMs ?? 30_000);
     const signal = options.signal ? AbortSignal.any([options.signal, limit]) : limit;
-    const response = await this.#fetchOnce(method, path, options, this.#headers(options, key), signal);
+    const response = await this.#authorized((token) =>
+      this.#fetchOnce(method, path, options, this.#headers(options, key, token), signal),
+    );
     const text = await response.text().catch((cause: unknown) => {
       throw new HubUnreachableError(`the answer to ${method} ${path} broke off`, { cause, timedOut: limit.aborted });
     });
     if (response.status >= 400) throw responseError(response.status, response.headers, text);
     return { status: response.status, headers: response.headers, text };
+  }
+
+  /** Sends with the token of now, and once more with another when the hub does not take it: a refused call did nothing. */
+  async #authorized(send: (token: string | undefined) => Promise<Response>): Promise<Response> {
+    const { token } = this.#options;
+    if (typeof token !== "object") return send(token);
+    const sent = await token.current();
+    const response = await send(sent);
+    if (response.status !== 401) return response;
+    const other = await token.instead(sent);
+    if (other === undefined) return response;
+    await response.body?.cancel();
+    return send(other);
   }
 
   async #fetchOnce(
@@ -137,10 +164,10 @@ export class Http {
     }
   }
 
-  #headers(options: RequestOptions, key: string | undefined): Record<string, string> {
+  #headers(options: RequestOptions, key: string | undefined, token: string | undefined): Record<string, string> {
     return {
       accept: "application/json",
-      ...(this.#options.token && { authorization: `Bearer ${this.#options.token}` }),
+      ...(token && { authorization: `Bearer ${token}` }),
       ...(options.body !== undefined && { "content-type": "application/json" }),
       ...(key !== undefined && { "idempotency-key": key }),
       ...options.headers,

@@ -3,7 +3,7 @@ export * from "./client.ts";
 export * from "./errors.ts";
 export type { EventOptions, HubEvent } from "./events.ts";
 export type { FollowOptions } from "./followLogs.ts";
-export { Http, type HttpOptions, type RequestOptions, type RetryOptions } from "./http.ts";
+export { Http, type HttpOptions, type RequestOptions, type RetryOptions, type TokenSource } from "./http.ts";
 export * from "./resources/agents.ts";
 export * from "./resources/login.ts";
 export * from "./resources/projects.ts";

@@ -4,7 +4,7 @@ import { followLog } from "../agent/followLog.ts";
 import { useProject } from "../agent/project.ts";
 import { startAgent } from "../agent/start.ts";
 import { table } from "../agent/table.ts";
-import { connect, findConnection } from "../connection.ts";
+import { connect } from "../connection.ts";
 import { EXIT_CODE_HELP, UsageError } from "../exitCodes.ts";
 import { addSettings, type Env, settingsEnv } from "../flags.ts";
 import { AGENT_SETTINGS, KNOWN_VARIABLES } from "../settings.ts";
@@ -20,7 +20,7 @@ interface Session {
 const openSession = (command: Command, terminal: Terminal): Session => {
   const { env, problems } = settingsEnv(command, AGENT_SETTINGS, terminal.env, KNOWN_VARIABLES, []);
   if (problems.length > 0) throw new UsageError(problems);
-  const hub = connect(findConnection(env, process.getuid?.() === 0), terminal.base);
+  const hub = connect(env, terminal.base);
   const agents = async (options: { readonly create?: boolean } = {}) =>
     hub.agents((await useProject(hub, env.ROOTSTOCK_PROJECT || undefined, options.create === true)).id);
   return { hub, env, agents };

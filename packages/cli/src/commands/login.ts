@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { hubUrl } from "../connection.ts";
 import { CliError, EXIT_CODE_HELP, UsageError } from "../exitCodes.ts";
 import { addSettings, type Env, settingsEnv } from "../flags.ts";
-import { storedLogin, storeLogin } from "../logins.ts";
+import { changeLogins, loginOf, storedLogin } from "../logins.ts";
 import { KNOWN_VARIABLES, LOGIN_SETTINGS } from "../settings.ts";
 import type { Terminal } from "../terminal.ts";
 
@@ -17,7 +17,7 @@ export const addLoginCommands = (program: Command, terminal: Terminal): void => 
     .command("login")
     .summary("log in to a hub as a person")
     .description(
-      "Shows an address and a code. Open it in a browser, on this machine or any other, sign in there and allow this login. It lasts 30 days and is kept for the other commands, readable by you alone.",
+      "Shows an address and a code. Open it in a browser, on this machine or any other, sign in there and allow this login. It is kept for the other commands, readable by you alone, and renewed by itself: it is over when it has not been used for three weeks.",
     )
     .addHelpText("after", EXIT_CODE_HELP);
   addSettings(login, LOGIN_SETTINGS).action(async () => {
@@ -27,8 +27,8 @@ export const addLoginCommands = (program: Command, terminal: Terminal): void => 
     terminal.out(`Open ${device.verificationUrl}\nand enter the code ${device.userCode}`);
     if (device.verificationUrlComplete) terminal.out(`or open ${device.verificationUrlComplete}`);
     const tokens = await wait(hub, device, terminal);
-    const { accessToken, refreshToken, expiresIn } = tokens;
-    storeLogin(env, url, { accessToken, refreshToken, expiresAt: terminal.base.clock.now() + expiresIn * 1000 });
+    const { clock } = terminal.base;
+    await changeLogins(env, clock, (store) => store(url, loginOf(tokens, clock.now())));
     terminal.out(`logged in as ${tokens.user.email} (${tokens.user.role})`);
   });
 
@@ -39,10 +39,13 @@ export const addLoginCommands = (program: Command, terminal: Terminal): void => 
     .addHelpText("after", EXIT_CODE_HELP);
   addSettings(logout, LOGIN_SETTINGS).action(async () => {
     const { env, url } = opened(logout, terminal);
-    const kept = storedLogin(env, url);
+    const kept = await changeLogins(env, terminal.base.clock, (store) => {
+      const login = storedLogin(env, url);
+      // Forgotten first: whatever the hub says, this machine has no use for it any more.
+      if (login) store(url, undefined);
+      return login;
+    });
     if (!kept) throw new CliError(`you are not logged in to ${url}`);
-    // Forgotten first: whatever the hub says, this machine has no use for it any more.
-    storeLogin(env, url, undefined);
     await new HubClient({ baseUrl: url }).login.end(kept.refreshToken);
     terminal.out(`logged out of ${url}`);
   });

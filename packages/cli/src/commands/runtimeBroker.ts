@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import type { HubClient } from "@rootstock/client";
 import type { Command } from "commander";
-import { connect, findConnection } from "../connection.ts";
+import { connect } from "../connection.ts";
 import { EXIT_CODE_HELP, UsageError } from "../exitCodes.ts";
 import { addConfiguration, loadSettings, settingsEnv } from "../flags.ts";
 import { serve } from "../serve.ts";
@@ -10,13 +10,11 @@ import type { Terminal } from "../terminal.ts";
 
 type MutableEnv = Record<string, string | undefined>;
 
-const isRoot = (): boolean => process.getuid?.() === 0;
-
 /** Fetches a join token for `--register` and puts it where the runtime broker looks for one. */
 const register = async (env: MutableEnv, terminal: Terminal): Promise<MutableEnv> => {
   const wanted = env.ROOTSTOCK_RUNTIME_BROKER_REGISTER;
   if (!wanted || wanted === "0") return env;
-  const hub = connect(findConnection(env, isRoot()), terminal.base);
+  const hub = connect(env, terminal.base);
   const ticket = await untilUp(hub, terminal, () =>
     hub.runtimeBrokers.register({
       name: env.ROOTSTOCK_RUNTIME_BROKER_NAME || hostname(),
@@ -88,7 +86,7 @@ const addJoinTokenCommand = (runtimeBroker: Command, terminal: Terminal): void =
   addConfiguration(command, JOIN_TOKEN_SETTINGS).action(async (options: { autoProvide?: true }) => {
     const merged = settingsEnv(command, JOIN_TOKEN_SETTINGS, terminal.env, KNOWN_VARIABLES);
     if (merged.problems.length > 0) throw new UsageError(merged.problems);
-    const hub = connect(findConnection(merged.env, isRoot()), terminal.base);
+    const hub = connect(merged.env, terminal.base);
     const ticket = await hub.runtimeBrokers.register({
       name: merged.env.ROOTSTOCK_RUNTIME_BROKER_NAME || hostname(),
       autoProvide: options.autoProvide === true,

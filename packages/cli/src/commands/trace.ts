@@ -1,7 +1,7 @@
 import { type HubClient, HubResponseError } from "@rootstock/client";
 import { parseUuid, type Trace } from "@rootstock/protocol";
 import type { Command } from "commander";
-import { connect, findConnection } from "../connection.ts";
+import { connect } from "../connection.ts";
 import { CliError, EXIT_CODE_HELP, UsageError } from "../exitCodes.ts";
 import { addSettings, settingsEnv } from "../flags.ts";
 import { KNOWN_VARIABLES, TRACE_SETTINGS } from "../settings.ts";
@@ -24,7 +24,7 @@ export const addTraceCommand = (program: Command, terminal: Terminal): void => {
     if (id === undefined)
       throw new UsageError([...problems, `<id>: want the UUID of a message or an operation, got "${given}"`]);
     if (problems.length > 0) throw new UsageError(problems);
-    const trace = await find(connect(findConnection(env, process.getuid?.() === 0), terminal.base), id);
+    const trace = await find(connect(env, terminal.base), id);
     terminal.out(options.json ? JSON.stringify(trace, null, 2) : traceText(trace));
   });
 };

@@ -5,8 +5,9 @@ import { readJson } from "./files.ts";
 import { identify, isAlive, type ProcessIdentity, parseIdentity } from "./processes.ts";
 
 /**
- * One `rootstock start` per data directory. The lock is a file that names its holder by process id and start time:
- * it is stale, and taken over, exactly when that process lives no more, however it died.
+ * One process at a time: one `rootstock start` per data directory, one command that renews a login. The lock is a file
+ * that names its holder by process id and start time: it is stale, and taken over, exactly when that process lives no
+ * more, however it died.
  */
 
 /** Another run holds the data directory. */
@@ -57,18 +58,28 @@ const removeStale = (path: string): void => {
   }
 };
 
-/**
- * Takes the lock for this process and returns what gives it back.
- * @throws AlreadyRunningError when a living process holds it
- */
-export const takeLock = (path: string): (() => void) => {
+/** What gives the lock back; or the living process that holds it. */
+export type Lock = { readonly release: () => void } | { readonly holder: ProcessIdentity };
+
+/** Takes the lock for this process, unless a living one, which may be this one, holds it. */
+export const tryLock = (path: string): Lock => {
   const self = identify(process.pid);
   if (!self) throw new CliError("cannot read this process's own start time, which the lock is made of");
   for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
-    if (create(path, JSON.stringify(self))) return () => rmSync(path, { force: true });
+    if (create(path, JSON.stringify(self))) return { release: () => rmSync(path, { force: true }) };
     const holder = parseIdentity(readJson(path));
-    if (holder && isAlive(holder)) throw new AlreadyRunningError(path, holder);
+    if (holder && isAlive(holder)) return { holder };
     removeStale(path);
   }
   throw new CliError(`cannot take the lock ${path}: others keep taking it`);
+};
+
+/**
+ * Takes the lock of `rootstock start` for this process and returns what gives it back.
+ * @throws AlreadyRunningError when a living process holds it
+ */
+export const takeLock = (path: string): (() => void) => {
+  const lock = tryLock(path);
+  if ("holder" in lock) throw new AlreadyRunningError(path, lock.holder);
+  return lock.release;
 };

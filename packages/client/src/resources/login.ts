@@ -13,12 +13,16 @@ export interface DeviceLogin {
   readonly interval: number;
 }
 
-/** What a login gives. */
-export interface LoginTokens {
+/** What a refresh token is exchanged for. */
+export interface RefreshedTokens {
   readonly accessToken: string;
   readonly refreshToken: string;
   /** Of the access token, in seconds. */
   readonly expiresIn: number;
+}
+
+/** What a login gives. */
+export interface LoginTokens extends RefreshedTokens {
   readonly user: { readonly id: string; readonly email: string; readonly displayName: string; readonly role: string };
 }
 
@@ -57,6 +61,14 @@ export class Login {
       if (err instanceof HubResponseError && err.status === 410) return { kind: "expired" };
       throw err;
     }
+  }
+
+  /**
+   * The next tokens for a refresh token, which is good once: within a minute it gives the same next ones again, after
+   * that it ends the login. Throws `HubResponseError` 401 when the login is over.
+   */
+  refresh(refreshToken: string): Promise<RefreshedTokens> {
+    return this.#http.json("POST", "/api/v1/auth/refresh", { body: { refreshToken }, repeatable: true });
   }
 
   /** Ends the login that a refresh token belongs to, at every replica. */
