@@ -20,6 +20,7 @@ const patterns = ({ params, people }: World): Readonly<Record<Kind, RegExp>> => 
   invite: /"admin\.invite\.changed"/,
   maintenance: /"admin\.maintenance\.changed"/,
   access: /"access\.\w+\.changed"/,
+  credential: /"credential\.[^"]*\.ended"/,
 });
 
 interface Listener {
@@ -67,6 +68,12 @@ const happen = async (world: World): Promise<void> => {
   await query("insert into groups (id, name, slug, project_id) values (gen_random_uuid(), 'told', 'told', $1)", [
     projectId,
   ]);
+  // A sign-in of its own, for the same reason.
+  await query(
+    "insert into sign_ins (id, user_id, client, expires_at) values (gen_random_uuid(), $1, 'api', 'infinity')",
+    [val.id],
+  );
+  await query("update sign_ins set ended_at = now() where expires_at = 'infinity'");
   await query('update projects set labels = \'{"told": "yes"}\'');
   await query("update users set display_name = display_name || '.' where id <> $1", [val.id]);
   await query("update users set display_name = display_name || '.' where id = $1", [val.id]);

@@ -19,6 +19,7 @@ import {
   type Control,
   type Dispatch,
   type Foundation,
+  followRights,
   observe,
   type Streams,
 } from "./composition/index.ts";
@@ -81,8 +82,7 @@ export class Hub implements Service {
     this.#dispatch = buildDispatch(config, own, this.metrics, this.#foundation, this.#control);
     const toError = (err: unknown) => toHubError(err, own.log);
     this.#streams = buildStreams(config, own, this.#foundation, this.#control, toError);
-    const { database, eventBus, signaller, coordination, maintenance, membership, standings, access } =
-      this.#foundation;
+    const { database, eventBus, signaller, coordination, membership } = this.#foundation;
     this.#sse = new SseHub(own, { database, bus: eventBus });
     const actions = this.#actions();
     const sweeper = new Sweeper(own, {
@@ -96,23 +96,7 @@ export class Hub implements Service {
     });
     this.routes = this.#routes(actions);
     this.#http = this.#server(actions, toError);
-    const { tending } = this.#streams;
-    eventBus.subscribe(["user.*.changed"], ({ entityId }) => {
-      standings.forget(entityId);
-      tending.recheck();
-      this.#sse.recheck();
-    });
-    eventBus.subscribe(["access.*.changed"], () => {
-      access.forgetAll();
-      tending.recheck();
-      this.#sse.recheck();
-    });
-    eventBus.subscribe(["admin.maintenance.changed"], () => {
-      void maintenance.look().then(() => {
-        tending.recheck();
-        this.#sse.recheck();
-      });
-    });
+    followRights(this.#foundation, this.#control, this.#streams, this.#sse);
     observe(this.metrics, this.#foundation, this.#control, this.#streams);
     this.#stages = [
       ...this.#foundation.stages,

@@ -18,6 +18,22 @@ export interface Clock {
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
+/** No timer of the machine lasts longer. */
+const LONGEST_MS = 2 ** 31 - 1;
+
+/** Calls `fn` once when `clock` says `at` or later, in milliseconds since 1970, however far that is. Now, if it does. */
+export const onceAt = (clock: Clock, at: number, fn: () => void): Timer => {
+  let timer: Timer | undefined;
+  const look = () => {
+    const left = at - clock.now();
+    timer = undefined;
+    if (left <= 0) fn();
+    else timer = clock.after(Math.min(Math.ceil(left), LONGEST_MS), look);
+  };
+  look();
+  return { cancel: () => timer?.cancel() };
+};
+
 /** The machine's clock. */
 export const systemClock: Clock = {
   now: () => Date.now(),

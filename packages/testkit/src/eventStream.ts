@@ -42,13 +42,15 @@ export const openEventStream = async (
     readonly lastEventId?: string | undefined;
     /** Whose stream it is; the development user's unless given. */
     readonly token?: string;
+    /** What proves whose it is, in place of a token: a cookie, for one. */
+    readonly headers?: Readonly<Record<string, string>>;
   },
 ): Promise<EventStream> => {
   const gone = new AbortController();
   const query = new URLSearchParams(options.patterns.map((pattern): [string, string] => ["sub", pattern]));
   const response = await fetch(`${replica.url}/events?${query}`, {
     headers: {
-      authorization: `Bearer ${options.token ?? TEST_TOKEN}`,
+      ...(options.headers ?? { authorization: `Bearer ${options.token ?? TEST_TOKEN}` }),
       ...(options.lastEventId !== undefined && { "last-event-id": options.lastEventId }),
     },
     signal: gone.signal,

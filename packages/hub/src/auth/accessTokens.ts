@@ -89,17 +89,20 @@ export class AccessTokens {
     this.#touched = new Fresh(base.clock, TOUCH_AFTER_MS, (id) => touchAccessToken(db, id));
   }
 
-  /** Whose token it is, and what for. Throws {@link TokenError}. */
-  async userOf(token: string): Promise<{ readonly user: UserStanding; readonly limits: TokenLimits }> {
+  /** Whose token it is, what for, and until when, in milliseconds since 1970. Throws {@link TokenError}. */
+  async userOf(
+    token: string,
+  ): Promise<{ readonly user: UserStanding; readonly limits: TokenLimits; readonly until: number }> {
     const row = await this.#rows.get(sha256(token).toString("hex"));
     if (!row || row.expires_at.getTime() <= this.#base.clock.now()) throw new TokenError("unknown, revoked or expired");
     const user = await this.#options.standings.find(row.user_id);
     if (user?.status !== "active") throw new TokenError("its owner is suspended or gone");
     this.#touched.get(row.id).catch((err: unknown) => this.#base.log.warn({ err }, "use of a token not noted"));
-    return { user, limits: { tokenId: row.id, projectId: row.project_id, scopes: row.scopes } };
+    const limits = { tokenId: row.id, projectId: row.project_id, scopes: row.scopes };
+    return { user, limits, until: row.expires_at.getTime() };
   }
 
-  /** To be called when a token was revoked here: at once, instead of a moment later. */
+  /** To be called when a token was revoked: at once, instead of a moment later. */
   forgetAll(): void {
     this.#rows.forgetAll();
   }

@@ -133,6 +133,7 @@ test("an agent's token, in its own header or as a bearer", async () => {
     scopes: ["agent:status:update"],
     ancestry: [DEVELOPMENT_USER.id],
     tokenVersion: 1,
+    proof: { until: expect.any(Number) },
   };
   expect(await who({ "x-scion-agent-token": token })).toEqual(agent);
   expect(await who({ authorization: `Bearer ${token}` })).toEqual(agent);

@@ -87,7 +87,7 @@ export class Authenticator implements Service {
   /** The person whose browser carries a session. */
   async #inBrowser(request: Credentials): Promise<UserPrincipal | undefined> {
     const found = await this.#options.sessions.userOf(request);
-    return found && { ...userPrincipal(found.user), session: found.session };
+    return found && { ...userPrincipal(found.user), session: found.session, proof: found.proof };
   }
 
   /** The person whom a proxy before the hub vouches for. */
@@ -128,13 +128,14 @@ export class Authenticator implements Service {
   }
 
   async #user(token: string): Promise<UserPrincipal> {
-    return userPrincipal((await this.#options.signIns.userOf(token)).user);
+    const { user, claims } = await this.#options.signIns.userOf(token);
+    return { ...userPrincipal(user), proof: { id: claims.signInId, until: claims.until } };
   }
 
   /** A program, with a token that its owner has given it. */
   async #program(token: string): Promise<UserPrincipal> {
-    const { user, limits } = await this.#options.accessTokens.userOf(token);
-    return { ...userPrincipal(user), limits };
+    const { user, limits, until } = await this.#options.accessTokens.userOf(token);
+    return { ...userPrincipal(user), limits, proof: { id: limits.tokenId, until } };
   }
 
   #development(token: string): Principal {
@@ -160,6 +161,7 @@ export class Authenticator implements Service {
       ancestry: claims.ancestry,
       tokenVersion: claims.tokenVersion,
       runId: claims.runId,
+      proof: { until: claims.until },
     };
   }
 }

@@ -5,11 +5,18 @@ import type { JWTPayload } from "jose";
 import type { RootSecrets } from "../secrets/index.ts";
 import { clearedCookie, cookieName, type FoundCookie, findCookie, setCookie } from "./cookies.ts";
 import type { Credentials } from "./credentials.ts";
-import { TokenError } from "./jwt.ts";
-import type { BrowserSession } from "./principal.ts";
+import { endOf, TokenError } from "./jwt.ts";
+import type { BrowserSession, Proof } from "./principal.ts";
 import { crossOriginRefusal, mayChange, provenanceOf } from "./provenance.ts";
 import { SealedTokens } from "./sealedTokens.ts";
 import type { SignIns } from "./signIns.ts";
+
+/** Somebody whose browser is signed in. */
+interface InBrowser {
+  readonly user: UserStanding;
+  readonly session: BrowserSession;
+  readonly proof: Proof;
+}
 
 export const SESSION_COOKIE = "rootstock_session";
 const COOKIE = SESSION_COOKIE;
@@ -69,9 +76,7 @@ export class BrowserSessions {
    * Who is signed in by a request's cookie; undefined where there is none. Throws {@link SessionEnded}, and 403 for a call
    * that may change something and does not come from a page of this hub.
    */
-  async userOf(
-    request: Pick<Credentials, "method" | "headers">,
-  ): Promise<{ readonly user: UserStanding; readonly session: BrowserSession } | undefined> {
+  async userOf(request: Pick<Credentials, "method" | "headers">): Promise<InBrowser | undefined> {
     const cookie = findCookie(request.headers, COOKIE);
     if (!cookie) return undefined;
     if (mayChange(request) && this.provenance(request.headers) !== "same-origin") throw crossOriginRefusal();
@@ -112,14 +117,15 @@ export class BrowserSessions {
     return actingFor(actor, () => this.#options.signIns.endOne(signInId));
   }
 
-  async #session(cookie: FoundCookie): Promise<{ readonly user: UserStanding; readonly session: BrowserSession }> {
+  async #session(cookie: FoundCookie): Promise<InBrowser> {
     // Sealed for its name: one that was had without TLS does not count where TLS is, whoever planted it.
     const payload = await this.#sealed.open(cookie.value, cookie.name);
     const claims = claimsOf(payload);
     const user = await this.#options.signIns.check({ ...claims, legacy: false });
     const due = this.#base.clock.now() / 1000 - (payload.iat ?? 0) > RENEW_AFTER_SECONDS;
     const { signInId, tokenVersion } = claims;
-    return { user, session: { signInId, tokenVersion, cookie: cookie.name, due } };
+    const proof = { id: signInId, until: endOf(this.#base.clock, payload) };
+    return { user, session: { signInId, tokenVersion, cookie: cookie.name, due }, proof };
   }
 
   async #cookie(user: Pick<UserStanding, "id" | "tokenVersion">, signInId: string, name: string): Promise<string> {

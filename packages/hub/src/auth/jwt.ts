@@ -55,6 +55,13 @@ export const verifyJwt = async (
   throw refusal;
 };
 
+/**
+ * When a token with these claims, which was let in, ends what was begun with it, in milliseconds since 1970: with its time,
+ * and for one that was let in after it for the sake of clocks that differ, with the leeway.
+ */
+export const endOf = (clock: Clock, { exp = 0 }: JWTPayload): number =>
+  exp * 1000 > clock.now() ? exp * 1000 : (exp + LEEWAY_SECONDS) * 1000;
+
 const candidates = (keys: readonly VerifyingKey[], token: string): readonly VerifyingKey[] => {
   const { alg, kid } = headerOf(token);
   const fitting = keys.filter((k) => k.alg === alg);

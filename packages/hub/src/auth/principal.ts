@@ -13,6 +13,14 @@ export type Principal =
   /** A metrics collector with the scrape token. */
   | { readonly kind: "scraper" };
 
+/** What has proved a principal, for whatever goes on after the call. */
+export interface Proof {
+  /** The row that says whether it still counts, where that is not the principal's own: a sign-in, an access token. */
+  readonly id?: Uuid | undefined;
+  /** When it ends by itself, in milliseconds since 1970; undefined: never. */
+  readonly until?: number | undefined;
+}
+
 export interface UserPrincipal {
   readonly kind: "user";
   readonly id: Uuid;
@@ -23,6 +31,8 @@ export interface UserPrincipal {
   readonly limits?: TokenLimits;
   /** Where the user's browser speaks, by its cookie. */
   readonly session?: BrowserSession;
+  /** Absent for what a proxy vouches for, call by call, and for the development token. */
+  readonly proof?: Proof;
   /** What groups and policies give the user; nothing where it is absent. Throws when it cannot be read. */
   readonly facts?: () => Promise<Facts>;
 }
@@ -49,6 +59,7 @@ export interface AgentPrincipal {
   readonly tokenVersion?: number;
   /** The container run that it speaks from, where its token says so. */
   readonly runId?: Uuid | undefined;
+  readonly proof?: Proof;
   /** What groups and policies give the agent; nothing where it is absent. Throws when it cannot be read. */
   readonly facts?: () => Promise<Facts>;
 }
@@ -69,6 +80,17 @@ export const principalName = (p: Principal): string => {
       return p.kind;
   }
 };
+
+/** The people, agents and credentials by which a principal is what it is: when one of them changes, it is looked at again. */
+export const standsBy = (p: Principal): ReadonlySet<Uuid> => {
+  if (p.kind === "user") return new Set([p.id, ...(p.proof?.id ? [p.proof.id] : [])]);
+  // What an agent may do hangs on whom it acts for.
+  return new Set(p.kind === "agent" ? [p.id, ...p.ancestry] : []);
+};
+
+/** When what has proved a principal ends by itself, in milliseconds since 1970; undefined: never. */
+export const provenUntil = (p: Principal): number | undefined =>
+  p.kind === "user" || p.kind === "agent" ? p.proof?.until : undefined;
 
 /** The id of whoever acts, for columns that name a creator; undefined for those that act for nobody. */
 export const principalId = (p: Principal): Uuid | undefined =>

@@ -14,6 +14,8 @@ export interface RuntimeBrokerSecret {
   readonly key: KeyObject;
   /** Whether a request signed with it is accepted. The others only sign towards a machine that has not noticed yet. */
   readonly proves: boolean;
+  /** When it is accepted no more, in milliseconds since 1970, where it has been replaced. */
+  readonly until?: number | undefined;
 }
 
 interface Opened {
@@ -50,12 +52,13 @@ export class RuntimeBrokerSecrets {
       return key instanceof Promise ? this.#orLog(key, id, runtimeBrokerId) : key;
     });
     const opened = keys.some((key) => key instanceof Promise) ? await Promise.all(keys) : keys;
-    for (const [i, { id, runtimeBrokerId, proves }] of rows.entries()) {
+    for (const [i, { id, runtimeBrokerId, proves, until }] of rows.entries()) {
       const key = opened[i];
       if (!key || key instanceof Promise) continue;
+      const secret = { id, key, proves, ...(until && { until: until.getTime() }) };
       const secrets = found.get(runtimeBrokerId);
-      if (secrets) secrets.push({ id, key, proves });
-      else found.set(runtimeBrokerId, [{ id, key, proves }]);
+      if (secrets) secrets.push(secret);
+      else found.set(runtimeBrokerId, [secret]);
     }
     return found;
   }

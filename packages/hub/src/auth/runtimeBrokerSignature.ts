@@ -17,6 +17,8 @@ import type { RuntimeBrokerSecret, RuntimeBrokerSecrets } from "./runtimeBrokerS
 export interface ProvenRuntimeBroker {
   readonly runtimeBrokerId: Uuid;
   readonly key: KeyObject;
+  /** When the key proves nothing any more, in milliseconds since 1970, where it has been replaced. */
+  readonly until?: number | undefined;
 }
 
 /** More than any sender uses (24 characters); a nonce is stored for ten minutes. */
@@ -80,7 +82,7 @@ export class RuntimeBrokerSignatures {
     const match = proving.find((s) => verifySignature(s.key, signed, signature));
     if (!match) throw refuse("invalid signature");
     if (!(await this.#nonces.add({ runtimeBrokerId, nonce }))) throw refuse("nonce already used");
-    return { runtimeBrokerId, key: match.key };
+    return { runtimeBrokerId, key: match.key, until: match.until };
   }
 }
 

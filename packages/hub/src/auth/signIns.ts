@@ -58,7 +58,7 @@ export class SignIns {
    * its successor is in wrong hands. Throws {@link TokenError}.
    */
   async refresh(refreshToken: string): Promise<TokenPair> {
-    const { db, tokens, standings } = this.#options;
+    const { db, tokens, standings, changed } = this.#options;
     const claims = await tokens.verify(refreshToken);
     const { userId, client, signInId, generation } = claims;
     if (claims.kind !== "refresh" || !signInId) throw new TokenError("not a refresh token");
@@ -71,6 +71,7 @@ export class SignIns {
     });
     if (rotation.kind === "rotated") return tokens.issue({ user, client, signInId, generation: rotation.generation });
     standings.forgetSignIn(signInId);
+    changed();
     if (rotation.kind === "reused")
       this.#base.log.warn({ userId, signInId }, "refresh token used twice: sign-in ended");
     throw new TokenError("token revoked");
@@ -117,6 +118,7 @@ export class SignIns {
   async endOne(signInId: Uuid): Promise<void> {
     await endSignIn(this.#options.db, signInId);
     this.#options.standings.forgetSignIn(signInId);
+    this.#options.changed();
   }
 
   /** Signs the user out of everything that signing in has given them, everywhere. */

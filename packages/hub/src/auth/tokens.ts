@@ -3,7 +3,7 @@ import { parseUuid, type Uuid } from "@rootstock/protocol";
 import type { Clock, Random } from "@rootstock/service";
 import { SignJWT } from "jose";
 import { originalKeys, type RootSecrets, type VersionedKeys } from "../secrets/index.ts";
-import { TokenError, verifyJwt } from "./jwt.ts";
+import { endOf, TokenError, verifyJwt } from "./jwt.ts";
 
 const ISSUER = "scion-hub";
 const AUDIENCE = "scion-hub-api";
@@ -70,8 +70,11 @@ export class AgentTokens {
     return { token, expiresAt: new Date(exp * 1000) };
   }
 
-  /** What a token with a good signature, issuer, audience and time says. Throws `TokenError`. */
-  async verify(token: string): Promise<AgentClaims> {
+  /**
+   * What a token with a good signature, issuer, audience and time says, and until when (see {@link endOf}). Throws
+   * `TokenError`.
+   */
+  async verify(token: string): Promise<AgentClaims & { readonly until: number }> {
     const payload = await verifyJwt(this.#base.clock, this.#keys, token, { issuer: ISSUER, audience: AUDIENCE });
     const agentId = parseUuid(payload.sub ?? "");
     if (!agentId) throw new TokenError("claim sub refused");
@@ -84,6 +87,7 @@ export class AgentTokens {
       ancestry: texts(payload.ancestry),
       tokenVersion: version,
       runId: typeof payload.run === "string" ? parseUuid(payload.run) : undefined,
+      until: endOf(this.#base.clock, payload),
     };
   }
 }

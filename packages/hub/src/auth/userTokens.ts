@@ -4,7 +4,7 @@ import type { Clock, Random } from "@rootstock/service";
 import type { SignInClient, UserStanding } from "@rootstock/store";
 import { decodeJwt, type JWTPayload, SignJWT } from "jose";
 import { originalKeys, type RootSecrets, type VersionedKeys } from "../secrets/index.ts";
-import { TokenError, verifyJwt } from "./jwt.ts";
+import { endOf, TokenError, verifyJwt } from "./jwt.ts";
 
 const ISSUER = "scion-hub";
 const AUDIENCE = "scion-hub-api";
@@ -28,6 +28,8 @@ export interface UserClaims {
   /** Of a refresh token: how often the sign-in had been refreshed, from 1. */
   readonly generation: number;
   readonly expiresAt: Date;
+  /** When what was begun with it ends: see {@link endOf}. */
+  readonly until: number;
   /** Whether an original hub has made it. */
   readonly legacy: boolean;
 }
@@ -93,6 +95,7 @@ export class UserTokens {
       signInId: signInOf(payload, type === "refresh" ? token : undefined),
       generation: gen,
       expiresAt: new Date((payload.exp ?? 0) * 1000),
+      until: endOf(this.#base.clock, payload),
       legacy: payload.sid === undefined,
     };
   }

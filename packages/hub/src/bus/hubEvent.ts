@@ -11,7 +11,8 @@ export type EventEntity =
   | "allow_list"
   | "invite"
   | "maintenance"
-  | "access";
+  | "access"
+  | "credential";
 
 /** A change as clients are told of it (spec/02 section 7): once per change and addressee. */
 export interface HubEvent {

@@ -367,6 +367,12 @@ const accessEvent: MakeDrafts = (row, _facts, wanted) => {
 };
 const ACCESS: Entity = { name: "access", need: () => {}, draft: accessEvent };
 
+/** Something that was shown as a proof proves nothing any more. Never the proof itself. */
+const credentialEvent: MakeDrafts = (row, _facts, wanted) => {
+  const subjects = [`credential.${row.entityId}.ended`];
+  return wanted(subjects) ? [{ subjects, data: { id: row.entityId, ...present({ of: row.payload.of }) } }] : [];
+};
+
 /** How each entity of the log is told; what is not here is not told to clients. */
 const ENTITIES: Readonly<Record<string, Entity>> = {
   agent: { name: "agent", need: agentNeed, draft: agentEvent },
@@ -382,4 +388,5 @@ const ENTITIES: Readonly<Record<string, Entity>> = {
   group_membership: ACCESS,
   policy: ACCESS,
   policy_binding: ACCESS,
+  credential: { name: "credential", need: () => {}, draft: credentialEvent },
 };

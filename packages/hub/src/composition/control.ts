@@ -2,7 +2,14 @@ import type { Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import { type Credentials, watched } from "../auth/index.ts";
 import type { HubConfig } from "../config.ts";
-import { CONTROL_DEFAULTS, ControlChannel, HeartbeatIntake, Ownership, Registry } from "../control/index.ts";
+import {
+  CONTROL_DEFAULTS,
+  ControlChannel,
+  HeartbeatIntake,
+  Ownership,
+  Registry,
+  SocketProofs,
+} from "../control/index.ts";
 import type { Foundation } from "./foundation.ts";
 
 /** The sockets of runtime brokers and what they report. */
@@ -10,6 +17,7 @@ export interface Control {
   readonly registry: Registry;
   readonly controlChannel: ControlChannel;
   readonly heartbeats: HeartbeatIntake;
+  readonly proofs: SocketProofs;
   readonly stages: readonly (readonly Service[])[];
 }
 
@@ -20,6 +28,7 @@ export const buildControl = (config: HubConfig, base: Base, f: Foundation): Cont
   const options = CONTROL_DEFAULTS;
   const signingKeys = async (id: Uuid) => (await secrets.of(database.db, id)).map((s) => s.key);
   const registry = new Registry(base, ownership, { options, signingKeys, tracing });
+  const proofs = new SocketProofs(base, { registry, secretsOf: (id) => secrets.of(database.db, id) });
   const verify = watched(
     {
       denied: (event) => f.denials.record(event),
@@ -28,7 +37,7 @@ export const buildControl = (config: HubConfig, base: Base, f: Foundation): Cont
     },
     (request: Credentials) => signatures.verify(request),
   );
-  const controlChannel = new ControlChannel(base, { registry, ownership, signatures: { verify }, options });
+  const controlChannel = new ControlChannel(base, { registry, ownership, signatures: { verify }, proofs, options });
   const heartbeats = new HeartbeatIntake(base, database, signaller);
 
   commandBus.onLookAtEverything(() => void registry.poll());
@@ -37,5 +46,5 @@ export const buildControl = (config: HubConfig, base: Base, f: Foundation): Cont
   coordination.onChange((held) => {
     if (held) registry.resume();
   });
-  return { registry, controlChannel, heartbeats, stages: [[registry, heartbeats]] };
+  return { registry, controlChannel, heartbeats, proofs, stages: [[registry, heartbeats, proofs]] };
 };

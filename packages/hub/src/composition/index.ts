@@ -3,4 +3,5 @@ export * from "./control.ts";
 export * from "./dispatch.ts";
 export * from "./foundation.ts";
 export * from "./observe.ts";
+export * from "./rights.ts";
 export * from "./streams.ts";

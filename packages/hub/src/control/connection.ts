@@ -34,6 +34,8 @@ export class Connection implements FrameSink {
   readonly runtimeBrokerId: Uuid;
   readonly sessionId: Uuid;
   readonly mark: bigint;
+  /** The key that the socket was opened with. */
+  readonly key: KeyObject;
   readonly #ws: WebSocket;
   readonly #owner: ConnectionOwner;
   readonly #shared: TunnelShared;
@@ -53,6 +55,7 @@ export class Connection implements FrameSink {
     this.runtimeBrokerId = identity.runtimeBrokerId;
     this.sessionId = identity.sessionId;
     this.mark = identity.mark;
+    this.key = identity.key;
     this.#ws = ws;
     this.#owner = owner;
     this.#shared = shared;

@@ -5,7 +5,7 @@ import type { SimulatedCredentials, TestDatabase } from "@rootstock/testkit";
 import { RuntimeBrokerSecrets, RuntimeBrokerSignatures } from "../auth/index.ts";
 import { SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
-import { CONTROL_DEFAULTS, ControlChannel, type ControlOptions, Ownership, Registry } from "./index.ts";
+import { CONTROL_DEFAULTS, ControlChannel, type ControlOptions, Ownership, Registry, SocketProofs } from "./index.ts";
 
 export const TEST_SECRET = "a shared secret of at least 32 bytes";
 
@@ -74,7 +74,8 @@ export const startControlPlane = async (
     tracing: NO_TRACING,
   });
   const signatures = new RuntimeBrokerSignatures(database.db, secrets, base.clock);
-  const channel = new ControlChannel(base, { registry, ownership, signatures, options: settings });
+  const proofs = new SocketProofs(base, { registry, secretsOf: (id) => secrets.of(database.db, id) });
+  const channel = new ControlChannel(base, { registry, ownership, signatures, proofs, options: settings });
   const server = createServer((_, response) => response.writeHead(404).end());
   server.on("upgrade", (request, socket, head) => {
     if (channel.handles(request.url)) channel.handleUpgrade(request, socket, head);

@@ -6,6 +6,7 @@ export * from "./options.ts";
 export * from "./ownership.ts";
 export * from "./refuseSocket.ts";
 export * from "./registry.ts";
+export * from "./socketProofs.ts";
 export type { StreamEnd, StreamHandle, StreamHandler, StreamRequest } from "./streams.ts";
 export type { TunnelRequest, TunnelResponse } from "./tunnel.ts";
 export * from "./tunnelError.ts";

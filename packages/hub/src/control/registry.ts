@@ -72,6 +72,11 @@ export class Registry implements Service, ConnectionOwner {
     return connection?.isOpen ? connection : undefined;
   }
 
+  /** The socket of a runtime broker that this replica holds, still in the handshake or not. */
+  held(runtimeBrokerId: Uuid): Connection | undefined {
+    return this.#connections.get(runtimeBrokerId);
+  }
+
   /** Every socket through which requests may be sent. */
   *all(): Iterable<Connection> {
     for (const connection of this.#connections.values()) if (connection.isOpen) yield connection;

@@ -10,6 +10,7 @@ import type { ControlOptions } from "./options.ts";
 import type { Ownership } from "./ownership.ts";
 import { refuseSocket } from "./refuseSocket.ts";
 import type { Registry } from "./registry.ts";
+import type { SocketProofs } from "./socketProofs.ts";
 
 /** Where runtime brokers dial, at the root of the host whatever the hub's URL (spec/01 3.1). */
 export const CONTROL_CHANNEL_PATH = "/api/v1/runtime-brokers/connect";
@@ -23,13 +24,14 @@ export interface DialVerifier {
     readonly headers: Headers;
     readonly peer: string;
     readonly body: () => Promise<Uint8Array>;
-  }): Promise<{ readonly runtimeBrokerId: Uuid; readonly key: KeyObject }>;
+  }): Promise<{ readonly runtimeBrokerId: Uuid; readonly key: KeyObject; readonly until?: number | undefined }>;
 }
 
 export interface ControlChannelDeps {
   readonly registry: Registry;
   readonly ownership: Ownership;
   readonly signatures: DialVerifier;
+  readonly proofs: Pick<SocketProofs, "changes" | "look">;
   readonly options: ControlOptions;
 }
 
@@ -77,10 +79,11 @@ export class ControlChannel {
   }
 
   async #accept(request: IncomingMessage, socket: Duplex, head: Buffer, onError: () => void): Promise<void> {
-    const { registry, ownership, signatures } = this.#deps;
+    const { registry, ownership, signatures, proofs } = this.#deps;
     checkUpgrade(request);
     this.#refuseWhenShut();
-    const { runtimeBrokerId, key } = await signatures.verify(credentialsOf(request));
+    const { changes } = proofs;
+    const { runtimeBrokerId, key, until } = await signatures.verify(credentialsOf(request));
     await this.#delay(runtimeBrokerId);
     if (socket.destroyed) return;
     this.#refuseWhenShut();
@@ -107,6 +110,7 @@ export class ControlChannel {
     } finally {
       if (!handedOver) registry.abandon({ runtimeBrokerId, sessionId });
     }
+    if (until !== undefined || proofs.changes !== changes) void proofs.look(runtimeBrokerId);
     this.#base.log.info({ runtimeBrokerId, sessionId, displaced: claimed.displaced }, "runtime broker connected");
   }
 

@@ -34,6 +34,12 @@ export class UserStandings {
     this.#users.forget(id);
   }
 
+  /** To be called when anything may have changed. */
+  forgetAll(): void {
+    this.#users.forgetAll();
+    this.#signIns.forgetAll();
+  }
+
   /** To be called when the sign-in was ended. */
   forgetSignIn(id: Uuid): void {
     this.#signIns.forget(id);

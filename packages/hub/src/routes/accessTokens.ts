@@ -27,6 +27,8 @@ export interface AccessTokenDeps {
   readonly random: Random;
   readonly clock: Clock;
   readonly accessTokens: Pick<AccessTokens, "forgetAll">;
+  /** Called after a commit that the change log tells of. */
+  readonly changed: () => void;
 }
 
 const PATH = "/api/v1/auth/tokens";
@@ -60,7 +62,7 @@ const tokenReply = z
   })
   .meta({ id: "AccessToken" });
 
-export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTokenDeps): Route[] => {
+export const accessTokenRoutes = ({ db, random, clock, accessTokens, changed }: AccessTokenDeps): Route[] => {
   const expiryOf = (given: string | null | undefined): Date => {
     const now = clock.now();
     const at = given ? Date.parse(given) : now + USUAL_DAYS * DAY_MS;
@@ -162,6 +164,7 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens }: AccessTok
           const id = tokenId(params);
           if (!(await take(db, userId, id))) throw notFound("Access token");
           accessTokens.forgetAll();
+          changed();
           log.info({ tokenId: id, userId }, "access token revoked");
           return empty();
         },

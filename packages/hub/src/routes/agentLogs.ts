@@ -2,6 +2,7 @@ import { HubError } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import { z } from "zod";
+import { provenUntil, standsBy } from "../auth/index.ts";
 import { type AgentStreams, LogFollower, type Relay, refusalOf, type Tending } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { askInside, runtimeBrokerOf } from "./insideCall.ts";
@@ -70,6 +71,8 @@ const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
   const follower = new LogFollower(deps, {
     limitMs: streamLimitMs,
     recheck: () => refusalOf(allowed(deps, call)),
+    standsBy: new Set([...standsBy(call.principal), target.agent.id]),
+    until: provenUntil(call.principal),
     onLeft: (left) => tending.remove(left),
   });
   const stream = await streams.open(

@@ -4,7 +4,7 @@ import { HubError, notFound, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type Db, refusesAttach } from "@rootstock/store";
 import { z } from "zod";
-import type { Credentials, Principal } from "../auth/index.ts";
+import { type Credentials, type Principal, provenUntil, standsBy } from "../auth/index.ts";
 import type { RateLimits } from "../limits/index.ts";
 import {
   type AgentStreams,
@@ -142,6 +142,8 @@ export class TerminalUpgrades {
       idleMs,
       limitMs,
       recheck: () => refusalOf(allowed()),
+      standsBy: new Set([...standsBy(principal), agentId]),
+      until: provenUntil(principal),
       onLeft: () => tending.remove(viewer),
     });
     const terminal = await streams.open(request, viewer);

@@ -21,4 +21,5 @@ export const EVENT_SUBJECTS: Readonly<Record<HubEvent["entity"], EventSubject>> 
   invite: subject("admin.invite.changed", { action: "read", on: "hub" }),
   maintenance: subject("admin.maintenance.changed", { action: "read", on: "hub" }),
   access: subject("access.*.changed", { action: "read", on: "hub" }),
+  credential: subject("credential.:id.ended", { action: "read", on: "hub" }),
 };

@@ -1,9 +1,9 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import { type Db, readableIds } from "@rootstock/store";
 import { z } from "zod";
-import { factsOf, type Principal } from "../auth/index.ts";
+import { factsOf, type Principal, provenUntil, standsBy } from "../auth/index.ts";
 import { type HubEvent, isPattern } from "../bus/index.ts";
-import { agentMessageStream, type SseHub, sseResponse } from "../sse/index.ts";
+import { agentMessageStream, type SseHub, type SseRequest, sseResponse } from "../sse/index.ts";
 import { users, usersAndAgents } from "./access.ts";
 import { EVENT_SUBJECTS } from "./eventSubjects.ts";
 import { agentOf } from "./lookup.ts";
@@ -42,7 +42,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
       return sseResponse(deps.sse, {
         patterns,
         allow: await listener(deps.db, call.principal),
-        recheck: await standsAsBefore(call),
+        ...(await staying(call)),
         lastEventId: lastEventId(call),
         signal: call.signal,
       });
@@ -61,7 +61,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
       const agent = await agentOf(deps.db, call);
       return sseResponse(deps.sse, {
         ...agentMessageStream({ agentId: agent.id, userId: call.principal.id }),
-        recheck: await standsAsBefore(call),
+        ...(await staying(call)),
         lastEventId: lastEventId(call),
         signal: call.signal,
       });
@@ -71,6 +71,13 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
 
 const lastEventId = (call: Call<{ readonly lastEventId?: string | undefined; readonly after?: string | undefined }>) =>
   call.headers.get("last-event-id") || call.query.lastEventId || call.query.after;
+
+/** For how long the caller's stream lasts. */
+const staying = async (call: Call): Promise<Pick<SseRequest, "recheck" | "standsBy" | "until">> => ({
+  recheck: await standsAsBefore(call),
+  standsBy: standsBy(call.principal),
+  until: provenUntil(call.principal),
+});
 
 /**
  * Tells whether the caller is still let in with the rights that the stream began with. One that is not is cut, and comes
@@ -137,6 +144,7 @@ const listener = async (db: Db, principal: Principal): Promise<(event: HubEvent)
       case "runtime_broker":
         return event.projectId === undefined || readable(projects, event.projectId);
       case "access":
+      case "credential":
         return false;
     }
   };

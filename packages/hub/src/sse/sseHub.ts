@@ -1,4 +1,5 @@
-import { type Base, Lifecycle, type Service } from "@rootstock/service";
+import type { Uuid } from "@rootstock/protocol";
+import { type Base, Lifecycle, onceAt, type Service } from "@rootstock/service";
 import type { Database } from "@rootstock/store";
 import {
   type Batch,
@@ -82,24 +83,17 @@ export class SseHub implements Service {
 
   /** Serves one client until it or this replica ends it. Never rejects. */
   open(request: SseRequest): Promise<SseEnd> {
-    const stream = new SseStream(request, this.#base.clock, this.#options.limits ?? LIMITS);
+    const stream = new SseStream(request, this.#base, this.#options.limits ?? LIMITS);
     if (!this.#running) stream.end("stopped");
     const served = this.#serve(stream).finally(() => this.#open.delete(stream));
     this.#open.set(stream, served);
     return served;
   }
 
-  /** Somebody's rights have changed: ends the streams of those who may not go on as they began. */
-  recheck(): void {
-    for (const stream of this.#open.keys()) void this.#recheck(stream);
-  }
-
-  async #recheck(stream: SseStream): Promise<void> {
-    try {
-      if ((await stream.request.recheck?.()) === false) stream.end("refused");
-    } catch (err) {
-      this.#base.log.warn({ err }, "access to events not looked at again");
-    }
+  /** Rights have changed, those that hang on `id` or anybody's: ends the streams of those who may not go on. */
+  recheck(id?: Uuid): void {
+    for (const stream of this.#open.keys())
+      if (id === undefined || (stream.request.standsBy?.has(id) ?? true)) stream.recheck();
   }
 
   async #stop(): Promise<void> {
@@ -110,11 +104,14 @@ export class SseHub implements Service {
   }
 
   async #serve(stream: SseStream): Promise<SseEnd> {
-    const { expireAfterMs } = stream.request;
-    const expiry =
-      expireAfterMs === undefined ? undefined : this.#base.clock.after(expireAfterMs, () => stream.end("expired"));
+    const { clock } = this.#base;
+    const { expireAfterMs, until } = stream.request;
+    const expiry = expireAfterMs === undefined ? undefined : clock.after(expireAfterMs, () => stream.end("expired"));
+    const proven = until === undefined ? undefined : onceAt(clock, until, () => stream.end("refused"));
     let leave: () => void = () => {};
     try {
+      // What has changed since it was let in was told when it was not among the streams yet.
+      await stream.firstLook();
       leave = await this.#replayAndJoin(stream);
       await this.#pump(stream);
     } catch (err) {
@@ -124,6 +121,7 @@ export class SseHub implements Service {
     } finally {
       leave();
       expiry?.cancel();
+      proven?.cancel();
     }
     const end = stream.ended() ?? "closed";
     if (end === "expired") stream.farewell("event: timeout\ndata: {}\n\n");

@@ -1,4 +1,5 @@
-import type { Clock, Timer } from "@rootstock/service";
+import type { Uuid } from "@rootstock/protocol";
+import { type Base, Breather, SingleFlight, type Timer } from "@rootstock/service";
 import type { HubEvent, Position, Snapshot } from "../bus/index.ts";
 
 /** Why a stream ended. */
@@ -25,13 +26,23 @@ export interface SseRequest {
   readonly write: (text: string) => Promise<void>;
   /** Aborts when the client goes away. */
   readonly signal: AbortSignal;
-  /** Whether the client may go on as it began, asked when somebody's rights have changed; always by default. */
+  /**
+   * Whether the client may go on, asked when the stream is there and whenever rights have changed by which it stands;
+   * always by default.
+   */
   readonly recheck?: () => Promise<boolean>;
+  /** The people, agents and credentials that concern it; it is asked about for any where this is absent. */
+  readonly standsBy?: ReadonlySet<Uuid>;
+  /** When nothing proves any more who listens, in milliseconds since 1970; never by default. */
+  readonly until?: number | undefined;
   /** Name and data of the frame of an event; `update` with subject and data by default. */
   readonly format?: (event: HubEvent, subject: string) => SseFrame;
   /** Milliseconds after which the stream is ended with `event: timeout`; never by default. */
   readonly expireAfterMs?: number;
 }
+
+/** So long, in milliseconds, do looks at one stream leave each other time at most, when rights change all the time. */
+const MAX_LOOK_PAUSE_MS = 500;
 
 export interface SseFrame {
   readonly event: string;
@@ -48,17 +59,34 @@ export class SseStream {
   readonly request: SseRequest;
   /** What it has been told, while that is not simply what the replica's reader has read. */
   behind: { seen: Snapshot; told: Position } | undefined;
-  readonly #clock: Clock;
+  readonly #clock: Base["clock"];
   readonly #limits: SseLimits;
   readonly #ending = new AbortController();
   #end: SseEnd | undefined;
   #queue: string[] = [];
   #characters = 0;
   #wake: (() => void) | undefined;
+  readonly #looking: SingleFlight;
+  readonly #firstLook = Promise.withResolvers<void>();
+  #looked = false;
 
-  constructor(request: SseRequest, clock: Clock, limits: SseLimits) {
+  constructor(request: SseRequest, base: Pick<Base, "clock" | "log">, limits: SseLimits) {
     this.request = request;
-    this.#clock = clock;
+    this.#clock = base.clock;
+    this.#looking = new SingleFlight(
+      async () => {
+        if (!this.#end && (await request.recheck?.()) === false) this.end("refused");
+        this.#looked = true;
+        this.#firstLook.resolve();
+      },
+      (err) => {
+        base.log.warn({ err }, "access to events not looked at");
+        // Of a client that was never looked at nothing is known.
+        if (!this.#looked) this.end("stopped");
+        this.#firstLook.resolve();
+      },
+      new Breather(base.clock, MAX_LOOK_PAUSE_MS),
+    );
     this.#limits = limits;
     if (request.signal.aborted) this.end("closed");
     else request.signal.addEventListener("abort", () => this.end("closed"), { once: true });
@@ -72,6 +100,17 @@ export class SseStream {
   /** Aborts when it ends. */
   get ending(): AbortSignal {
     return this.#ending.signal;
+  }
+
+  /** Looks whether it may go on, once more if a look is under way. */
+  recheck(): void {
+    void this.#looking.poke();
+  }
+
+  /** Resolves when it has been looked at for the first time. */
+  firstLook(): Promise<void> {
+    this.recheck();
+    return this.#firstLook.promise;
   }
 
   /** Whether `characters` more may be queued now. */

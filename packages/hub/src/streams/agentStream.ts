@@ -58,8 +58,13 @@ export interface OwnerLink {
 export interface Tended {
   /** `now`: the clock's `elapsed`. */
   tick(now: number): void;
-  /** Looks now whether whoever is at the other end may go on; one without such an end has nothing to look at. */
-  recheck?(): void;
+  /** The people, agents and credentials that concern it; all where this is absent. */
+  readonly standsBy?: ReadonlySet<Uuid> | undefined;
+  /**
+   * Looks now whether whoever is at the other end may go on; one without such an end has nothing to look at. `id`: what has
+   * changed; anybody's groups and policies where it is absent.
+   */
+  recheck?(id?: Uuid): void;
   /** The replica stops: end it, so that its viewer goes elsewhere. */
   shutDown(): void;
 }

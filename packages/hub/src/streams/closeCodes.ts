@@ -27,9 +27,11 @@ export const LOST = {
 export const SLOW_CONSUMER: ViewerClose = { code: 1013, reason: "slow_consumer" };
 export const INPUT_OVERFLOW: ViewerClose = { code: 1009, reason: "input_overflow" };
 export const INVALID_FRAME: ViewerClose = { code: 4400, reason: "invalid_message" };
+/** What has proved who looks has run out, or was taken back. */
+export const EXPIRED: ViewerClose = { code: 4401, reason: "authz_expired" };
 /** What access was granted by no longer holds, by the status that the same call would get now. */
 export const NO_LONGER_ALLOWED: Readonly<Record<number, ViewerClose>> = {
-  401: { code: 4401, reason: "authz_expired" },
+  401: EXPIRED,
   403: { code: 4403, reason: "forbidden" },
   404: { code: NOT_FOUND, reason: "agent_not_found" },
 };

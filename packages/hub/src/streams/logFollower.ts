@@ -1,3 +1,4 @@
+import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
 import type { AgentStream, Tended } from "./agentStream.ts";
@@ -6,6 +7,8 @@ import { LogEvents } from "./logEvents.ts";
 import { SessionLimits, type SessionLimitsOptions } from "./sessionLimits.ts";
 
 export interface LogFollowerOptions extends Omit<SessionLimitsOptions, "idleMs"> {
+  /** See {@link Tended}. */
+  readonly standsBy?: ReadonlySet<Uuid> | undefined;
   readonly onLeft: (follower: LogFollower) => void;
 }
 
@@ -81,6 +84,10 @@ export class LogFollower implements StreamHandler, Tended {
 
   onClose(end: StreamEnd): void {
     this.#finish(closeOf(end));
+  }
+
+  get standsBy(): ReadonlySet<Uuid> | undefined {
+    return this.#options.standsBy;
   }
 
   recheck(): void {

@@ -3,8 +3,9 @@ import type { Duplex } from "node:stream";
 import { HubError, parseUuid, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { WebSocket } from "ws";
-import type { Credentials, Principal } from "../auth/index.ts";
+import { type AgentPrincipal, type Credentials, type Principal, provenUntil } from "../auth/index.ts";
 import type { Tended } from "./agentStream.ts";
+import { EXPIRED, refusalOf, type ViewerClose } from "./closeCodes.ts";
 import { Keepalive } from "./keepalive.ts";
 import type { Tending } from "./tending.ts";
 import { type Prepared, Upgrades } from "./upgrades.ts";
@@ -52,9 +53,11 @@ export class PortTunnels {
     if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
     return {
       begin: (ws) => {
-        const tunnel = new PortTunnel(this.#base, ws);
+        const ask = () => refusalOf(this.#deps.authenticate(credentials));
+        const tunnel = new PortTunnel(this.#base, ws, principal, ask);
         ws.once("close", () => tending.remove(tunnel));
         tending.add(tunnel);
+        tunnel.recheck(principal.id);
       },
       abandon: () => {},
     };
@@ -68,16 +71,38 @@ const agentOf = (url: string | undefined): Uuid | undefined => {
 
 class PortTunnel implements Tended {
   readonly #ws: WebSocket;
+  readonly standsBy: ReadonlySet<Uuid>;
+  readonly #base: Base;
+  readonly #until: number | undefined;
+  readonly #ask: () => Promise<ViewerClose | undefined>;
   readonly #keepalive: Keepalive;
 
-  constructor(base: Base, ws: WebSocket) {
+  constructor(base: Base, ws: WebSocket, agent: AgentPrincipal, ask: () => Promise<ViewerClose | undefined>) {
+    this.#base = base;
     this.#ws = ws;
+    this.standsBy = new Set([agent.id]);
+    this.#until = provenUntil(agent);
+    this.#ask = ask;
     this.#keepalive = new Keepalive(ws, base.clock, KEEPALIVE);
     ws.on("error", (err) => base.log.debug({ err }, "socket of an agent's ports failed"));
   }
 
   tick(now: number): void {
     this.#keepalive.tick(now);
+    if (this.#until !== undefined && this.#base.clock.now() >= this.#until) this.#close(EXPIRED);
+  }
+
+  /** Thousands of agents hold one, and no group or policy gives it. */
+  recheck(id?: Uuid): void {
+    if (id === undefined) return;
+    this.#ask().then(
+      (close) => close && this.#close(close),
+      (err: unknown) => this.#base.log.warn({ err }, "access to a stream not looked at again"),
+    );
+  }
+
+  #close({ code, reason }: ViewerClose): void {
+    this.#ws.close(code, reason);
   }
 
   shutDown(): void {

@@ -1,3 +1,4 @@
+import type { Uuid } from "@rootstock/protocol";
 import { type Base, Loop, type Service } from "@rootstock/service";
 import type { Tended } from "./agentStream.ts";
 
@@ -34,15 +35,22 @@ export class Tending implements Service {
     this.#streams.add(stream);
     // Opened while the replica was stopping.
     if (this.#stopped) stream.shutDown();
+    // What has changed since it was let in was told when it was not among the streams yet.
+    else stream.recheck?.();
   }
 
   remove(stream: Tended): void {
     this.#streams.delete(stream);
   }
 
-  /** Somebody's rights have changed: whoever may not look on any more is not to wait for the next minute. */
-  recheck(): void {
-    this.#each((stream) => stream.recheck?.());
+  /**
+   * Rights have changed, those that hang on `id` or anybody's: whoever may not look on any more is not to wait for the
+   * next minute.
+   */
+  recheck(id?: Uuid): void {
+    this.#each((stream) => {
+      if (id === undefined || (stream.standsBy?.has(id) ?? true)) stream.recheck?.(id);
+    });
   }
 
   start(): Promise<void> {

@@ -1,3 +1,4 @@
+import type { Uuid } from "@rootstock/protocol";
 import { type Base, Pacer, type Timer } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import { z } from "zod";
@@ -8,6 +9,8 @@ import { jsonOf, Keepalive, type KeepaliveTimes } from "./keepalive.ts";
 import { SessionLimits, type SessionLimitsOptions } from "./sessionLimits.ts";
 
 export interface ViewerOptions extends SessionLimitsOptions {
+  /** See {@link Tended}. */
+  readonly standsBy?: ReadonlySet<Uuid> | undefined;
   /** What is typed is dropped. */
   readonly readonly: boolean;
   readonly onLeft: (viewer: Viewer) => void;
@@ -87,6 +90,10 @@ export class Viewer implements StreamHandler, Tended {
   onClose(end: StreamEnd): void {
     this.#ended = end;
     if (this.#ws) this.#close(closeOf(end));
+  }
+
+  get standsBy(): ReadonlySet<Uuid> | undefined {
+    return this.#options.standsBy;
   }
 
   recheck(): void {

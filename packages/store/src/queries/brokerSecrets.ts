@@ -17,6 +17,8 @@ export interface BrokerSecretRow {
   readonly secret: Buffer;
   /** Whether it proves its holder. */
   readonly proves: boolean;
+  /** When it ceases to, where it has been replaced. */
+  readonly until: Date | null;
 }
 
 /** The secrets of these runtime brokers that prove them, and those that still sign towards them; newest first. */
@@ -26,7 +28,8 @@ export const listSecrets = async (
 ): Promise<readonly (BrokerSecretRow & { readonly runtimeBrokerId: Uuid })[]> => {
   const { rows } = await sql<BrokerSecretRow & { readonly runtimeBrokerId: Uuid }>`
     select id, runtime_broker_id as "runtimeBrokerId", secret,
-        status = 'active' or (status = 'deprecated' and expires_at > now()) as proves
+        status = 'active' or (status = 'deprecated' and expires_at > now()) as proves,
+        case when status <> 'active' then expires_at end as until
     from broker_secrets
     where runtime_broker_id = any(${uuidArray(runtimeBrokerIds)}::uuid[])
       and (status = 'active' or expires_at > now() - ${keptToSign})

@@ -85,7 +85,9 @@ test("a long text does not make the log lose the short facts beside it", async (
   await test_db.query("insert into projects (id, name, slug) values ($1, repeat('p', 5000), 'p')", [project]);
   await test_db.query("insert into agents (id, project_id, slug, name) values ($1, $2, 'a', 'a')", [agent, project]);
   await test_db.query("update agents set message = repeat('m', 5000), phase = 'error', deleted_at = now()");
-  const rows = await test_db.query<{ payload: Record<string, unknown> }>("select payload from change_log order by id");
+  const rows = await test_db.query<{ payload: Record<string, unknown> }>(
+    "select payload from change_log where entity in ('project', 'agent') order by id",
+  );
   expect(rows.map((r) => r.payload)).toEqual([
     { cut: true, slug: "p" },
     expect.not.objectContaining({ cut: true }),

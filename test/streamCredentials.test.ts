@@ -1,0 +1,247 @@
+import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { AGENT_TOKEN_HEADER, AgentTokens } from "@rootstock/hub";
+import { systemClock, systemRandom } from "@rootstock/service";
+import {
+  api,
+  type EventStream,
+  eventually,
+  foreignUserToken,
+  type InProcessReplica,
+  LogClient,
+  openEventStream,
+  Scene,
+  SimulatedTerminals,
+  seed,
+  TEST_SECRET,
+  TerminalClient,
+  testLogin,
+} from "@rootstock/testkit";
+import { WebSocket } from "ws";
+
+/** What was opened with a credential ends with it, at every replica, whatever ends the credential and wherever. */
+
+const SOON_MS = 2_000;
+let scene: Scene;
+let a: InProcessReplica;
+let b: InProcessReplica;
+let project: string;
+let people = 0;
+let agents = 0;
+
+beforeAll(async () => {
+  scene = await Scene.create();
+  const env = { ROOTSTOCK_TEST_LOGIN: "1" };
+  [a, b] = [await scene.replica(env), await scene.replica(env)];
+  project = await scene.project(a);
+});
+afterAll(() => scene.end());
+
+type Proof = Readonly<Record<string, string>>;
+
+/** Streams of one client at both replicas. */
+const listening = (headers: Proof): Promise<EventStream[]> =>
+  Promise.all([a, b].map((replica) => openEventStream(replica, { patterns: [">"], headers })));
+
+const isOver = (work: Promise<unknown>): (() => boolean) => {
+  let over = false;
+  const ended = () => {
+    over = true;
+  };
+  work.then(ended, ended);
+  return () => over;
+};
+
+const person = async (role: "member" | "admin" = "member") => {
+  people += 1;
+  const reply = await testLogin(a, { email: `person-${people}@example.org`, role });
+  const token = reply.text("accessToken");
+  return {
+    id: reply.text("user.id"),
+    token,
+    refreshToken: reply.text("refreshToken"),
+    cookie: { cookie: reply.headers.get("set-cookie")?.split(";", 1)[0] ?? "" },
+    bearer: { authorization: `Bearer ${token}` },
+    call: (method: string, path: string, body?: unknown) => api(a, method, path, body, { token }),
+  };
+};
+
+/** The token of an agent, which ends so many seconds from now. */
+const agentToken = async (agentId: string, seconds = 3_600): Promise<string> => {
+  const clock = { ...systemClock, now: () => systemClock.now() - (10 * 3_600 - seconds) * 1000 };
+  const tokens = new AgentTokens([TEST_SECRET], { clock, random: systemRandom });
+  const { token } = await tokens.issue({ agentId, projectId: project, scopes: [], ancestry: [], tokenVersion: 1 });
+  return token;
+};
+const asAgent = async (agentId: string, seconds?: number): Promise<Proof> => ({
+  [AGENT_TOKEN_HEADER]: await agentToken(agentId, seconds),
+});
+
+const newAgent = (): Promise<string> => {
+  agents += 1;
+  return seed(scene.database).agent({ project_id: project, slug: `agent-${agents}` });
+};
+
+type Held = readonly [headers: Proof, end: () => Promise<unknown>];
+const agentThat = async (end: (agentId: string) => Promise<unknown>): Promise<Held> => {
+  const agent = await newAgent();
+  return [await asAgent(agent), () => end(agent)];
+};
+const personWith = async (
+  proof: "bearer" | "cookie",
+  end: (who: Awaited<ReturnType<typeof person>>) => Promise<unknown>,
+): Promise<Held> => {
+  const who = await person();
+  return [who[proof], () => end(who)];
+};
+const query = (sql: string, values: readonly unknown[]) => scene.database.query(sql, [...values]);
+const refresh = (refreshToken: string) => api(a, "POST", "/api/v1/auth/refresh", { refreshToken });
+
+const ENDS: readonly (readonly [what: string, hold: () => Promise<Held>])[] = [
+  ["an agent that is deleted", () => agentThat((id) => api(a, "DELETE", `/api/v1/agents/${id}?force=true`))],
+  [
+    "an agent whose row has gone, with its project for one",
+    () => agentThat((id) => query("delete from agents where id = $1", [id])),
+  ],
+  [
+    "an agent whose tokens were reset",
+    () => agentThat((id) => query("update agents set token_version = 2 where id = $1", [id])),
+  ],
+  ["a person's token, signed out", () => personWith("bearer", (p) => p.call("POST", "/api/v1/auth/logout", {}))],
+  [
+    "a browser, signed out",
+    () =>
+      personWith("cookie", ({ cookie }) =>
+        fetch(`${a.url}/api/v1/auth/logout`, { method: "POST", headers: { ...cookie, origin: a.url } }),
+      ),
+  ],
+  [
+    "a person's token, after signing out everywhere",
+    () => personWith("bearer", (p) => p.call("POST", "/api/v1/auth/sign-out-everywhere")),
+  ],
+  [
+    "a browser, after signing out everywhere",
+    () => personWith("cookie", (p) => p.call("POST", "/api/v1/auth/sign-out-everywhere")),
+  ],
+  [
+    "a person's token, whose refresh token came back from a thief",
+    () =>
+      personWith("bearer", async (p) => {
+        const second = (await refresh(p.refreshToken)).text("refreshToken");
+        await refresh(second);
+        expect((await refresh(p.refreshToken)).status).toBe(401);
+      }),
+  ],
+  [
+    "somebody who is suspended",
+    () => personWith("bearer", (p) => query("update users set status = 'suspended' where id = $1", [p.id])),
+  ],
+  [
+    "somebody whose account is deleted",
+    () => personWith("cookie", (p) => query("delete from users where id = $1", [p.id])),
+  ],
+];
+
+test.each(ENDS)("event streams of %s end at every replica within two seconds", async (_, hold) => {
+  const bystander = await person();
+  const others = await listening(bystander.bearer);
+  const disturbed = others.map(({ ended }) => isOver(ended));
+  const [headers, end] = await hold();
+  const streams = await listening(headers);
+  const over = streams.map(({ ended }) => isOver(ended));
+  await end();
+  await eventually(() => over.every((is) => is()), SOON_MS);
+  expect(disturbed.map((is) => is())).toEqual([false, false]);
+  for (const stream of others) await stream.close();
+});
+
+test("event streams end when what they were opened with ends by itself, and not before", async () => {
+  const who = await person();
+  const now = Math.floor(systemClock.now() / 1000);
+  const exp = now + 2;
+  const claims = { sub: who.id, uid: who.id, type: "access", client: "api", role: "member", exp };
+  const user = { authorization: `Bearer ${await foreignUserToken(claims)}` };
+  const agent = await asAgent(await newAgent(), 2);
+  const streams = [...(await listening(user)), ...(await listening(agent))];
+  const at = await Promise.all(streams.map(({ ended }) => ended.then(() => systemClock.now())));
+  for (const time of at) {
+    expect(time).toBeGreaterThanOrEqual(exp * 1000 - 50);
+    expect(time).toBeLessThan((exp + 1) * 1000 + SOON_MS);
+  }
+});
+
+test("a terminal and a followed log end with the token that they were opened with, at every replica", async () => {
+  const runtimeBroker = await scene.runtimeBroker(a);
+  new SimulatedTerminals(runtimeBroker);
+  const agent = await scene.agent(a, project, "looked-at", runtimeBroker.id);
+  const admin = await person("admin");
+  const made = async () => {
+    const body = { name: "t", projectId: project, scopes: ["agent:attach", "agent:read"] };
+    const reply = await admin.call("POST", "/api/v1/auth/tokens", body);
+    return { token: reply.text("token"), path: `/api/v1/auth/tokens/${reply.text("accessToken.id")}` };
+  };
+  const open = async (token: string) => {
+    const followed = await LogClient.follow(a, agent, { token });
+    if (!(followed instanceof LogClient)) throw new Error(followed.body);
+    const attached = [
+      await TerminalClient.attach(a, agent, { token }),
+      await TerminalClient.attach(b, agent, { token }),
+    ];
+    return async () => [
+      ...(await Promise.all(attached.map(async ({ closed }) => (await closed).code))),
+      (await followed.ended) && followed.others.map(({ data }) => data.code),
+    ];
+  };
+  for (const [method, suffix] of [
+    ["POST", "/revoke"],
+    ["DELETE", ""],
+  ] as const) {
+    const { token, path } = await made();
+    const codes = (await open(token))();
+    const over = isOver(codes);
+    expect((await admin.call(method, path + suffix)).status).toBe(204);
+    await eventually(over, SOON_MS);
+    expect(await codes).toEqual([4401, 4401, [4401]]);
+  }
+  const exp = Math.floor(systemClock.now() / 1000) + 2;
+  const claims = { sub: admin.id, uid: admin.id, type: "access", client: "api", role: "admin", exp };
+  expect(await (await open(await foreignUserToken(claims)))()).toEqual([4401, 4401, [4401]]);
+  expect(systemClock.now()).toBeGreaterThanOrEqual(exp * 1000);
+  const codes = (await open(admin.token))();
+  const over = isOver(codes);
+  await api(b, "DELETE", `/api/v1/agents/${agent}`);
+  await eventually(over, SOON_MS);
+  expect((await codes).flat().every((code) => code === 4404 || code === 1000 || code === 4503)).toBe(true);
+});
+
+test("the socket of an agent's ports ends with the agent's token", async () => {
+  const open = async (seconds?: number) => {
+    const agent = await newAgent();
+    const url = `${b.url.replace("http", "ws")}/api/v1/agents/${agent}/ports/tunnel`;
+    const ws = new WebSocket(url, { headers: await asAgent(agent, seconds) });
+    await new Promise((resolve, reject) => ws.once("open", resolve).once("error", reject));
+    const closed = new Promise<number>((resolve) => ws.once("close", resolve));
+    return { agent, closed };
+  };
+  const { agent, closed } = await open();
+  const over = isOver(closed);
+  await query("update agents set token_version = 2 where id = $1", [agent]);
+  await eventually(over, SOON_MS);
+  expect(await closed).toBe(4401);
+  expect(await (await open(1)).closed).toBe(4401);
+});
+
+test("a runtime broker's socket ends when the secret that it was opened with counts no more", async () => {
+  const runtimeBroker = await scene.runtimeBroker(b);
+  const rotate = (grace: number) =>
+    api(a, "POST", `/api/v1/brokers/${runtimeBroker.id}/rotate-secret`, { gracePeriod: grace * 1e9 });
+  expect((await rotate(1)).status).toBe(200);
+  const rotatedAt = systemClock.now();
+  await eventually(() => runtimeBroker.closes.length === 1, 1_000 + SOON_MS);
+  expect(systemClock.now() - rotatedAt).toBeGreaterThan(900);
+  await eventually(() => runtimeBroker.refusedDials.includes(401));
+  const other = await scene.runtimeBroker(b);
+  const deleted = await scene.runtimeBroker(b);
+  expect((await api(a, "POST", `/api/v1/brokers/${other.id}/rotate-secret`, { gracePeriod: 0 })).status).toBe(200);
+  expect((await api(a, "DELETE", `/api/v1/runtime-brokers/${deleted.id}`)).status).toBe(204);
+  await eventually(() => other.closes.length === 1 && deleted.closes.length === 1, SOON_MS);
+});
