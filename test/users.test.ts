@@ -33,6 +33,15 @@ test("weak point 1: who is suspended at one replica is out at every other, and s
   expect((await api(a, "GET", "/api/v1/auth/me", undefined, as(ann))).status).toBe(401);
 });
 
+test("whom an admin signs out at one replica is signed out at every other", async () => {
+  const ann = await signIn("ann@example.org");
+  for (const replica of [a, b]) await answers(replica, ann, "/api/v1/auth/me", 200);
+  expect((await api(b, "POST", `/api/v1/users/${ann.text("user.id")}/sign-out-everywhere`)).status).toBe(204);
+  for (const replica of [a, b]) await answers(replica, ann, "/api/v1/auth/me", 401);
+  const again = await api(a, "POST", "/api/v1/auth/refresh", { refreshToken: ann.text("refreshToken") });
+  expect(again.status).toBe(401);
+});
+
 test("weak point 28: a demoted admin is none at any replica any more", async () => {
   const eve = await signIn("eve@example.org", "admin");
   for (const replica of [a, b]) await answers(replica, eve, "/api/v1/admin/invites", 200);

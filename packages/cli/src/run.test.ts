@@ -211,6 +211,12 @@ describe("exit codes", () => {
       "agent start",
       "runtime-broker join-token",
       "trace",
+      "users list",
+      "users role",
+      "groups role",
+      "policies bind",
+      "access explain",
+      "audit list",
     ];
     for (const command of commands) {
       const { code, out } = await rootstock([...command.split(" "), "--help"]);

@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { addAgentCommand } from "./commands/agent.ts";
 import { addLoginCommands } from "./commands/login.ts";
 import { addMigrateCommand } from "./commands/migrate.ts";
+import { addOperateCommands } from "./commands/operate.ts";
 import { addReplicaCommand } from "./commands/replica.ts";
 import { addRuntimeBrokerCommand } from "./commands/runtimeBroker.ts";
 import { addSecretsCommand } from "./commands/secrets.ts";
@@ -34,6 +35,7 @@ const buildProgram = (terminal: Terminal): Command => {
   addLoginCommands(program, terminal);
   addAgentCommand(program, terminal);
   addTraceCommand(program, terminal);
+  addOperateCommands(program, terminal);
   return program;
 };
 

@@ -382,8 +382,8 @@ export const AGENT_SETTINGS: readonly Setting[] = [
   },
 ];
 
-/** `rootstock trace`. */
-export const TRACE_SETTINGS: readonly Setting[] = AGENT_SETTINGS.filter((s) => s.env !== "ROOTSTOCK_PROJECT");
+/** Commands that talk to a hub about no project in particular. */
+export const CLIENT_SETTINGS: readonly Setting[] = AGENT_SETTINGS.filter((s) => s.env !== "ROOTSTOCK_PROJECT");
 
 /** Every variable of ours that some command reads; others of that prefix are mistakes. */
 export const KNOWN_VARIABLES: ReadonlySet<string> = new Set(

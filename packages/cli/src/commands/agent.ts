@@ -3,11 +3,11 @@ import type { Command } from "commander";
 import { followLog } from "../agent/followLog.ts";
 import { useProject } from "../agent/project.ts";
 import { startAgent } from "../agent/start.ts";
-import { table } from "../agent/table.ts";
 import { connect } from "../connection.ts";
 import { EXIT_CODE_HELP, UsageError } from "../exitCodes.ts";
 import { addSettings, type Env, settingsEnv } from "../flags.ts";
 import { AGENT_SETTINGS, KNOWN_VARIABLES } from "../settings.ts";
+import { table } from "../table.ts";
 import type { Terminal } from "../terminal.ts";
 
 interface Session {

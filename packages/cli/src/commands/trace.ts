@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { connect } from "../connection.ts";
 import { CliError, EXIT_CODE_HELP, UsageError } from "../exitCodes.ts";
 import { addSettings, settingsEnv } from "../flags.ts";
-import { KNOWN_VARIABLES, TRACE_SETTINGS } from "../settings.ts";
+import { CLIENT_SETTINGS, KNOWN_VARIABLES } from "../settings.ts";
 import type { Terminal } from "../terminal.ts";
 import { traceText } from "../trace/traceText.ts";
 
@@ -18,8 +18,8 @@ export const addTraceCommand = (program: Command, terminal: Terminal): void => {
     )
     .option("--json", "the hub's answer as it is")
     .addHelpText("after", EXIT_CODE_HELP);
-  addSettings(command, TRACE_SETTINGS).action(async (given: string, options: { readonly json?: true }) => {
-    const { env, problems } = settingsEnv(command, TRACE_SETTINGS, terminal.env, KNOWN_VARIABLES, []);
+  addSettings(command, CLIENT_SETTINGS).action(async (given: string, options: { readonly json?: true }) => {
+    const { env, problems } = settingsEnv(command, CLIENT_SETTINGS, terminal.env, KNOWN_VARIABLES, []);
     const id = parseUuid(given);
     if (id === undefined)
       throw new UsageError([...problems, `<id>: want the UUID of a message or an operation, got "${given}"`]);

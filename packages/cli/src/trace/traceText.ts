@@ -1,5 +1,5 @@
 import type { Trace, TraceHop, TracePlace } from "@rootstock/protocol";
-import { table } from "../agent/table.ts";
+import { table } from "../table.ts";
 
 /** A trace for a person to read. */
 export const traceText = (trace: Trace): string => {

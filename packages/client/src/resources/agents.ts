@@ -1,6 +1,7 @@
 import type { StructuredMessageInput } from "@rootstock/protocol";
 import { type FollowOptions, followLogs } from "../followLogs.ts";
 import type { Http, QueryValue } from "../http.ts";
+import { allOf } from "../pages.ts";
 
 /** An agent as the hub shows it (spec/02 2.3); the fields that this client's users read. */
 export interface Agent {
@@ -139,13 +140,8 @@ export class ProjectAgents {
   }
 
   /** Every agent that `filter` lets through, page after page. */
-  async *all(filter: Omit<ListAgents, "cursor"> = {}): AsyncGenerator<Agent> {
-    let cursor: string | undefined;
-    do {
-      const page = await this.list({ ...filter, cursor });
-      yield* page.agents;
-      cursor = page.nextCursor;
-    } while (cursor);
+  all(filter: Omit<ListAgents, "cursor"> = {}): AsyncGenerator<Agent> {
+    return allOf(this.#http, { path: this.#base, as: "agents", query: { ...filter } });
   }
 
   get(agent: string, options: { readonly signal?: AbortSignal } = {}): Promise<Agent> {

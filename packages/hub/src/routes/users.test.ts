@@ -16,8 +16,11 @@ import { userRoutes } from "./users.ts";
 const USERS = "/api/v1/users";
 let hub: TestHub;
 
+const signedOut: string[] = [];
+
 beforeAll(async () => {
-  hub = await startTestHub((db) => userRoutes({ db, changed: () => {} }));
+  const signIns = { endAll: async (id: string) => void signedOut.push(id) };
+  hub = await startTestHub((db) => userRoutes({ db, signIns, changed: () => {} }));
 });
 afterAll(() => hub.stop());
 
@@ -206,4 +209,18 @@ test("somebody stays who may undo it: of many admins who take each other's right
   expect((await hub.as(last).send("PATCH", own, { status: "suspended" })).status).toBe(409);
   expect((await hub.as(last).send("DELETE", own)).status).toBe(409);
   expect((await hub.as(last).send("PATCH", own, { displayName: "The last" })).status).toBe(200);
+});
+
+test("admins sign anybody out everywhere, others only themselves", async () => {
+  const [eve, fay] = [await person("Eve Out"), await person("Fay Out")];
+  const signOut = (by: UserPrincipal, id: string) =>
+    hub
+      .as(by)
+      .send("POST", `${USERS}/${id}/sign-out-everywhere`)
+      .then((answer) => answer.status);
+  expect(await signOut(eve, fay.id)).toBe(403);
+  expect(await signOut(eve, eve.id)).toBe(204);
+  expect(await signOut(ADMIN, fay.id)).toBe(204);
+  expect(await signOut(ADMIN, systemRandom.uuid())).toBe(404);
+  expect(signedOut).toEqual([eve.id, fay.id]);
 });

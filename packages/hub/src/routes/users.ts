@@ -11,7 +11,7 @@ import {
   userPosition,
 } from "@rootstock/store";
 import { z } from "zod";
-import type { Principal } from "../auth/index.ts";
+import type { Principal, SignIns } from "../auth/index.ts";
 import { parseDisplayName } from "../people/index.ts";
 import { capabilities, ITEM_ACTIONS, pageFields, userJson, userReply } from "../wire/index.ts";
 import { admins, authenticated, users } from "./access.ts";
@@ -29,6 +29,7 @@ import { NO_BODY } from "./shapes.ts";
 
 export interface UserRouteDeps {
   readonly db: Db;
+  readonly signIns: Pick<SignIns, "endAll">;
   /** Called after a commit that the change log tells of: every replica forgets what it knew of the user. */
   readonly changed: () => void;
 }
@@ -56,7 +57,7 @@ const preferences = z
 
 const patchBody = z.object({ displayName: text(MAX_NAME), role, status, preferences });
 
-export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
+export const userRoutes = ({ db, signIns, changed }: UserRouteDeps): Route[] => [
   route({
     method: "GET",
     path: PATH,
@@ -144,6 +145,20 @@ export const userRoutes = ({ db, changed }: UserRouteDeps): Route[] => [
           "user changed",
         );
       return json(200, shown(principal, done.user));
+    },
+  }),
+  route({
+    method: "POST",
+    path: `${PATH}/:userId/sign-out-everywhere`,
+    access: users,
+    does: { action: "update", on: "user" },
+    summary: "Ends all that signing in has given a person, everywhere",
+    replies: { 204: NO_BODY },
+    handler: async (call) => {
+      const user = await userOf(db, call);
+      await signIns.endAll(user.id);
+      call.log.info({ userId: user.id, actorId: idOf(call.principal) }, "user signed out everywhere");
+      return empty();
     },
   }),
   route({
