@@ -91,7 +91,7 @@ test("a person allows the CLI in the browser, signing in on the way; its code is
   const request = field(asked.body, "request");
   const done = await browser.submit("/authorize", { request, decision: "allow" });
   expect(done.body).toContain("Authentication Successful");
-  expect(got[0]?.get("state")).toBe("st+at/e=");
+  expect([got[0]?.get("state"), got[0]?.get("iss")]).toEqual(["st+at/e=", HUB]);
   const code = got[0]?.get("code") ?? "";
   const wrong = await ask(both, "POST", "/auth/cli/token", { code, callbackUrl: `${callbackUrl}2` });
   expect([wrong.status, wrong.get("error.code")]).toEqual([400, "oauth_error"]);
@@ -117,7 +117,11 @@ test("who says no sends the CLI away without a code; who is signed in already is
   const asked = await browser.open(url);
   expect(asked.url.pathname).toBe("/authorize");
   await browser.submit("/authorize", { request: field(asked.body, "request"), decision: "deny" });
-  expect(Object.fromEntries(got[0] ?? [])).toMatchObject({ error: "access_denied", state: "st+at/e=" });
+  expect(Object.fromEntries(got[0] ?? [])).toMatchObject({
+    error: "access_denied",
+    state: "st+at/e=",
+    iss: HUB,
+  });
   expect(await scene.database.query("select 1 from login_codes")).toEqual([]);
 });
 
@@ -340,6 +344,10 @@ test("weak point 3: a code is exchanged with the verifier that belongs to it, an
     const refused = await exchange(wrong);
     expect([refused.status, refused.get("error.code")]).toEqual([400, "oauth_error"]);
   }
+  // Which provider a code comes from is compared where a client tells it, and asked of none that does not know of it.
+  expect((await exchange({ iss: oidc.url })).status).toBe(200);
+  for (const iss of ["https://evil.example", `${oidc.url}/`])
+    expect((await exchange({ iss })).get("error.code")).toBe("oauth_error");
   expect((await exchange({ grantType: "password" })).get("error.code")).toBe("invalid_request");
   expect((await exchange({ code: "" })).get("error.details.required")).toEqual(["code", "redirectUri", "grantType"]);
 });

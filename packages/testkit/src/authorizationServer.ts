@@ -19,6 +19,8 @@ export abstract class AuthorizationServer {
   asks = false;
   /** While true everybody says no. */
   refuses = false;
+  /** What its answers name as where they come from (RFC 9207), if anything; then it promises that they do. */
+  iss: string | undefined;
   /** How often a code was exchanged for tokens. */
   exchanges = 0;
   readonly #server = createServer((request, response) => {
@@ -87,6 +89,7 @@ export abstract class AuthorizationServer {
     const back = new URL(redirectUri);
     const state = q.get("state");
     if (state !== null) back.searchParams.set("state", state);
+    if (this.iss !== undefined) back.searchParams.set("iss", this.iss);
     if (this.refuses || q.get("answer") === "no") back.searchParams.set("error", "access_denied");
     else {
       const code = systemRandom.bytes(24).toString("base64url");

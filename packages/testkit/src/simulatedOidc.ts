@@ -75,6 +75,7 @@ export class SimulatedOidc extends AuthorizationServer {
         subject_types_supported: ["public"],
         id_token_signing_alg_values_supported: ["ES256"],
         code_challenge_methods_supported: ["S256"],
+        authorization_response_iss_parameter_supported: this.iss !== undefined,
       };
     if (url.pathname === "/userinfo")
       return this.#accounts.get(request.headers.authorization?.replace(/^Bearer /, "") ?? "");

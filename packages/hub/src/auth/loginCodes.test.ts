@@ -9,6 +9,7 @@ import { SigningKeys } from "./signingKeys.ts";
 
 const SECRETS: RootSecrets = ["a shared secret of at least 32 bytes"];
 const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const HUB = "https://hub.example.org";
 const CALLBACK = "http://127.0.0.1:18271/callback";
 const REQUEST: LoginRequest = {
   callbackUrl: CALLBACK,
@@ -45,9 +46,10 @@ afterEach(async () => {
 
 const refused = expect.objectContaining({ code: "oauth_error", message: "failed to exchange authorization code" });
 const allowed = async (): Promise<string> => {
-  const url = new URL(await codes.allow(REQUEST, ann));
-  expect([url.origin + url.pathname, url.searchParams.get("state")]).toEqual([CALLBACK, REQUEST.state]);
-  return url.searchParams.get("code") ?? "";
+  const url = new URL(await codes.allow(REQUEST, ann, HUB));
+  const { searchParams: q } = url;
+  expect([url.origin + url.pathname, q.get("state"), q.get("iss")]).toEqual([CALLBACK, REQUEST.state, HUB]);
+  return q.get("code") ?? "";
 };
 
 test("a request passes through the browser to any replica as it was made, for a while, and cannot be changed", async () => {
@@ -99,8 +101,12 @@ test("whoever is suspended or signs out everywhere before the code is exchanged 
 });
 
 test("who says no sends the browser back without a code", () => {
-  const url = new URL(codes.deny(REQUEST));
-  expect(Object.fromEntries(url.searchParams)).toMatchObject({ error: "access_denied", state: REQUEST.state });
+  const url = new URL(codes.deny(REQUEST, HUB));
+  expect(Object.fromEntries(url.searchParams)).toMatchObject({
+    error: "access_denied",
+    state: REQUEST.state,
+    iss: HUB,
+  });
 });
 
 test("a code goes to the person's own machine and nowhere else", () => {

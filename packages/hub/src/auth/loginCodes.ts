@@ -107,8 +107,11 @@ export class LoginCodes {
     }
   }
 
-  /** Where to send the browser of a person who said yes: to the program, with a code for it. */
-  async allow(request: LoginRequest, user: UserStanding): Promise<string> {
+  /**
+   * Where to send the browser of a person who said yes: to the program, with a code for it. `issuer`: this hub's address,
+   * by which a program that talks to several tells whose answer it is (RFC 9207).
+   */
+  async allow(request: LoginRequest, user: UserStanding, issuer: string): Promise<string> {
     const code = this.#base.random.bytes(CODE_BYTES).toString("base64url");
     await transaction(this.#options.db, async (tx) => {
       await insertLoginCode(tx, {
@@ -121,15 +124,16 @@ export class LoginCodes {
       await recordAudit(tx, programAudit("program_login_allowed", user, request));
     });
     this.#base.log.info({ userId: user.id, address: request.address }, "program login allowed");
-    return withQuery(request.callbackUrl, { code, state: request.state });
+    return withQuery(request.callbackUrl, { code, state: request.state, iss: issuer });
   }
 
   /** Where to send the browser of a person who said no. */
-  deny(request: LoginRequest): string {
+  deny(request: LoginRequest, issuer: string): string {
     return withQuery(request.callbackUrl, {
       error: "access_denied",
       error_description: "the login was refused in the browser",
       state: request.state,
+      iss: issuer,
     });
   }
 

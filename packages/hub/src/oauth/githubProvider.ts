@@ -86,7 +86,7 @@ export class GithubProvider implements SignInProvider {
     return asked(async () => {
       const tokens = await authorizationCodeGrant(
         this.#config,
-        callbackUrl(response),
+        callbackUrl(response, this.#config),
         checks({ ...response, nonce: undefined }),
       );
       return this.#identity(tokens.access_token);

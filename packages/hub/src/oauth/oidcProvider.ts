@@ -91,7 +91,7 @@ export class OidcProvider implements SignInProvider {
   identityOf(response: AuthorizationResponse): Promise<ProvenIdentity> {
     return asked(async () => {
       const { config } = await this.#discovered.get(this.#rules.issuer);
-      const tokens = await authorizationCodeGrant(config, callbackUrl(response), {
+      const tokens = await authorizationCodeGrant(config, callbackUrl(response, config), {
         idTokenExpected: true,
         ...checks(response),
       });
@@ -195,11 +195,12 @@ export const authorizationParameters = ({ redirectUri, state, nonce, codeVerifie
   }),
 });
 
-/** The address that the browser came back to. */
-export const callbackUrl = ({ redirectUri, params }: AuthorizationResponse): URL => {
+/** The address that the browser came back to. The library compares its `iss`, where there is one, with the provider's. */
+export const callbackUrl = ({ redirectUri, params, relayed }: AuthorizationResponse, config: Configuration): URL => {
   if (!params.has("error") && !params.get("code")) throw new ProviderError("no_code", "came back without a code");
   const url = new URL(redirectUri);
   url.search = params.toString();
+  if (relayed && !params.has("iss")) url.searchParams.set("iss", config.serverMetadata().issuer);
   return url;
 };
 

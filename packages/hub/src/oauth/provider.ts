@@ -21,6 +21,12 @@ export interface AuthorizationResponse extends Omit<AuthorizationRequest, "state
   readonly state?: string | undefined;
   /** The query of the callback, as it came. */
   readonly params: URLSearchParams;
+  /**
+   * Whether somebody else took the callback and may have handed on no more than the code, as clients from before RFC 9207
+   * do: what says from which provider it came is checked then if it is there. Otherwise it has to be, where a provider
+   * promises it.
+   */
+  readonly relayed?: boolean | undefined;
 }
 
 /** Somebody who vouches for people. */

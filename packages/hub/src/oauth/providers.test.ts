@@ -88,6 +88,38 @@ test("a provider that is away says so, and new keys are fetched when a token nam
   expect(await failure(other.authorizeUrl(request))).toBe("provider_unavailable");
 });
 
+test("who answers is compared where it is told, has to be told where it is promised, and by clients need not be", async () => {
+  const redirectUri = "http://hub.test/auth/callback/x";
+  const answers = async (env: Readonly<Record<string, string>>, state: string) => {
+    const asked = provider(env);
+    const url = await asked.authorizeUrl({ redirectUri, state });
+    const answer = await fetch(url, { redirect: "manual" });
+    const params = new URL(answer.headers.get("location") ?? "").searchParams;
+    return { asked, params };
+  };
+  /** What comes of an answer that names `iss`; of one that names nothing when undefined. */
+  const came = async (env: Readonly<Record<string, string>>, iss: string | undefined, relayed = false) => {
+    const { asked, params } = await answers(env, "s");
+    params.delete("iss");
+    if (iss !== undefined) params.set("iss", iss);
+    return failure(asked.identityOf({ redirectUri, state: "s", params, relayed }));
+  };
+  const [evil, of] = ["https://evil.example", { oidc: oidc.environment(), github: github.environment() }];
+  for (const [env, own] of [
+    [of.oidc, oidc.url],
+    [of.github, `${github.url}/login/oauth`],
+  ] as const) {
+    expect(await came(env, own)).toContain("in:");
+    expect(await came(env, undefined)).toContain("in:");
+    for (const wrong of [evil, `${own}/`])
+      for (const relayed of [false, true]) expect(await came(env, wrong, relayed)).toBe("exchange_failed");
+  }
+  oidc.iss = oidc.url;
+  expect(await came(of.oidc, oidc.url)).toContain("in:");
+  expect(await came(of.oidc, undefined)).toBe("exchange_failed");
+  expect(await came(of.oidc, undefined, true)).toContain("in:");
+});
+
 test("a provider that takes too long is one that is away", async () => {
   const rules = config(oidc.environment());
   const slow = new Providers(rules, {

@@ -64,6 +64,8 @@ export const providerLoginRoutes = (deps: ProviderLoginDeps): Route[] => [
       grantType: text(100),
       codeVerifier: text(128),
       clientType: text(20),
+      /** Of the provider's answer (RFC 9207), for clients that hand it on. */
+      iss: text(MAX_URL),
     }),
     summary: "Tokens for a provider's authorization code",
     replies: { 200: signedInReply },
@@ -76,13 +78,18 @@ export const providerLoginRoutes = (deps: ProviderLoginDeps): Route[] => [
       "oauth_error",
     ],
     handler: async ({ body }) => {
-      const { code, redirectUri, grantType, codeVerifier } = body;
+      const { code, redirectUri, grantType, codeVerifier, iss } = body;
       if (!code || !redirectUri || !grantType) throw missingFields("code", "redirectUri", "grantType");
       if (grantType !== "authorization_code") throw new HubError("invalid_request", "unsupported grant type");
       if (!URL.canParse(redirectUri)) throw invalidField("redirectUri", "redirectUri must be an address");
       const found = providerOf(deps, body.provider ?? guessed(deps, redirectUri));
       const identity = await found
-        .identityOf({ redirectUri, codeVerifier, params: new URLSearchParams({ code }) })
+        .identityOf({
+          redirectUri,
+          codeVerifier,
+          params: new URLSearchParams({ code, ...(iss && { iss }) }),
+          relayed: true,
+        })
         .catch((err: unknown) => {
           throw refusal(err, "oauth_error", "failed to exchange authorization code");
         });

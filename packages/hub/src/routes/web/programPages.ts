@@ -61,8 +61,10 @@ export const programPages = (deps: ProgramPageDeps): Route[] => {
     if (!request) return stale();
     const user = await deciding(deps, call);
     if (!user) return signInFirst(`${LOGIN_REQUEST_PAGE}?${new URLSearchParams({ request: sealed })}`);
-    const allowed = decisionOf(form);
-    return redirect(allowed ? await loginCodes.allow(request, user) : loginCodes.deny(request), [], 303);
+    const location = decisionOf(form)
+      ? await loginCodes.allow(request, user, call.origin)
+      : loginCodes.deny(request, call.origin);
+    return redirect(location, [], 303);
   };
 
   const device = async (call: Call): Promise<Reply> => {
