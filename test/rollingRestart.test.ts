@@ -1,13 +1,12 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { LoadBalancer, Upstreams } from "@rootstock/cli";
 import { HubClient } from "@rootstock/client";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { freePort, silentLog, systemClock, systemRandom } from "@rootstock/service";
 import {
   type ApiReply,
   AttachRefused,
   api,
   eventually,
-  freePort,
   type ReplicaProcess,
   Scene,
   SimulatedTerminals,
@@ -41,7 +40,7 @@ const launch = async (name: string): Promise<void> => {
 
 beforeEach(async () => {
   scene = await Scene.create();
-  for (const name of NAMES) ports.set(name, await freePort());
+  for (const name of NAMES) ports.set(name, await freePort(systemRandom));
   upstreams = new Upstreams({
     upstreams: NAMES.map((name) => ({ name, host: "127.0.0.1", port: ports.get(name) ?? 0 })),
     base,

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { AGENT_TOKEN_HEADER } from "@rootstock/hub";
-import { api, freePort, type InProcessReplica, Scene, type SimulatedRuntimeBroker } from "@rootstock/testkit";
+import { freePort, systemRandom } from "@rootstock/service";
+import { api, type InProcessReplica, Scene, type SimulatedRuntimeBroker } from "@rootstock/testkit";
 import { createRemoteJWKSet, jwtVerify } from "jose";
 
 /** What lets agents through what stands before the hub (spec/03 1.2, 1.6): at create, at start, and with each refresh. */
@@ -65,7 +66,7 @@ test("agents get a token that others verify with the hub's published keys, and a
 });
 
 test("an issuer that cannot be reached delays nobody and fails nothing: agents do without", async () => {
-  const nobody = `http://127.0.0.1:${await freePort()}`;
+  const nobody = `http://127.0.0.1:${await freePort(systemRandom)}`;
   const { entry, runtimeBroker, agent, own } = await setUp({
     ROOTSTOCK_TRANSPORT_MODE: "iap",
     ROOTSTOCK_TRANSPORT_AUDIENCE: "client.apps.googleusercontent.com",

@@ -3,6 +3,7 @@ export * from "./backoff.ts";
 export * from "./batcher.ts";
 export * from "./breather.ts";
 export * from "./clock.ts";
+export * from "./freePort.ts";
 export * from "./hook.ts";
 export * from "./lifecycle.ts";
 export * from "./log.ts";

@@ -11,8 +11,8 @@ import {
   readServerState,
   serverArguments,
 } from "@rootstock/embedded-postgres";
+import { freePort, systemRandom } from "@rootstock/service";
 import { eventually } from "./eventually.ts";
-import { freePort } from "./freePort.ts";
 
 /** A PostgreSQL server that a test owns: it may be stopped and started again. */
 export interface OwnedPostgres {
@@ -64,7 +64,7 @@ export const startEmbeddedPostgres = async (
   const user = await postgresUser();
   const programs = await postgresPrograms(user, root);
   await makeDataFolder(dir, { programs, user, superuser: USER, password: USER, noSync: true });
-  const port = await freePort();
+  const port = await freePort(systemRandom);
   const args = serverArguments(dir, port, { fsync: "off", max_connections: "400", ...settings });
 
   let server: ChildProcess | undefined;

@@ -5,7 +5,6 @@ export * from "./authorizationServer.ts";
 export * from "./embeddedPostgres.ts";
 export * from "./eventStream.ts";
 export * from "./eventually.ts";
-export * from "./freePort.ts";
 export * from "./frontProxy.ts";
 export * from "./identityProvider.ts";
 export * from "./logClient.ts";

@@ -5,9 +5,9 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { postgresUser } from "@rootstock/embedded-postgres";
+import { freePort, systemRandom } from "@rootstock/service";
 import pg from "pg";
 import { eventually } from "./eventually.ts";
-import { freePort } from "./freePort.ts";
 import { startTransactionPooler, type TransactionPooler } from "./transactionPooler.ts";
 
 /** A kind of pooler that this machine has. */
@@ -62,7 +62,7 @@ const startPgBouncer = async (program: string, url: string, size: number): Promi
   const user = await postgresUser();
   const dir = await mkdtemp(join(tmpdir(), "rootstock-pgbouncer-"));
   await chmod(dir, 0o755);
-  const port = await freePort();
+  const port = await freePort(systemRandom);
   const file = join(dir, "pgbouncer.ini");
   await writeFile(file, settings(target, port, dir, size));
   const quoted = [target.username, target.password].map((part) => `"${decodeURIComponent(part)}"`);

@@ -1,5 +1,6 @@
 import { createServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { freePort, systemRandom } from "@rootstock/service";
 import pg from "pg";
 
 /** A proxy that pools transactions, as PgBouncer does, in front of a real server. */
@@ -217,9 +218,8 @@ export const startTransactionPooler = async (url: string, size = 3): Promise<Tra
     backends.closeAll();
     await closed;
   };
-  await listen(0);
-  const address = server.address();
-  const port = typeof address === "object" && address ? address.port : 0;
+  const port = await freePort(systemRandom);
+  await listen(port);
   const pooled = new URL(url);
   pooled.hostname = "127.0.0.1";
   pooled.port = String(port);

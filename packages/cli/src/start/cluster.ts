@@ -81,7 +81,7 @@ export class Cluster implements Service {
 
   async #start(): Promise<void> {
     const { config, data, secrets, base } = this.#deps;
-    const port = config.port === 0 ? await choosePort(0) : config.port;
+    const port = config.port === 0 ? await choosePort(0, base.random) : config.port;
     const postgres = await embeddedPostgres({
       data,
       password: secrets.databasePassword,
@@ -120,11 +120,12 @@ export class Cluster implements Service {
   }
 
   async #chooseUpstreams(port: number): Promise<Upstream[]> {
+    const { config, base } = this.#deps;
     const upstreams: Upstream[] = [];
-    for (let n = 1; n <= this.#deps.config.replicas; n += 1) {
+    for (let n = 1; n <= config.replicas; n += 1) {
       const taken = new Set([port, ...upstreams.map((u) => u.port)]);
-      let chosen = await choosePort(port + n);
-      while (taken.has(chosen)) chosen = await choosePort(0);
+      let chosen = await choosePort(port + n, base.random);
+      while (taken.has(chosen)) chosen = await choosePort(0, base.random);
       upstreams.push({ name: `replica-${n}`, host: LOOPBACK, port: chosen });
     }
     return upstreams;

@@ -75,7 +75,7 @@ export const embeddedPostgres = async (p: {
     await makeDataFolder(data.postgres, { programs, user, superuser: USER, password: p.password });
   }
   refuseForeignServer(data.postgres);
-  const port = await choosePort(p.preferredPort);
+  const port = await choosePort(p.preferredPort, deps.base.random);
   const process = new SupervisedProcess(
     {
       name: "postgres",

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { StringDecoder } from "node:string_decoder";
 import {
   type ConnectFrame,
   connectFrame,
@@ -13,6 +14,9 @@ import {
 import { Probe, systemClock, systemRandom } from "@rootstock/service";
 import { type WebSocket, WebSocketServer } from "ws";
 import { Found } from "./found.ts";
+
+/** A test says what a terminal shows instead before it runs out of time itself. */
+const SHOWN_WITHIN_MS = 25_000;
 
 /** An answer of the runtime broker, decoded. */
 export class Answer extends Found {
@@ -306,13 +310,15 @@ export class FakeTerminal {
   readonly closed: Promise<{ code?: number | null | undefined; reason?: string | null | undefined }>;
   readonly #session: FakeSession;
   readonly #grown = new Probe<string>();
+  /** A frame may end in the middle of a character. */
+  readonly #decoder = new StringDecoder("utf8");
 
   constructor(session: FakeSession, slug: string, projectId: string, options: { readonly readonly?: boolean }) {
     this.#session = session;
     session.frame.on((frame) => {
       if (frame.type === "stream_credit" && frame.streamId === this.streamId) this.credited += frame.bytes;
       if (frame.type !== "stream" || frame.streamId !== this.streamId) return;
-      this.output += Buffer.from(frame.data ?? "", "base64").toString("utf8");
+      this.output += this.#decoder.write(Buffer.from(frame.data ?? "", "base64"));
       this.#grown.emit(this.output);
     });
     this.closed = session.until(
@@ -337,7 +343,12 @@ export class FakeTerminal {
   /** Resolves once the output so far contains `text`, so many times. */
   async shows(text: string, times = 1): Promise<void> {
     const isThere = (output: string) => output.split(text).length > times;
-    if (!isThere(this.output)) await this.#grown.next(isThere);
+    if (isThere(this.output)) return;
+    const waited = new AbortController();
+    const late = systemClock.sleep(SHOWN_WITHIN_MS, waited.signal).then(() => {
+      if (!waited.signal.aborted) throw new Error(`the terminal shows ${JSON.stringify(this.output)}, not "${text}"`);
+    });
+    await Promise.race([this.#grown.next(isThere), late]).finally(() => waited.abort());
   }
 
   type(text: string): void {
