@@ -7,7 +7,7 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { eventually } from "@rootstock/testkit";
+import { compileCache, eventually } from "@rootstock/testkit";
 
 /** The tour of README.md, with the command as a user has it, on a data directory and ports of its own. */
 
@@ -27,6 +27,7 @@ const launched: Start[] = [];
 const environment = (): NodeJS.ProcessEnv => ({
   PATH: `${BIN}${delimiter}${process.env.PATH ?? ""}`,
   HOME: process.env.HOME,
+  ...compileCache,
   ROOTSTOCK_DATA: data,
   ROOTSTOCK_PORT: "0",
 });

@@ -8,6 +8,7 @@ import {
   type ApiOptions,
   api,
   type CollectedSpan,
+  compileCache,
   eventually,
   type Replica,
   type ReplicaProcess,
@@ -49,7 +50,7 @@ const traceOf = async (replica: Replica, messageId: string): Promise<Trace> =>
 const command = async (replica: Replica, ...args: readonly string[]): Promise<string> => {
   const rootstock = join(import.meta.dirname, "../node_modules/.bin/rootstock");
   const { PATH } = globalThis.process.env;
-  const env = { PATH, ROOTSTOCK_HUB_URL: replica.url, SCION_DEV_TOKEN: TEST_TOKEN };
+  const env = { PATH, ...compileCache, ROOTSTOCK_HUB_URL: replica.url, SCION_DEV_TOKEN: TEST_TOKEN };
   return (await promisify(execFile)(rootstock, ["trace", ...args], { env })).stdout;
 };
 

@@ -29,9 +29,6 @@ export interface FleetOptions {
 }
 
 const SHIFTED_CLOCK = fileURLToPath(new URL("shiftedClock.ts", import.meta.url));
-/** Where Node keeps what it has compiled: a third of the work of a start, for rounds that start hundreds of replicas. */
-const COMPILED: Record<string, string> =
-  process.env.NODE_COMPILE_CACHE === undefined ? {} : { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE };
 /** Nobody listens here. */
 export const NOWHERE = { url: "http://127.0.0.1:1" };
 
@@ -161,7 +158,7 @@ export class Fleet {
       name: slot.name,
       code: slot.code.root,
       preload: SHIFTED_CLOCK,
-      env: { ROOTSTOCK_POOL_SIZE: "6", ROOTSTOCK_MIGRATE: "0", CHAOS_CLOCK_FILE: slot.clockFile, ...COMPILED },
+      env: { ROOTSTOCK_POOL_SIZE: "6", ROOTSTOCK_MIGRATE: "0", CHAOS_CLOCK_FILE: slot.clockFile },
     });
     this.#names.set(slot.replica.url, slot.name);
   }

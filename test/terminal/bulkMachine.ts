@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { api, eventually, type Replica, type Scene } from "@rootstock/testkit";
+import { api, compileCache, eventually, type Replica, type Scene } from "@rootstock/testkit";
 import { startAgent } from "./machine.ts";
 
 const COMMAND = fileURLToPath(new URL("../../packages/cli/bin/rootstock.js", import.meta.url));
@@ -49,6 +49,7 @@ export const startBulkMachine = async (scene: Scene, replica: Replica, bytes: nu
     env: {
       PATH: `${directory}:${process.env.PATH}`,
       HOME: directory,
+      ...compileCache,
       ROOTSTOCK_HUB_URL: replica.url,
       ROOTSTOCK_RUNTIME_BROKER_ID: made.text("brokerId"),
       ROOTSTOCK_JOIN_TOKEN: made.text("joinToken"),

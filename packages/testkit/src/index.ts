@@ -2,6 +2,7 @@
 
 export * from "./api.ts";
 export * from "./authorizationServer.ts";
+export * from "./compileCache.ts";
 export * from "./embeddedPostgres.ts";
 export * from "./eventStream.ts";
 export * from "./eventually.ts";

@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { type Browser, chromium, type Page } from "playwright-core";
+import type { Browser, Page } from "playwright-core";
 import { TestBrowser, type Visit } from "./testBrowser.ts";
 
 /** Somebody at a browser: what they see, and what they do. */
@@ -41,6 +41,8 @@ export class Browsers {
   static async start(): Promise<Browsers> {
     const executablePath = findChromium();
     if (executablePath === undefined) return new Browsers(undefined);
+    // Loaded where it is used: it is larger than all else that tests load.
+    const { chromium } = await import("playwright-core");
     const args = ["--disable-gpu", "--disable-dev-shm-usage", ...(process.getuid?.() === 0 ? ["--no-sandbox"] : [])];
     return new Browsers(await chromium.launch({ executablePath, args }));
   }

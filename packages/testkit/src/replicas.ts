@@ -4,6 +4,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { Hub, loadHubConfig } from "@rootstock/hub";
 import { createLog, type Log, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { compileCache } from "./compileCache.ts";
 import { checkedReplies } from "./replyChecks.ts";
 import { noteSecrets, recordLog } from "./runRecord.ts";
 
@@ -98,7 +99,7 @@ export const startReplicaProcess = async (options: ReplicaProcessOptions): Promi
   const record = recordLog(env.ROOTSTOCK_NAME ?? "replica");
   const preload = options.preload === undefined ? [] : ["--import", pathToFileURL(options.preload).toString()];
   const child = spawn(process.execPath, [...preload, command, "replica"], {
-    env: { PATH: process.env.PATH, ...env },
+    env: { PATH: process.env.PATH, ...compileCache, ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const lines: string[] = [];

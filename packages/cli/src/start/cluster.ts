@@ -147,10 +147,7 @@ export class Cluster implements Service {
       SCION_DEV_TOKEN: secrets.devToken,
     };
     const { name } = upstream;
-    return rootstockProcess(
-      { name, command: "replica", logs: data.logs, env: () => childEnv(env, settings) },
-      this.#processDeps,
-    );
+    return rootstockProcess({ name, command: "replica", data, env: () => childEnv(env, settings) }, this.#processDeps);
   }
 
   /**
@@ -173,7 +170,7 @@ export class Cluster implements Service {
       });
     };
     return rootstockProcess(
-      { name: "runtime-broker", command: "runtime-broker", logs: data.logs, env: settings },
+      { name: "runtime-broker", command: "runtime-broker", data, env: settings },
       this.#processDeps,
     );
   }

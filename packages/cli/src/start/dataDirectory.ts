@@ -19,6 +19,8 @@ export interface DataDirectory {
   readonly postgres: string;
   readonly runtimeBroker: string;
   readonly logs: string;
+  /** What Node has compiled of our commands: a start takes half the time. */
+  readonly compiled: string;
 }
 
 /**
@@ -44,6 +46,7 @@ export const dataDirectory = (root: string): DataDirectory => {
     postgres: at("postgres"),
     runtimeBroker: at("runtime-broker"),
     logs: at("logs"),
+    compiled: at("compiled"),
   };
 };
 
@@ -51,7 +54,8 @@ export const dataDirectory = (root: string): DataDirectory => {
 export const prepareDataDirectory = (data: DataDirectory, isRoot: boolean): void => {
   mkdirSync(data.root, { recursive: true });
   chmodSync(data.root, isRoot ? 0o711 : 0o700);
-  for (const folder of [data.logs, data.runtimeBroker]) mkdirSync(folder, { recursive: true, mode: 0o700 });
+  for (const folder of [data.logs, data.runtimeBroker, data.compiled])
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
 };
 
 /** The value kept in `path`; made once, readable by its owner alone. */

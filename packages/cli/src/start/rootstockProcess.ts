@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { isServingMessage } from "../serve.ts";
+import type { DataDirectory } from "./dataDirectory.ts";
 import { type ProcessDeps, SupervisedProcess } from "./supervisedProcess.ts";
 
 /** The command that this process was started from; a child runs it with the same Node. */
@@ -15,7 +16,7 @@ export const rootstockProcess = (
   p: {
     readonly name: string;
     readonly command: "replica" | "runtime-broker";
-    readonly logs: string;
+    readonly data: DataDirectory;
     /** Asked before every start. */
     readonly env: () => Promise<Record<string, string>> | Record<string, string>;
   },
@@ -27,9 +28,9 @@ export const rootstockProcess = (
       command: async () => ({
         file: process.execPath,
         args: [ROOTSTOCK, p.command],
-        options: { env: await p.env() },
+        options: { env: { NODE_COMPILE_CACHE: p.data.compiled, ...(await p.env()) } },
       }),
-      logFile: join(p.logs, `${p.name}.log`),
+      logFile: join(p.data.logs, `${p.name}.log`),
       channel: true,
       ready: (child) =>
         new Promise((resolve) => {
