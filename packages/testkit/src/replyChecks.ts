@@ -15,8 +15,7 @@ import { noteFault } from "./runRecord.ts";
  * Holds every answer of a declared route against what the API's document says of it. One that the document does not
  * allow is answered as a 500 that says why, and fails the run. Routes that declare no answers yet are left alone.
  */
-export const checkedReplies = (): InspectReply => {
-  const checks = new ReplyChecks();
+export const checkedReplies = (checks = EVERY_HUB): InspectReply => {
   return async (route, response) => {
     if (!route.replies) return response;
     const problem = await checks.problemOf(route, response);
@@ -32,8 +31,8 @@ export const checkedReplies = (): InspectReply => {
 
 /** Compares answers with declarations. What is compiled for one is kept for the next. */
 export class ReplyChecks {
-  readonly #ajv = new Ajv2020({ strict: false, allErrors: false });
-  readonly #compiled = new Map<Route, Map<number, ValidateFunction>>();
+  readonly #ajv = new Ajv2020({ strict: false, validateSchema: false, code: { optimize: false } });
+  readonly #compiled = new Map<string, ValidateFunction>();
 
   constructor() {
     addFormats.default(this.#ajv);
@@ -62,13 +61,15 @@ export class ReplyChecks {
   #validatorOf(route: Route, answer: DeclaredAnswer): ValidateFunction | undefined {
     const shape = jsonShapeOf(answer);
     if (!shape) return undefined;
-    const known = this.#compiled.get(route) ?? new Map<number, ValidateFunction>();
-    this.#compiled.set(route, known);
-    const found = known.get(answer.status) ?? this.#ajv.compile(selfContained(shape));
-    known.set(answer.status, found);
+    const key = `${route.method} ${route.path} ${answer.status}`;
+    const found = this.#compiled.get(key) ?? this.#ajv.compile(selfContained(shape));
+    this.#compiled.set(key, found);
     return found;
   }
 }
+
+/** Declarations are the same in every hub: what one of them has compiled, the next need not. */
+const EVERY_HUB = new ReplyChecks();
 
 const SHOWN = 600;
 
