@@ -3,10 +3,10 @@ import { silentLog } from "@rootstock/service";
 import { loadMigrations, migrate } from "@rootstock/store";
 import pg from "pg";
 
-/** A database of its own for one test or file, cloned from a migrated template (about 20 ms). */
+/** A database of its own for one test or file, cloned from a migrated template. */
 export interface TestDatabase {
   readonly url: string;
-  /** Runs one statement on a connection of its own. */
+  /** Runs one statement, on whichever connection: what it sets for its session, no other statement may count on. */
   query<T extends pg.QueryResultRow>(sql: string, values?: readonly unknown[]): Promise<T[]>;
   drop(): Promise<void>;
 }
@@ -36,7 +36,61 @@ const connected = async <T>(url: string, work: (client: pg.Client) => Promise<T>
   }
 };
 
-const ensureTemplate = async (admin: pg.Client): Promise<string> => {
+/** How long a connection is kept for the next statement. Each new one costs the server as much as some fifty statements. */
+const IDLE_MS = 2_000;
+
+/** Connections that are there while they are used, and keep no process from ending. */
+const poolOf = (url: string, max: number): pg.Pool => {
+  const pool = new pg.Pool({ connectionString: url, max, idleTimeoutMillis: IDLE_MS, allowExitOnIdle: true });
+  // A server that goes away takes those along that nobody uses; the next statement opens another.
+  pool.on("error", () => {});
+  return pool;
+};
+
+/** The server of the run, and the template in it: the same for every test of a file. */
+class TestServer {
+  readonly #pool: pg.Pool;
+  #template: Promise<string> | undefined;
+
+  constructor(url: string) {
+    this.#pool = poolOf(url, 2);
+  }
+
+  async create(name: string, options: { readonly migrated: boolean }): Promise<void> {
+    const template = options.migrated ? await this.#migrated() : "template0";
+    await this.#pool.query(`create database ${name} template ${template}`);
+  }
+
+  async drop(name: string): Promise<void> {
+    await this.#pool.query(`drop database ${name} with (force)`);
+  }
+
+  #migrated(): Promise<string> {
+    this.#template ??= this.#ensureTemplate();
+    return this.#template;
+  }
+
+  async #ensureTemplate(): Promise<string> {
+    const admin = await this.#pool.connect();
+    try {
+      return await ensureTemplate(admin);
+    } catch (err) {
+      this.#template = undefined;
+      throw err;
+    } finally {
+      admin.release();
+    }
+  }
+}
+
+const servers = new Map<string, TestServer>();
+const serverAt = (url: string): TestServer => {
+  const server = servers.get(url) ?? new TestServer(url);
+  servers.set(url, server);
+  return server;
+};
+
+const ensureTemplate = async (admin: pg.ClientBase): Promise<string> => {
   const migrations = await loadMigrations();
   const digest = createHash("sha256");
   for (const m of migrations) digest.update(m.checksum);
@@ -65,14 +119,18 @@ export const databaseAt = (url: string): TestDatabase => ({
 
 /** An empty database (`migrated: false`) or one with the current schema. Drop it when done. */
 export const createTestDatabase = async (options: { migrated?: boolean } = {}): Promise<TestDatabase> => {
-  const server = serverUrl();
+  const server = serverAt(serverUrl());
   const name = `rootstock_test_${randomBytes(8).toString("hex")}`;
-  await connected(server, async (admin) => {
-    const template = options.migrated === false ? "template0" : await ensureTemplate(admin);
-    await admin.query(`create database ${name} template ${template}`);
-  });
+  await server.create(name, { migrated: options.migrated !== false });
+  const url = withDatabase(serverUrl(), name);
+  const pool = poolOf(url, 4);
   return {
-    ...databaseAt(withDatabase(server, name)),
-    drop: () => connected(server, async (admin) => void (await admin.query(`drop database ${name} with (force)`))),
+    url,
+    query: async (sql, values) => (await pool.query(sql, values ? [...values] : undefined)).rows,
+    drop: async () => {
+      const ended = pool.end();
+      await server.drop(name);
+      await ended;
+    },
   };
 };
