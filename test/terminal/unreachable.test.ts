@@ -91,20 +91,26 @@ test("frames that are lost end the stream; the viewer is told to come back", asy
   const terminal = await s.terminals.nth(0);
   terminal.print("one;");
   await client.shows("one;");
-  await scene.database.query(`create function lose() returns trigger language plpgsql as $$ begin return null; end $$`);
+  await scene.database.query("create table lost_frames (from_replica uuid)");
+  await scene.database.query(
+    `create function lose() returns trigger language plpgsql as
+     $$ begin insert into lost_frames values (new.from_replica); return null; end $$`,
+  );
   await scene.database.query(
     `create trigger lose before insert on stream_frames for each row when (new.kind = 'data') execute function lose()`,
   );
   terminal.print("two;");
+  client.type("x");
   await eventually(async () => {
-    client.type("x");
-    return terminal.inputBytes === 0;
+    const lost = await scene.database.query("select distinct from_replica from lost_frames");
+    return lost.length === 2;
   });
   await scene.database.query("drop trigger lose on stream_frames");
   terminal.print("three;");
   expect(await client.closed).toEqual({ code: 4503, reason: "runtime_stream_dropped" });
   await terminal.closed;
   expect(client.output().toString()).toBe("one;");
+  expect(terminal.inputBytes).toBe(0);
   const again = await attach(detour, s.agent);
   (await s.terminals.nth(1)).print("again");
   await again.shows("again");
