@@ -1,4 +1,5 @@
 import { countChanges, currentPosition, type Db, readChanges } from "@rootstock/store";
+import { BUSY_ENTITIES } from "./busy.ts";
 import type { HubEvent } from "./hubEvent.ts";
 import { EVERYTHING, type Wanted } from "./interest.ts";
 import type { Position } from "./position.ts";
@@ -86,18 +87,21 @@ export class ChangeFeed {
     return settled({ outcome: batch, changes: found.rows.length, lagMs: found.oldestMs }, settle);
   }
 
-  /** As `read` when nobody wants anything: the way past all changes, without them. Not from within a page. */
-  async pass(from: Position): Promise<Step> {
-    const found = await countChanges(this.#db, from.seen.text);
+  /**
+   * As `read` when nobody wants anything of the busy entities: the way past their changes, without them. Undefined when
+   * there are others among them. Not from within a page.
+   */
+  async pass(from: Position): Promise<Step | undefined> {
+    const found = await countChanges(this.#db, from.seen.text, BUSY_ENTITIES);
     const target = snapshotOf(found.now);
     const to: Position = { epoch: from.epoch, seen: target };
-    return (
-      lostBy(found, from, target) ?? {
-        outcome: { kind: "batch", from, target, events: [], to },
-        changes: found.count,
-        lagMs: found.oldestMs,
-      }
-    );
+    const lost = lostBy(found, from, target);
+    if (lost || found.others) return lost;
+    return {
+      outcome: { kind: "batch", from, target, events: [], to },
+      changes: found.count,
+      lagMs: found.oldestMs,
+    };
   }
 }
 

@@ -146,10 +146,10 @@ export class ChangeReader implements Service {
   /** Reads on and hands on. Returns how many changes there were. */
   async #step(): Promise<number> {
     const from = this.position();
-    if (!this.#isAnyWanted() && !from.page) {
+    if (!this.#isBusyWanted() && !from.page) {
       const step = await this.#feed.pass(from);
       // Whoever came meanwhile has been told of nothing since `from`, and wants to hear of it.
-      if (!this.#isAnyWanted()) {
+      if (step && !this.#isBusyWanted()) {
         this.#handOn(step);
         return step.changes;
       }
@@ -162,8 +162,8 @@ export class ChangeReader implements Service {
     return changes;
   }
 
-  #isAnyWanted(): boolean {
-    for (const { any } of this.#wishes) if (any()) return true;
+  #isBusyWanted(): boolean {
+    for (const { busy } of this.#wishes) if (busy()) return true;
     return false;
   }
 

@@ -4,8 +4,8 @@ export type Wanted = (subjects: readonly string[]) => boolean;
 /** What somebody wants to be told, which may change at any time. */
 export interface Interest {
   readonly wanted: Wanted;
-  /** Whether there is anything at all. */
-  readonly any: () => boolean;
+  /** Whether anything of that may be about what changes all the time (see `BUSY_ENTITIES`). */
+  readonly busy: () => boolean;
 }
 
-export const EVERYTHING: Interest = { wanted: () => true, any: () => true };
+export const EVERYTHING: Interest = { wanted: () => true, busy: () => true };

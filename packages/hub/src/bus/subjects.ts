@@ -1,4 +1,5 @@
 import type { Interest } from "./interest.ts";
+import { mayBeBusy } from "./busy.ts";
 
 /**
  * Subjects and patterns (spec/02 7.1): tokens split by `.`; in a pattern `*` stands for one token and a last `>` for one
@@ -47,8 +48,12 @@ interface Bucket<T> {
  */
 export class SubjectIndex<T> {
   readonly #byPrefix = new Map<string, Bucket<T>>();
+  /** How many of the patterns may stand for a subject of what changes all the time. */
+  #busy = 0;
 
   add(patterns: readonly string[], value: T): () => void {
+    const busy = patterns.filter(mayBeBusy).length;
+    this.#busy += busy;
     const added = patterns.map((pattern) => {
       const prefix = literalPrefix(pattern);
       const bucket = this.#byPrefix.get(prefix) ?? { exact: new Set(), below: new Set(), others: new Set() };
@@ -59,7 +64,10 @@ export class SubjectIndex<T> {
       entries.add(entry);
       return { prefix, entries, entry };
     });
+    let there = true;
     return () => {
+      if (there) this.#busy -= busy;
+      there = false;
       for (const { prefix, entries, entry } of added) {
         entries.delete(entry);
         const bucket = this.#byPrefix.get(prefix);
@@ -87,7 +95,7 @@ export class SubjectIndex<T> {
 
   /** What all of them together want, as it is at any time. */
   get interest(): Interest {
-    return { wanted: (subjects) => this.has(subjects), any: () => this.#byPrefix.size > 0 };
+    return { wanted: (subjects) => this.has(subjects), busy: () => this.#busy > 0 };
   }
 
   /** Calls `fn` for each entry whose pattern stands for `subject`, until it returns true. Whether it did. */

@@ -234,7 +234,7 @@ export class Tunnel {
           query,
           body,
           now: base.clock.now(),
-          nonce: base.random.bytes(16),
+          nonce: bytesOf(id),
         }),
       },
       ...(body.byteLength > 0 && {
@@ -371,6 +371,9 @@ const bodyBytes = (body: Uint8Array | object | undefined): Uint8Array => {
   if (body === undefined) return NO_BYTES;
   return body instanceof Uint8Array ? body : Buffer.from(JSON.stringify(body));
 };
+
+/** The bytes of a random id, which is new for each sending. To draw others would cost more than the signature. */
+const bytesOf = (id: string): Uint8Array => Buffer.from(id.replaceAll("-", ""), "hex");
 
 const idOf = (frame: unknown): string | undefined =>
   typeof frame === "object" && frame !== null && "requestId" in frame && typeof frame.requestId === "string"

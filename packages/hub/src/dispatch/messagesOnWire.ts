@@ -83,9 +83,10 @@ export class MessagesOnWire {
     span?.end(result.kind === "acknowledged" ? undefined : result.reason);
     metrics.dispatches.inc({ op: "message", way: "socket", outcome: result.kind });
     metrics.dispatchSeconds.observe({ op: "message", way: "socket" }, (this.#base.clock.elapsed() - started) / 1000);
-    const log = this.#base.log.child({ messageId: message.id, agentId, attempt: message.attempts });
+    const { log } = this.#base;
+    const names = { messageId: message.id, agentId, attempt: message.attempts };
     if (result.kind === "acknowledged") {
-      log.debug({}, "message acknowledged");
+      log.debug(names, "message acknowledged");
       announceMessage({ id: message.id, state: "delivered", holdReason: null, error: null });
       settlements.acknowledged({ ...delivery, agentId, runtimeBrokerId });
       // Settling finds out whether more waits.
@@ -93,7 +94,7 @@ export class MessagesOnWire {
       else round();
       return;
     }
-    log.warn({ outcome: result.kind, reason: result.reason }, "message not delivered");
+    log.warn({ ...names, outcome: result.kind, reason: result.reason }, "message not delivered");
     await this.#giveBack(message, delivery, result);
     wake(connection.runtimeBrokerId);
   }

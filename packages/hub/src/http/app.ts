@@ -79,28 +79,32 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 /** The HTTP face of a replica: every declared route, and one rendering of every refusal. */
 export const createApp = (base: Base, options: AppOptions): Hono => {
   const app = new Hono();
-  const paths = new Set<string>();
+  const methods = new Set(options.routes.map((route) => route.method));
   const requestLog = plainLog(base.log);
   demandDeclared(options.routes);
 
   for (const route of options.routes) {
     const serve = (c: Context) => answer(c, route);
     app.on(route.method, route.path, serve);
-    paths.add(route.path);
     const legacy = legacyPath(route.path);
     if (legacy === undefined) continue;
-    paths.add(legacy);
     app.on(route.method, legacy, async (c) => {
       const response = await serve(c);
       for (const [name, value] of Object.entries(LEGACY_HEADERS)) response.headers.set(name, value);
       return response;
     });
   }
-  for (const path of paths)
-    app.all(path, (c) =>
-      answer(c, undefined, new HubError("method_not_allowed", `${c.req.method} is not allowed here`)),
-    );
-  app.notFound((c) => answer(c, undefined, new HubError("not_found", "no such path")));
+  // Looked for by this alone: a second handler of each path would make every call go through a chain of them.
+  const isServed = (path: string) => [...methods].some((method) => app.router.match(method, path)[0].length > 0);
+  app.notFound((c) =>
+    answer(
+      c,
+      undefined,
+      isServed(c.req.path)
+        ? new HubError("method_not_allowed", `${c.req.method} is not allowed here`)
+        : new HubError("not_found", "no such path"),
+    ),
+  );
 
   /** Runs `route`, or refuses with `refusal`; logs and measures either. */
   const answer = async (c: Context, route: Route | undefined, refusal?: HubError): Promise<Response> => {
@@ -336,7 +340,7 @@ const bodyOf = (c: Context): IncomingBody => {
   return {
     method,
     headers: raw.headers,
-    bytes: () => (incoming ? incoming.iterator({ destroyOnReturn: false }) : raw.body),
+    bytes: () => incoming ?? raw.body,
   };
 };
 

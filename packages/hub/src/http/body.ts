@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import { HubError } from "@rootstock/protocol";
 
 export const DEFAULT_MAX_BODY_BYTES = 1_048_576;
@@ -11,8 +12,35 @@ const MAX_DISCARDED_BYTES = 33_554_432;
 export interface IncomingBody {
   readonly method: string;
   readonly headers: Headers;
-  readonly bytes: () => AsyncIterable<Uint8Array> | null;
+  readonly bytes: () => Readable | AsyncIterable<Uint8Array> | null;
 }
+
+/** Takes a piece. False: no more is wanted. */
+type Take = (chunk: Uint8Array) => boolean;
+
+/** As `for await` would, at a tenth of the cost: nearly every body is one piece that is there already. */
+const readStream = (stream: Readable, take: Take): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const settle = (err?: unknown): void => {
+      stream.off("data", onData).off("end", onEnd).off("error", settle).off("close", onClose);
+      if (err === undefined) resolve();
+      else reject(err);
+    };
+    const onEnd = () => settle();
+    const onClose = () => settle(stream.errored ?? new Error("closed before its end"));
+    const onData = (chunk: Uint8Array) => {
+      if (take(chunk)) return;
+      stream.pause();
+      settle();
+    };
+    if (stream.readableEnded) resolve();
+    else if (stream.destroyed) onClose();
+    else stream.on("end", onEnd).on("error", settle).on("close", onClose).on("data", onData);
+  });
+
+const readIterable = async (bytes: AsyncIterable<Uint8Array>, take: Take): Promise<void> => {
+  for await (const chunk of bytes) if (!take(chunk)) return;
+};
 
 /**
  * The whole body. Throws 413 for one longer than `max`; of that no more than `max` is kept, and only what is absurdly
@@ -28,12 +56,13 @@ export const readBody = async (request: IncomingBody, max: number): Promise<Buff
   let chunks: Uint8Array[] = [];
   let size = 0;
   try {
-    for await (const chunk of bytes) {
+    const take: Take = (chunk) => {
       size += chunk.byteLength;
-      if (size > max + MAX_DISCARDED_BYTES) break;
       if (size > max) chunks = [];
       else chunks.push(chunk);
-    }
+      return size <= max + MAX_DISCARDED_BYTES;
+    };
+    await (bytes instanceof Readable ? readStream(bytes, take) : readIterable(bytes, take));
   } catch (err) {
     throw new HubError("invalid_request", "the body ended before it was complete", { cause: err });
   }

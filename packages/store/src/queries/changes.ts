@@ -176,17 +176,21 @@ export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> =
 export interface ChangeCount extends Omit<ChangeRead, "rows" | "more"> {
   /** Changes that became visible since. */
   readonly count: number;
+  /** Whether any of them is of another entity than those that were named. */
+  readonly others: boolean;
 }
 
 /** As `readChanges` of everything unseen, without the changes: for a fraction of what they cost both ends. */
-export const countChanges = async (db: Db, seen: string): Promise<ChangeCount> => {
+export const countChanges = async (db: Db, seen: string, entities: readonly string[]): Promise<ChangeCount> => {
   const { unseen, pruned } = look(seen);
   const { rows } = await sql<ChangeCount>`
     select f.epoch, pg_current_snapshot()::text as now, ${pruned} as pruned,
-        pg_snapshot_xmax(${seen}::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) as future, n.count,
+        pg_snapshot_xmax(${seen}::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) as future, n.count, n.others,
         coalesce(extract(epoch from clock_timestamp() - n.oldest) * 1000, 0)::float8 as "oldestMs"
       from feed_meta f cross join (
-        select count(*)::int as count, min(at) as oldest from change_log where ${unseen}) n`.execute(db);
+        select count(*)::int as count, min(at) as oldest,
+            coalesce(bool_or(entity <> all(${[...entities]}::text[])), false) as others
+          from change_log where ${unseen}) n`.execute(db);
   const [row] = rows;
   if (!row) throw new Error("feed_meta has no row");
   return row;
