@@ -43,5 +43,11 @@ export const statement = <P, Row>(
 ): ((db: Db, p: P) => Promise<QueryResult<Row>>) => {
   const { sql: text, parameters } = build((read) => sql`${new Slot(read)}`).compile(compiler);
   const places = parameters.map((value) => (value instanceof Slot ? (value as Slot<P>) : new Slot<P>(() => value)));
-  return (db, p) => db.executeQuery(CompiledQuery.raw(text, places.map(({ read }) => read(p))) as CompiledQuery<Row>);
+  return (db, p) =>
+    db.executeQuery(
+      CompiledQuery.raw(
+        text,
+        places.map(({ read }) => read(p)),
+      ) as CompiledQuery<Row>,
+    );
 };

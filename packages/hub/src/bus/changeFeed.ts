@@ -92,7 +92,7 @@ export class ChangeFeed {
    * there are others among them. Not from within a page.
    */
   async pass(from: Position): Promise<Step | undefined> {
-    const found = await countChanges(this.#db, from.seen.text, BUSY_ENTITIES);
+    const found = await countChanges(this.#db, { seen: from.seen.text, entities: BUSY_ENTITIES });
     const target = snapshotOf(found.now);
     const to: Position = { epoch: from.epoch, seen: target };
     const lost = lostBy(found, from, target);

@@ -1,5 +1,5 @@
-import type { Interest } from "./interest.ts";
 import { mayBeBusy } from "./busy.ts";
+import type { Interest } from "./interest.ts";
 
 /**
  * Subjects and patterns (spec/02 7.1): tokens split by `.`; in a pattern `*` stands for one token and a last `>` for one

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
+import { type Given, statement } from "../statement.ts";
 import type { ChangeLogTable, RuntimeBrokerStatus } from "../tables.ts";
 import { transaction } from "../tx.ts";
 import { type ReadScope, readableAgent, readableProject, readableWithAgents } from "./readScope.ts";
@@ -122,32 +123,34 @@ class LoggedChange implements ChangeRow {
  * What a look from the snapshot `seen` on asks, in parts of statements. So do the checks of the position, because a prune
  * between check and read would lose rows unseen.
  */
-const look = (seen: string) => {
+const look = <P>(given: Given<P>, read: (p: P) => string) => {
   // "Not visible in seen", spelled out so that an index finds it however long a writer has been open. The values are
   // given, not computed by the statement: the planner must see how few rows they name.
-  const [, xmax = "", xip = ""] = seen.split(":");
-  const open = sql`${xip ? xip.split(",") : []}::xid8[]`;
+  const xmax = sql`${given((p) => read(p).split(":")[1] ?? "")}::xid8`;
+  const open = sql`${given((p) => `{${read(p).split(":")[2] ?? ""}}`)}::xid8[]`;
   return {
-    unseen: sql`(tx >= ${xmax}::xid8 or tx = any(${open}))`,
+    unseen: sql`(tx >= ${xmax} or tx = any(${open}))`,
     // Rows of a transaction that is still under way cannot have been pruned. Without that, one writer left open for long
     // anywhere in the cluster would void every position, the newest included.
-    pruned: sql`(f.pruned_tx >= ${xmax}::xid8 or exists (select from unnest(${open}) as o(tx)
+    pruned: sql`(f.pruned_tx >= ${xmax} or exists (select from unnest(${open}) as o(tx)
       where o.tx <= f.pruned_tx and pg_visible_in_snapshot(o.tx, pg_current_snapshot())))`,
   };
 };
 
-/** Reads changes and the snapshot of the reading in one statement. Positions must be well formed. */
-export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> => {
-  const seen = sql`${q.seen}::pg_snapshot`;
-  const target = sql`${q.page?.target ?? q.seen}::pg_snapshot`;
-  const { unseen, pruned } = look(q.seen);
-  // Within a page the ids lead the way. Otherwise they must not ("+ 0"): everything unseen is at the end of the log.
-  const wanted = q.page
-    ? sql`${unseen} and pg_visible_in_snapshot(tx, ${target})
-        and id >= ${q.page.afterId}::bigint + ${q.page.inclusive ? 0 : 1} order by id`
-    : sql`${unseen} order by id + 0`;
-  const { rows } = await sql<Head & RawChange>`
-    with page as materialized (select * from change_log where ${wanted} limit ${q.limit + 1})
+/** Within a page the ids lead the way. Otherwise they must not ("+ 0"): everything unseen is at the end of the log. */
+const reading = (within: "page" | "all") =>
+  statement<ChangeQuery, Head & RawChange>((given) => {
+    const seen = sql`${given((q) => q.seen)}::pg_snapshot`;
+    const target = sql`${given((q) => q.page?.target ?? q.seen)}::pg_snapshot`;
+    const { unseen, pruned } = look(given, (q) => q.seen);
+    const wanted =
+      within === "page"
+        ? sql`${unseen} and pg_visible_in_snapshot(tx, ${target})
+            and id >= ${given((q) => q.page?.afterId ?? "0")}::bigint + ${given((q) => (q.page?.inclusive ? 0 : 1))}
+            order by id`
+        : sql`${unseen} order by id + 0`;
+    return sql`
+    with page as materialized (select * from change_log where ${wanted} limit ${given((q) => q.limit + 1)})
     select f.epoch, pg_current_snapshot()::text as now, ${pruned} as pruned,
         greatest(pg_snapshot_xmax(${seen}), pg_snapshot_xmax(${target})) > pg_snapshot_xmax(pg_current_snapshot()) as future,
         (select extract(epoch from clock_timestamp() - min(at)) * 1000 from page)::float8 as "oldestMs",
@@ -158,7 +161,14 @@ export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> =
     select null, null, null, null, null, p.id, p.tx::text, p.entity, p.entity_id, p.op, p.project_id, p.agent_id,
         p.owner_user_id, p.changed::text, p.payload::text
       from page p
-     order by id nulls first`.execute(db);
+     order by id nulls first`;
+  });
+const readingPage = reading("page");
+const readingAll = reading("all");
+
+/** Reads changes and the snapshot of the reading in one statement. Positions must be well formed. */
+export const readChanges = async (db: Db, q: ChangeQuery): Promise<ChangeRead> => {
+  const { rows } = await (q.page ? readingPage : readingAll)(db, q);
   const [head, ...found] = rows;
   if (!head) throw new Error("feed_meta has no row");
   return {
@@ -180,17 +190,26 @@ export interface ChangeCount extends Omit<ChangeRead, "rows" | "more"> {
   readonly others: boolean;
 }
 
-/** As `readChanges` of everything unseen, without the changes: for a fraction of what they cost both ends. */
-export const countChanges = async (db: Db, seen: string, entities: readonly string[]): Promise<ChangeCount> => {
-  const { unseen, pruned } = look(seen);
-  const { rows } = await sql<ChangeCount>`
+interface CountQuery {
+  readonly seen: string;
+  readonly entities: readonly string[];
+}
+
+const counting = statement<CountQuery, ChangeCount>((given) => {
+  const { unseen, pruned } = look(given, (q) => q.seen);
+  return sql`
     select f.epoch, pg_current_snapshot()::text as now, ${pruned} as pruned,
-        pg_snapshot_xmax(${seen}::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) as future, n.count, n.others,
-        coalesce(extract(epoch from clock_timestamp() - n.oldest) * 1000, 0)::float8 as "oldestMs"
+        pg_snapshot_xmax(${given((q) => q.seen)}::pg_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) as future,
+        n.count, n.others, coalesce(extract(epoch from clock_timestamp() - n.oldest) * 1000, 0)::float8 as "oldestMs"
       from feed_meta f cross join (
         select count(*)::int as count, min(at) as oldest,
-            coalesce(bool_or(entity <> all(${[...entities]}::text[])), false) as others
-          from change_log where ${unseen}) n`.execute(db);
+            coalesce(bool_or(entity <> all(${given((q) => q.entities)}::text[])), false) as others
+          from change_log where ${unseen}) n`;
+});
+
+/** As `readChanges` of everything unseen, without the changes: for a fraction of what they cost both ends. */
+export const countChanges = async (db: Db, q: CountQuery): Promise<ChangeCount> => {
+  const { rows } = await counting(db, q);
   const [row] = rows;
   if (!row) throw new Error("feed_meta has no row");
   return row;

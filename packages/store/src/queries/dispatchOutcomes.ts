@@ -1,7 +1,9 @@
 import type { Uuid } from "@rootstock/protocol";
+import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import { type AgentView, agentViews } from "./agentViews.ts";
 import type { DispatchRow } from "./dispatches.ts";
+import { uuidArray } from "./uuidArray.ts";
 
 /** How an intent stands, and its agent at the same moment; null when that is gone. */
 export interface DispatchOutcome extends Pick<DispatchRow, "id" | "state" | "result" | "error"> {
@@ -13,7 +15,8 @@ export const dispatchOutcomes = async (db: Db, ids: readonly Uuid[]): Promise<Di
   const rows = await agentViews(db)
     .rightJoin("broker_dispatch as d", "d.agent_id", "agents.id")
     .select(["d.id as d_id", "d.state as d_state", "d.result as d_result", "d.error as d_error"])
-    .where("d.id", "in", ids)
+    // One text, however many are asked for.
+    .where(sql<boolean>`d.id = any(${uuidArray(ids)}::uuid[])`)
     .execute();
   return rows.map(({ d_id: id, d_state: state, d_result: result, d_error: error, ...agent }) => ({
     id,

@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql } from "kysely";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
+import { statement } from "../statement.ts";
 import type { BrokerDispatchTable, DispatchOp } from "../tables.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 import { type HaltedPhase, haltedValues } from "./lifecycle.ts";
@@ -111,18 +112,14 @@ export const insertClaimedDispatch = (
     return numAffectedRows === 1n;
   });
 
-/**
- * Claims the oldest pending intents of the sockets held, at most `slots` for each, one per agent, and never beside an
- * unfinished one of the same agent. `busyAgents` are those with a direct call under way on this replica.
- */
-export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRow[]> => {
-  const { rows } = await sql<DispatchRow>`
-    with ${heldSockets(p)}, next as materialized (
+const claiming = statement<ClaimScope, DispatchRow>(
+  (given) => sql`
+    with ${heldSockets(given)}, next as materialized (
       select d.id, held.session from held
        cross join lateral (
          select d.id from broker_dispatch d
           where d.runtime_broker_id = held.id and d.state = 'pending' and d.deadline_at > now()
-            and d.agent_id <> all(${uuids(p.busyAgents)})
+            and d.agent_id <> all(${uuids(given, (p) => p.busyAgents)})
             and (select true from broker_dispatch e where e.agent_id = d.agent_id
               and e.state in ('pending', 'in_progress') and e.seq < d.seq limit 1) is null
           order by d.seq limit held.slots) as first
@@ -130,12 +127,17 @@ export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRo
        where coalesce(d.state, '') = 'pending'
        order by d.id for update of d skip locked
     )
-    update broker_dispatch d set state = 'in_progress', claimed_by = ${p.instanceId}, claim_session = next.session,
-        attempts = d.attempts + 1, claimed_at = now(), updated_at = now()
+    update broker_dispatch d set state = 'in_progress', claimed_by = ${given((p) => p.instanceId)},
+        claim_session = next.session, attempts = d.attempts + 1, claimed_at = now(), updated_at = now()
       from next where d.id = next.id
-    returning d.*`.execute(db);
-  return rows;
-};
+    returning d.*`,
+);
+
+/**
+ * Claims the oldest pending intents of the sockets held, at most `slots` for each, one per agent, and never beside an
+ * unfinished one of the same agent. `busyAgents` are those with a direct call under way on this replica.
+ */
+export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRow[]> => (await claiming(db, p)).rows;
 
 /**
  * The condition under which a result counts: the claim still stands, or it was taken back (this replica was thought

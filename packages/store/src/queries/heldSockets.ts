@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
+import type { Given } from "../statement.ts";
 import { uuidArray } from "./uuidArray.ts";
 
 /** A socket that a replica holds, and how many more requests it takes now. */
@@ -28,18 +29,17 @@ export interface ClaimScope {
  * in id order FOR SHARE, so that a claim cannot commit beside the claim of a newer socket (design section 5). A look-up
  * per socket ("offset 0"): as a join it may be planned the other way round, and ten thousand sockets then take seconds.
  */
-export const heldSockets = (p: ClaimScope) => {
-  const sockets = [...p.sockets].sort(byRuntimeBroker);
-  return sql`
+export const heldSockets = (given: Given<ClaimScope>) => sql`
     held as materialized (
       select rb.id, h.session, h.slots
-        from unnest(${uuidArray(sockets.map((s) => s.runtimeBrokerId))}::uuid[],
-                    ${uuidArray(sockets.map((s) => s.sessionId))}::uuid[],
-                    ${ints(sockets.map((s) => s.slots))}) as h(id, session, slots)
+        from unnest(${uuids(given, (p) => inOrder(p).map((s) => s.runtimeBrokerId))},
+                    ${uuids(given, (p) => inOrder(p).map((s) => s.sessionId))},
+                    ${given((p) => inOrder(p).map((s) => s.slots))}::int[]) as h(id, session, slots)
        cross join lateral (select r.id, r.connected_hub_id, r.connected_session_id from runtime_brokers r
          where r.id = h.id offset 0 for share) rb
-       where rb.connected_hub_id = ${p.instanceId} and rb.connected_session_id = h.session)`;
-};
+       where rb.connected_hub_id = ${given((p) => p.instanceId)} and rb.connected_session_id = h.session)`;
+
+const inOrder = ({ sockets }: ClaimScope): readonly HeldSocket[] => [...sockets].sort(byRuntimeBroker);
 
 /** The order in which rows of runtime brokers are locked, as the database has it. */
 export const byRuntimeBroker = (
@@ -47,7 +47,6 @@ export const byRuntimeBroker = (
   b: { readonly runtimeBrokerId: Uuid },
 ): number => (a.runtimeBrokerId < b.runtimeBrokerId ? -1 : a.runtimeBrokerId > b.runtimeBrokerId ? 1 : 0);
 
-/** A list of ids as one parameter. */
-export const uuids = (ids: readonly Uuid[]) => sql`${[...ids]}::uuid[]`;
-
-const ints = (numbers: readonly number[]) => sql`${[...numbers]}::int[]`;
+/** A list of ids as one value of a statement. */
+export const uuids = <P>(given: Given<P>, read: (p: P) => readonly Uuid[]) =>
+  sql`${given((p) => uuidArray(read(p)))}::uuid[]`;

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
-import { sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
+import { statement } from "../statement.ts";
 import { type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 import { inFlight, isState, listens, undisturbed } from "./messageConditions.ts";
 
@@ -32,7 +33,7 @@ const relaxed = sql`relaxed as materialized (select set_config('synchronous_comm
  * The parts `locked` and `claimed` of a claim of the messages that `next(id, session, runtime_broker, slug)` names. Not
  * SKIP LOCKED: skipping a locked message would let a later one overtake it.
  */
-const claimNext = (instanceId: Uuid) => sql`
+const claimNext = (instanceId: RawBuilder<Uuid>) => sql`
     locked as materialized (
       select m.id, next.session, next.runtime_broker, next.slug from next join messages m on m.id = next.id
        where ${isState("pending")} order by m.id for update of m
@@ -49,26 +50,28 @@ const claimNext = (instanceId: Uuid) => sql`
 const headOfAgent = sql`
   (select m.id, m.seq from messages m where m.agent_id = a.id and m.state = 'pending' order by m.seq limit 1) as head`;
 
+const claimingAny = statement<ClaimScope, ClaimedMessage>(
+  (given) => sql`
+    with ${heldSockets(given)}, ${relaxed}, next as materialized (
+      select ranked.id, held.session, held.id as runtime_broker, ranked.slug from held
+       cross join lateral (
+         select a.head as id, a.slug from (
+           select a.id, a.slug, head.id as head, head.seq from agents a cross join lateral ${headOfAgent}
+            where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(given, (p) => p.busyAgents)})
+            offset 0) as a
+          where not ${inFlight} and ${undisturbed}
+          order by a.seq limit held.slots) as ranked
+    ), ${claimNext(given((p) => p.instanceId))}
+    select * from claimed`,
+);
+
 /**
  * Claims, for each agent that listens and has none in flight, its first pending message: at most `slots` for each
  * socket held. Where a message was committed late, before one that is in flight, the unique index refuses the claim,
  * and the caller looks again.
  */
-export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessage[]> => {
-  const { rows } = await sql<ClaimedMessage>`
-    with ${heldSockets(p)}, ${relaxed}, next as materialized (
-      select ranked.id, held.session, held.id as runtime_broker, ranked.slug from held
-       cross join lateral (
-         select a.head as id, a.slug from (
-           select a.id, a.slug, head.id as head, head.seq from agents a cross join lateral ${headOfAgent}
-            where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(p.busyAgents)})
-            offset 0) as a
-          where not ${inFlight} and ${undisturbed}
-          order by a.seq limit held.slots) as ranked
-    ), ${claimNext(p.instanceId)}
-    select * from claimed`.execute(db);
-  return rows;
-};
+export const claimMessages = async (db: Db, p: ClaimScope): Promise<ClaimedMessage[]> =>
+  (await claimingAny(db, p)).rows;
 
 /** An agent for which a message is said to wait, and where it is said to run. */
 export interface AgentAt {
@@ -76,27 +79,30 @@ export interface AgentAt {
   readonly runtimeBrokerId: Uuid;
 }
 
-/**
- * As `claimMessages`, of these agents alone: what was signalled costs no look at all the others of the runtime broker.
- * The caller names no more agents of a runtime broker than its socket takes.
- */
-export const claimMessagesOf = async (
-  db: Db,
-  p: ClaimScope & { readonly agents: readonly AgentAt[] },
-): Promise<ClaimedMessage[]> => {
-  const { rows } = await sql<ClaimedMessage>`
-    with ${heldSockets(p)}, ${relaxed}, next as materialized (
+interface WokenScope extends ClaimScope {
+  readonly agents: readonly AgentAt[];
+}
+
+const claimingWoken = statement<WokenScope, ClaimedMessage>(
+  (given) => sql`
+    with ${heldSockets(given)}, ${relaxed}, next as materialized (
       select waiting.id, held.session, held.id as runtime_broker, waiting.slug
-        from unnest(${uuids(p.agents.map((a) => a.agentId))}, ${uuids(p.agents.map((a) => a.runtimeBrokerId))})
-          as woken(agent, runtime_broker)
+        from unnest(${uuids(given, (p) => p.agents.map((a) => a.agentId))},
+            ${uuids(given, (p) => p.agents.map((a) => a.runtimeBrokerId))}) as woken(agent, runtime_broker)
         join held on held.id = woken.runtime_broker
        -- "offset 0" keeps this a look-up per agent, whatever the planner knows of the tables.
        cross join lateral (
          select head.id, a.slug from (select * from agents where id = woken.agent offset 0) as a
           cross join lateral ${headOfAgent}
-          where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(p.busyAgents)})
+          where a.runtime_broker_id = held.id and ${listens} and a.id <> all(${uuids(given, (p) => p.busyAgents)})
             and not ${inFlight} and ${undisturbed} offset 0) as waiting
-    ), ${claimNext(p.instanceId)}
-    select * from claimed`.execute(db);
-  return rows;
-};
+    ), ${claimNext(given((p) => p.instanceId))}
+    select * from claimed`,
+);
+
+/**
+ * As `claimMessages`, of these agents alone: what was signalled costs no look at all the others of the runtime broker.
+ * The caller names no more agents of a runtime broker than its socket takes.
+ */
+export const claimMessagesOf = async (db: Db, p: WokenScope): Promise<ClaimedMessage[]> =>
+  (await claimingWoken(db, p)).rows;

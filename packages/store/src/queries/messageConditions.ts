@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, sql } from "kysely";
+import type { Given } from "../statement.ts";
 import type { MessageState, MessagesTable } from "../tables.ts";
 import { uuids } from "./heldSockets.ts";
 
@@ -42,10 +43,10 @@ export interface EndedDelivery {
 }
 
 /** These deliveries as rows `(id, session)`. */
-export const ended = (deliveries: readonly EndedDelivery[]) => sql`
-  (select e.id, e.session from unnest(${uuids(deliveries.map((d) => d.id))}, ${uuids(deliveries.map((d) => d.sessionId))})
-     as e(id, session))`;
+export const ended = <P>(given: Given<P>, read: (p: P) => readonly EndedDelivery[]) => sql`
+  (select e.id, e.session from unnest(${uuids(given, (p) => read(p).map((d) => d.id))},
+      ${uuids(given, (p) => read(p).map((d) => d.sessionId))}) as e(id, session))`;
 
 /** What the row of a delivered message says; who delivered it stays on it. */
-export const delivered = (instanceId: Uuid) =>
+export const delivered = (instanceId: RawBuilder<Uuid>) =>
   sql`state = 'delivered', dispatched_at = now(), error = null, claimed_by = ${instanceId}, claim_session = e.session`;

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
+import { type Given, statement } from "../statement.ts";
 import { targetStamp } from "./dispatchTargets.ts";
 import { type Claim, uuids } from "./heldSockets.ts";
 import { delivered, type EndedDelivery, ended, isState, listens, undisturbed } from "./messageConditions.ts";
@@ -35,11 +36,17 @@ export interface NewMessage {
   readonly stamp?: string;
 }
 
+/** Messages to store, and the replica that accepted them. */
+export interface Accepted {
+  readonly messages: readonly NewMessage[];
+  readonly acceptedBy: Uuid;
+}
+
 /** What goes beside the text of a message is worth trimming later from so many characters on. */
 const BULKY_FROM = 512;
 
-/** Messages as one parameter, whatever their number: one statement text serves them all. */
-const recordset = (messages: readonly NewMessage[], acceptedBy: Uuid) => {
+/** Messages as one value, whatever their number. */
+const rowsOf = ({ messages, acceptedBy }: Accepted): string => {
   const rows = messages.map((m) => ({
     id: m.id,
     project_id: m.projectId,
@@ -65,12 +72,14 @@ const recordset = (messages: readonly NewMessage[], acceptedBy: Uuid) => {
     accepted_by: acceptedBy,
     stamp: m.stamp,
   }));
-  return sql`json_to_recordset(${JSON.stringify(rows)}::json) as given(
+  return JSON.stringify(rows);
+};
+
+const recordset = (given: Given<Accepted>) => sql`json_to_recordset(${given(rowsOf)}::json) as given(
       id uuid, project_id uuid, agent_id uuid, runtime_broker_id uuid, sender text, sender_id uuid, recipient text,
       recipient_id uuid, msg text, type text, urgent boolean, broadcasted boolean, group_id text, channel text,
       thread_id text, envelope jsonb, bulky boolean, interrupt boolean, created_by uuid, traceparent text,
       hold_reason text, accepted_by uuid, stamp bigint)`;
-};
 
 /** The agent `a` of the message `m`, with what its stamp is made of: locked against deletion, and its project with it. */
 const stampedAgent = sql`(agents a join projects p on p.id = a.project_id
@@ -81,20 +90,9 @@ const columns = sql.raw(`id, project_id, agent_id, runtime_broker_id, sender, se
   type, urgent, broadcasted, group_id, channel, thread_id, envelope, bulky, interrupt, created_by, traceparent,
   hold_reason, accepted_by`);
 
-/** Messages to store, and the replica that accepted them. */
-export interface Accepted {
-  readonly messages: readonly NewMessage[];
-  readonly acceptedBy: Uuid;
-}
-
-/**
- * Stores messages that wait for their agents, in no order among each other. One statement and one commit for all: under
- * load they cost a third of what each costs alone. Repeated, it changes nothing. Returns the ids of those that were not stored
- * because their agent is gone, or not what it was when they were accepted; one that was stored before is none of them.
- */
-export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]> => {
-  const { rows } = await sql<{ id: Uuid }>`
-    with m as materialized (select * from ${recordset(p.messages, p.acceptedBy)}),
+const storing = statement<Accepted, { readonly id: Uuid }>(
+  (given) => sql`
+    with m as materialized (select * from ${recordset(given)}),
       there as materialized (
         select m.id from (select * from m order by agent_id offset 0) as m cross join lateral (
           select a.id from ${stampedAgent} where a.id = m.agent_id and ${isUnchanged} offset 0 for key share of a) as agent),
@@ -102,9 +100,29 @@ export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]
         insert into messages (${columns}, state) select ${columns}, 'pending' from m
          where m.id in (select id from there) on conflict (id) do nothing)
     select id from m where m.id not in (select id from there)
-       and not exists (select from messages stored_before where stored_before.id = m.id)`.execute(db);
-  return rows.map((r) => r.id);
-};
+       and not exists (select from messages stored_before where stored_before.id = m.id)`,
+);
+
+/**
+ * Stores messages that wait for their agents, in no order among each other. One statement and one commit for all: under
+ * load they cost a third of what each costs alone. Repeated, it changes nothing. Returns the ids of those that were not stored
+ * because their agent is gone, or not what it was when they were accepted; one that was stored before is none of them.
+ */
+export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]> =>
+  (await storing(db, p)).rows.map((r) => r.id);
+
+const storingForPerson = statement<Accepted, unknown>(
+  (given) => sql`
+    with m as materialized (select * from ${recordset(given)}),
+      there as materialized (
+        select p.id from m join projects p on p.id = m.project_id
+         where m.agent_id is null or m.agent_id = (select a.id from agents a where a.id = m.agent_id for key share)
+         for key share of p),
+      stored as (
+        insert into messages (${columns}) select ${columns} from m where exists (select from there)
+        on conflict (id) do nothing)
+    select from there`,
+);
 
 /**
  * Stores a message to a person: it is delivered by being read. Repeated, it changes nothing. False when the project, or
@@ -113,19 +131,8 @@ export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]
 export const insertInboxMessage = async (
   db: Db,
   p: { readonly message: NewMessage; readonly acceptedBy: Uuid },
-): Promise<boolean> => {
-  const { rows } = await sql`
-    with m as materialized (select * from ${recordset([p.message], p.acceptedBy)}),
-      there as materialized (
-        select p.id from m join projects p on p.id = m.project_id
-         where m.agent_id is null or m.agent_id = (select a.id from agents a where a.id = m.agent_id for key share)
-         for key share of p),
-      stored as (
-        insert into messages (${columns}) select ${columns} from m where exists (select from there)
-        on conflict (id) do nothing)
-    select from there`.execute(db);
-  return rows.length > 0;
-};
+): Promise<boolean> =>
+  (await storingForPerson(db, { messages: [p.message], acceptedBy: p.acceptedBy })).rows.length > 0;
 
 /** Whether every message of the agent `a` but those in `passing` has reached it, or never will. In order, so that no index of all serves. */
 const nothingUndelivered = (passing: RawBuilder<unknown>) => sql<boolean>`(
@@ -140,32 +147,25 @@ export interface ClaimedInsert {
   readonly settled: readonly Uuid[];
 }
 
-/**
- * Stores a message already claimed for the socket that this replica holds, if nothing of its agent is undelivered and
- * the agent listens. If not, it goes the common way, as pending. Marks the agent's `acknowledged` messages delivered
- * first, which would be in its way; those in `settling` are about to be, by another statement.
- */
-export const insertClaimedMessage = async (
-  db: Db,
-  p: {
-    readonly message: NewMessage;
-    readonly acceptedBy: Uuid;
-    readonly claim: Claim;
-    readonly acknowledged: readonly EndedDelivery[];
-    readonly settling: readonly Uuid[];
-  },
-): Promise<ClaimedInsert> => {
-  const passing = uuids([...p.acknowledged.map((d) => d.id), ...p.settling]);
-  const { rows } = await sql<ClaimedInsert>`
-    with m as materialized (select * from ${recordset([p.message], p.acceptedBy)}),
+interface ClaimedAccepted extends Accepted {
+  readonly claim: Claim;
+  readonly acknowledged: readonly EndedDelivery[];
+  readonly settling: readonly Uuid[];
+}
+
+const storingClaimed = statement<ClaimedAccepted, ClaimedInsert>((given) => {
+  const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
+  const passing = uuids(given, (p) => [...p.acknowledged.map((d) => d.id), ...p.settling]);
+  return sql`
+    with m as materialized (select * from ${recordset(given)}),
       fence as materialized (
         select rb.id from m join runtime_brokers rb on rb.id = m.runtime_broker_id
-         where rb.connected_hub_id = ${p.claim.instanceId} and rb.connected_session_id = ${p.claim.sessionId}
+         where rb.connected_hub_id = ${instanceId} and rb.connected_session_id = ${sessionId}
          for share of rb),
       settled as (
-        update messages m set ${delivered(p.claim.instanceId)} from ${ended(p.acknowledged)} e
+        update messages m set ${delivered(instanceId)} from ${ended(given, (p) => p.acknowledged)} e
          -- Asked first: the runtime broker's row is locked before any message's.
-         where exists (select from fence) and m.id = e.id and ${isState("delivering")} and m.claimed_by = ${p.claim.instanceId}
+         where exists (select from fence) and m.id = e.id and ${isState("delivering")} and m.claimed_by = ${instanceId}
            and m.claim_session = e.session
         returning m.id),
       there as materialized (
@@ -174,11 +174,23 @@ export const insertClaimedMessage = async (
          for key share of a),
       stored as (
         insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
-        select ${columns}, 'delivering', ${p.claim.instanceId}, ${p.claim.sessionId}, now(), 1 from m
+        select ${columns}, 'delivering', ${instanceId}, ${sessionId}, now(), 1 from m
          -- Counted first: what is settled must be out of the way of the one that takes its place.
          where (select count(*) from settled) >= 0 and exists (select from fence) and exists (select from there)
         on conflict (agent_id) where state = 'delivering' do nothing
         returning id)
-    select exists (select from stored) as stored, array(select id from settled) as settled`.execute(db);
+    select exists (select from stored) as stored, array(select id from settled) as settled`;
+});
+
+/**
+ * Stores a message already claimed for the socket that this replica holds, if nothing of its agent is undelivered and
+ * the agent listens. If not, it goes the common way, as pending. Marks the agent's `acknowledged` messages delivered
+ * first, which would be in its way; those in `settling` are about to be, by another statement.
+ */
+export const insertClaimedMessage = async (
+  db: Db,
+  p: Omit<ClaimedAccepted, "messages"> & { readonly message: NewMessage },
+): Promise<ClaimedInsert> => {
+  const { rows } = await storingClaimed(db, { ...p, messages: [p.message] });
   return rows[0] ?? { stored: false, settled: [] };
 };

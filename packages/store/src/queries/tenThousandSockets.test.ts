@@ -4,6 +4,7 @@ import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
 import { type CompiledQuery, Kysely, PostgresDialect, sql } from "kysely";
 import pg from "pg";
 import type { Db } from "../database.ts";
+import { statement } from "../statement.ts";
 import type { Tables } from "../tables.ts";
 import {
   claimRuntimeBrokers,
@@ -14,7 +15,7 @@ import {
 } from "./affinity.ts";
 import { listSecrets } from "./brokerSecrets.ts";
 import { applySelfReports, writeHeartbeats } from "./heartbeats.ts";
-import { heldSockets } from "./heldSockets.ts";
+import { type ClaimScope, heldSockets } from "./heldSockets.ts";
 import { recordNonces } from "./nonces.ts";
 
 /** What a replica with ten thousand runtime brokers asks again and again is found by index, row by row. */
@@ -82,7 +83,8 @@ test.each<[what: string, rows: number, ask: (db: Db) => Promise<unknown>]>([
     COUNT,
     (tx) => {
       const sockets = held.map((h) => ({ ...h, slots: 1 }));
-      return sql`with ${heldSockets({ instanceId: hub, sockets, busyAgents: [] })} select * from held`.execute(tx);
+      const select = statement<ClaimScope, unknown>((given) => sql`with ${heldSockets(given)} select * from held`);
+      return select(tx, { instanceId: hub, sockets, busyAgents: [] });
     },
   ],
   ["secrets", 200, (tx) => listSecrets(tx, ids.slice(0, 200))],
