@@ -104,6 +104,33 @@ test("while nobody listens nothing is read but the place is kept; who comes in t
   expect(outcome.kind === "batch" && outcome.events.map((e) => e.data.name)).toEqual(["under way", "later"]);
 });
 
+test("who wants none of what changes all the time hears of all else, in the middle of it or alone", async () => {
+  const r = await replica();
+  const renamed = collect(r.bus, "user.*.changed");
+  const project = await rows.project();
+  const added = await db.query<{ id: string }>(
+    "insert into users (id, email) values (gen_random_uuid(), 'a@example.org'), (gen_random_uuid(), 'b@example.org') returning id",
+  );
+  const users = added.map(({ id }) => id);
+  const agents = () => Promise.all(Array.from({ length: 5 }, () => rows.agent({ project_id: project })));
+  const rename = (id?: string) => db.query("update users set role = 'admin' where id = $1", [id]);
+  await r.bus.catchUp();
+  await eventually(() => r.bus.stats().events >= 3);
+  const before = r.bus.stats().events;
+  await agents();
+  await r.bus.catchUp();
+  await eventually(() => r.bus.stats().events === before + 5);
+  expect(renamed).toEqual([]);
+  await agents();
+  await rename(users[0]);
+  await agents();
+  await rename(users[1]);
+  await r.bus.catchUp();
+  await eventually(() => renamed.length === 2);
+  expect(renamed.map((e) => e.entityId)).toEqual(users);
+  await eventually(() => r.bus.stats().events === before + 17);
+});
+
 test("a reading that fails is repeated, and nothing is lost", async () => {
   const r = await replica();
   const events = collect(r.bus);

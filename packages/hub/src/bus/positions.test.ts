@@ -108,6 +108,19 @@ test("patterns: * is one token, a last > is one or more", () => {
     expect([p, isPattern(p)]).toEqual([p, false]);
 });
 
+test("the index knows whether anybody may want to hear of agents or messages", () => {
+  const index = new SubjectIndex<string>();
+  index.add(["user.*.changed", "access.*.changed", "broker.b.disconnected"], "rare");
+  expect(index.interest.busy()).toBe(false);
+  for (const pattern of [">", "user.u.>", "user.u.*", "agent.a.status", "project.*.agent.created", "*.*.message"]) {
+    const off = index.add(["admin.maintenance.changed", pattern], "busy");
+    expect([pattern, index.interest.busy()]).toEqual([pattern, true]);
+    off();
+    off();
+    expect(index.interest.busy()).toBe(false);
+  }
+});
+
 test("the index finds each subscriber once, with the first subject it asked for, until it is gone", () => {
   const index = new SubjectIndex<string>();
   index.add(["project.p.>", "agent.a.>"], "both");

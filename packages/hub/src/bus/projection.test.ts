@@ -7,6 +7,7 @@ import {
   startStoreStack,
   type TestDatabase,
 } from "@rootstock/testkit";
+import { BUSY_ENTITIES, mayBeBusy } from "./busy.ts";
 import { ChangeFeed } from "./changeFeed.ts";
 import type { HubEvent } from "./hubEvent.ts";
 import type { Position } from "./position.ts";
@@ -34,6 +35,9 @@ const news = async (): Promise<readonly HubEvent[]> => {
   const { outcome } = await feed.read(at);
   if (outcome.kind !== "batch") throw new Error(outcome.reason);
   at = outcome.to;
+  // Whoever wants only other subjects than these is told nothing of agents and messages, which are then not read.
+  for (const { entity, subjects } of outcome.events)
+    if (BUSY_ENTITIES.some((busy) => busy === entity)) expect(subjects.filter((s) => !mayBeBusy(s))).toEqual([]);
   return outcome.events;
 };
 const told = (events: readonly HubEvent[]) => events.map((e) => ({ subjects: e.subjects, data: e.data }));
