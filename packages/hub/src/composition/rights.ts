@@ -3,7 +3,7 @@ import type { Control } from "./control.ts";
 import type { Foundation } from "./foundation.ts";
 import type { Streams } from "./streams.ts";
 
-const NOTHING = { wanted: () => false, any: () => false };
+const NOTHING = { wanted: () => false, busy: () => false };
 
 /**
  * Has what lasts looked at when rights change, at whichever replica: what was read of them is forgotten, and streams end

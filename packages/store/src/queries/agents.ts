@@ -70,22 +70,29 @@ const narrowed = (f: AgentFilter): Condition => {
   return all(list);
 };
 
+/** Whether no row is in two of the parts: whoever owns an agent is not somebody else. */
+const areApart = (f: AgentFilter): boolean => readableAgentParts(f.scope).length === 1;
+
 /** Id and time of the first `limit` rows of a part; of the projects that it is about, each gives its first. */
-const firstOf = (part: AgentPart, condition: Condition, limit: number): RawBuilder<unknown> => {
+const firstOf = (part: AgentPart, condition: Condition, limit: number, merged: Merged): RawBuilder<unknown> => {
   const ordered = sql`order by created desc, id desc limit ${limit}`;
   const rows = (more: Condition) =>
     sql`select agents.id, agents.created from agents where ${all([more, part.where, condition])} ${ordered}`;
   return part.of === undefined
     ? rows(sql`true`)
     : sql`select own.id, own.created from projects p
-        cross join lateral (${rows(sql`agents.project_id = p.id`)}) own where ${part.of} ${ordered}`;
+        cross join lateral (${rows(sql`agents.project_id = p.id`)}) own
+        where ${part.of} ${merged === "in order" ? ordered : sql`limit ${limit}`}`;
 };
 
+/** How the rows of several projects come: those that are only counted in any order. */
+type Merged = "in order" | "in any order";
+
 /** Id and time of the first `limit` rows of a list, and perhaps of some behind them. */
-const firstRows = (f: AgentFilter, condition: Condition, limit: number): RawBuilder<unknown> =>
+const firstRows = (f: AgentFilter, condition: Condition, limit: number, merged: Merged): RawBuilder<unknown> =>
   sql.join(
-    parts(f).map((part) => sql`(${firstOf(part, condition, limit)})`),
-    sql` union `,
+    parts(f).map((part) => sql`(${firstOf(part, condition, limit, merged)})`),
+    areApart(f) ? sql` union all ` : sql` union `,
   );
 
 /** One page of agents, newest first. */
@@ -96,7 +103,7 @@ export const listAgents = (db: Db, filter: AgentFilter, page: Page): Promise<Age
     part !== undefined && part.of === undefined && more.length === 0
       ? agentViews(db).where(part.where).where(condition)
       : agentViews(db).innerJoin(
-          sql<Position>`(select * from (${firstRows(filter, condition, page.limit)}) as found
+          sql<Position>`(select * from (${firstRows(filter, condition, page.limit, "in order")}) as found
             order by created desc, id desc limit ${page.limit})`.as("page"),
           "page.id",
           "agents.id",
@@ -119,7 +126,7 @@ export const countAgents = async (
   const either = sql<boolean>`(${sql.join(parts(filter).map(partCondition), sql` or `)})`;
   // As a value like the limit of a page: told in the text, it may seem worth gathering a whole project to sort it.
   const counting = sql<{ counted: number; now: Date }>`
-    select count(*)::int as counted, now() as now from (${firstRows(filter, condition, most + 1)}) as found`.execute(
+    select count(*)::int as counted, now() as now from (${firstRows(filter, condition, most + 1, "in any order")}) as found`.execute(
     db,
   );
   const expecting = expectedRows(db, sql`select from agents where ${all([either, condition])}`);
