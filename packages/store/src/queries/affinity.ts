@@ -125,7 +125,8 @@ export const voidOlderClaims = async (db: Db, held: readonly SocketOwnership[]):
     m as (
       select id from messages where coalesce(state, '') = 'delivering' and id = any(array(
           select g.id from t cross join lateral (select id from messages
-            where runtime_broker_id = t.id and state = 'delivering' and claim_session <> t.session offset 0) g))
+            where runtime_broker_id = t.id and state = 'delivering' and claimed_by is not null
+              and claim_session <> t.session offset 0) g))
         order by id for update),
     dispatches as (
       update broker_dispatch b set updated_at = now(), claimed_by = null, claim_session = null, hold_reason = ${DISPLACED},

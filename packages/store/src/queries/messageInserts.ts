@@ -45,57 +45,103 @@ export interface Accepted {
 /** What goes beside the text of a message is worth trimming later from so many characters on. */
 const BULKY_FROM = 512;
 
-/** Messages as one value, whatever their number. */
-const rowsOf = ({ messages, acceptedBy }: Accepted): string => {
-  const rows = messages.map((m) => ({
-    id: m.id,
-    project_id: m.projectId,
-    agent_id: m.agentId,
-    runtime_broker_id: m.runtimeBrokerId,
-    sender: m.sender,
-    sender_id: m.senderId,
-    recipient: m.recipient,
-    recipient_id: m.recipientId,
-    msg: m.msg,
-    type: m.type,
-    urgent: m.urgent,
-    broadcasted: m.broadcasted,
-    group_id: m.groupId,
-    channel: m.channel,
-    thread_id: m.threadId,
-    envelope: m.envelope,
-    bulky: JSON.stringify(m.envelope).length > BULKY_FROM,
-    interrupt: m.interrupt,
-    created_by: m.createdBy,
-    traceparent: m.traceparent,
-    hold_reason: m.holdReason,
-    accepted_by: acceptedBy,
-    stamp: m.stamp,
-  }));
-  return JSON.stringify(rows);
-};
+/** The columns of a message that is accepted, and their types. */
+const COLUMNS = {
+  id: "uuid",
+  project_id: "uuid",
+  agent_id: "uuid",
+  runtime_broker_id: "uuid",
+  sender: "text",
+  sender_id: "uuid",
+  recipient: "text",
+  recipient_id: "uuid",
+  msg: "text",
+  type: "text",
+  urgent: "boolean",
+  broadcasted: "boolean",
+  group_id: "text",
+  channel: "text",
+  thread_id: "text",
+  envelope: "jsonb",
+  bulky: "boolean",
+  interrupt: "boolean",
+  created_by: "uuid",
+  traceparent: "text",
+  hold_reason: "text",
+  accepted_by: "uuid",
+} as const;
+const NAMES = Object.keys(COLUMNS) as readonly (keyof typeof COLUMNS)[];
 
-const recordset = (given: Given<Accepted>) => sql`json_to_recordset(${given(rowsOf)}::json) as given(
-      id uuid, project_id uuid, agent_id uuid, runtime_broker_id uuid, sender text, sender_id uuid, recipient text,
-      recipient_id uuid, msg text, type text, urgent boolean, broadcasted boolean, group_id text, channel text,
-      thread_id text, envelope jsonb, bulky boolean, interrupt boolean, created_by uuid, traceparent text,
-      hold_reason text, accepted_by uuid, stamp bigint)`;
+type Row = Readonly<Record<keyof typeof COLUMNS, unknown>>;
 
-/** The agent `a` of the message `m`, with what its stamp is made of: locked against deletion, and its project with it. */
+const rowOf = (m: NewMessage, acceptedBy: Uuid): Row => ({
+  id: m.id,
+  project_id: m.projectId,
+  agent_id: m.agentId,
+  runtime_broker_id: m.runtimeBrokerId,
+  sender: m.sender,
+  sender_id: m.senderId,
+  recipient: m.recipient,
+  recipient_id: m.recipientId,
+  msg: m.msg,
+  type: m.type,
+  urgent: m.urgent,
+  broadcasted: m.broadcasted,
+  group_id: m.groupId,
+  channel: m.channel,
+  thread_id: m.threadId,
+  envelope: m.envelope,
+  bulky: JSON.stringify(m.envelope).length > BULKY_FROM,
+  interrupt: m.interrupt,
+  created_by: m.createdBy,
+  traceparent: m.traceparent,
+  hold_reason: m.holdReason,
+  accepted_by: acceptedBy,
+});
+
+const columns = sql.raw(NAMES.join(", "));
+
+/** Messages with their stamps as one value, whatever their number. */
+const recordset = (given: Given<Accepted>) => sql`
+  json_to_recordset(${given(({ messages, acceptedBy }) =>
+    JSON.stringify(messages.map((m) => ({ ...rowOf(m, acceptedBy), stamp: m.stamp }))),
+  )}::json) as given(${sql.raw(NAMES.map((name) => `${name} ${COLUMNS[name]}`).join(", "))}, stamp bigint)`;
+
+/** One message, with the stamp that it was accepted on. */
+interface One {
+  readonly row: Row;
+  readonly stamp: string | undefined;
+}
+
+/** The values of one message. Taken out of JSON, as several are, they would cost as much as all else of its statement. */
+const valuesOf = (given: Given<One>) =>
+  sql.join(NAMES.map((name) => sql`${given(({ row }) => row[name])}::${sql.raw(COLUMNS[name])}`));
+
+/** The agent `a` of a message, with what its stamp is made of: locked against deletion, and its project with it. */
 const stampedAgent = sql`(agents a join projects p on p.id = a.project_id
   left join runtime_brokers rb on rb.id = a.runtime_broker_id)`;
-const isUnchanged = sql<boolean>`(m.stamp is null or m.stamp = ${targetStamp})`;
+const isUnchanged = (stamp: RawBuilder<unknown>) => sql<boolean>`(${stamp} is null or ${stamp} = ${targetStamp})`;
+const stampOf = (given: Given<One>) => sql`${given((p) => p.stamp ?? null)}::bigint`;
 
-const columns = sql.raw(`id, project_id, agent_id, runtime_broker_id, sender, sender_id, recipient, recipient_id, msg,
-  type, urgent, broadcasted, group_id, channel, thread_id, envelope, bulky, interrupt, created_by, traceparent,
-  hold_reason, accepted_by`);
+const storingOne = statement<One, { readonly id: Uuid }>((given) => {
+  const id = given(({ row }) => row.id);
+  return sql`
+    with there as materialized (
+        select a.id from ${stampedAgent} where a.id = ${given(({ row }) => row.agent_id)} and ${isUnchanged(stampOf(given))}
+         for key share of a),
+      stored as (
+        insert into messages (${columns}, state) select ${valuesOf(given)}, 'pending' where exists (select from there)
+        on conflict (id) do nothing)
+    select ${id}::uuid as id where not exists (select from there)
+       and not exists (select from messages stored_before where stored_before.id = ${id})`;
+});
 
 const storing = statement<Accepted, { readonly id: Uuid }>(
   (given) => sql`
     with m as materialized (select * from ${recordset(given)}),
       there as materialized (
         select m.id from (select * from m order by agent_id offset 0) as m cross join lateral (
-          select a.id from ${stampedAgent} where a.id = m.agent_id and ${isUnchanged} offset 0 for key share of a) as agent),
+          select a.id from ${stampedAgent} where a.id = m.agent_id and ${isUnchanged(sql`m.stamp`)} offset 0 for key share of a) as agent),
       stored as (
         insert into messages (${columns}, state) select ${columns}, 'pending' from m
          where m.id in (select id from there) on conflict (id) do nothing)
@@ -108,8 +154,14 @@ const storing = statement<Accepted, { readonly id: Uuid }>(
  * load they cost a third of what each costs alone. Repeated, it changes nothing. Returns the ids of those that were not stored
  * because their agent is gone, or not what it was when they were accepted; one that was stored before is none of them.
  */
-export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]> =>
-  (await storing(db, p)).rows.map((r) => r.id);
+export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]> => {
+  const [first, ...more] = p.messages;
+  const { rows } =
+    first && more.length === 0
+      ? await storingOne(db, { row: rowOf(first, p.acceptedBy), stamp: first.stamp })
+      : await storing(db, p);
+  return rows.map((r) => r.id);
+};
 
 const storingForPerson = statement<Accepted, unknown>(
   (given) => sql`
@@ -147,21 +199,22 @@ export interface ClaimedInsert {
   readonly settled: readonly Uuid[];
 }
 
-interface ClaimedAccepted extends Accepted {
+/** What stands beside a message that is stored already claimed. */
+interface ClaimedBeside {
   readonly claim: Claim;
   readonly acknowledged: readonly EndedDelivery[];
   readonly settling: readonly Uuid[];
 }
 
-const storingClaimed = statement<ClaimedAccepted, ClaimedInsert>((given) => {
+const storingClaimed = statement<ClaimedBeside & One, ClaimedInsert>((given) => {
   const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
   const passing = uuids(given, (p) => [...p.acknowledged.map((d) => d.id), ...p.settling]);
+  // "offset 0" keeps both a look-up by id, however many sockets there are here, and agents that run.
   return sql`
-    with m as materialized (select * from ${recordset(given)}),
-      fence as materialized (
-        select rb.id from m join runtime_brokers rb on rb.id = m.runtime_broker_id
-         where rb.connected_hub_id = ${instanceId} and rb.connected_session_id = ${sessionId}
-         for share of rb),
+    with fence as materialized (
+        select rb.id from (select * from runtime_brokers where id = ${given(({ row }) => row.runtime_broker_id)}
+            offset 0 for share) rb
+         where rb.connected_hub_id = ${instanceId} and rb.connected_session_id = ${sessionId}),
       settled as (
         update messages m set ${delivered(instanceId)} from ${ended(given, (p) => p.acknowledged)} e
          -- Asked first: the runtime broker's row is locked before any message's.
@@ -169,12 +222,12 @@ const storingClaimed = statement<ClaimedAccepted, ClaimedInsert>((given) => {
            and m.claim_session = e.session
         returning m.id),
       there as materialized (
-        select a.id from m join ${stampedAgent} on a.id = m.agent_id
-         where ${isUnchanged} and ${listens} and ${undisturbed} and ${nothingUndelivered(passing)}
+        select a.id from ${stampedAgent} where a.id = ${given(({ row }) => row.agent_id)}
+           and ${isUnchanged(stampOf(given))} and ${listens} and ${undisturbed} and ${nothingUndelivered(passing)}
          for key share of a),
       stored as (
         insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
-        select ${columns}, 'delivering', ${instanceId}, ${sessionId}, now(), 1 from m
+        select ${valuesOf(given)}, 'delivering', ${instanceId}, ${sessionId}, now(), 1
          -- Counted first: what is settled must be out of the way of the one that takes its place.
          where (select count(*) from settled) >= 0 and exists (select from fence) and exists (select from there)
         on conflict (agent_id) where state = 'delivering' do nothing
@@ -189,8 +242,10 @@ const storingClaimed = statement<ClaimedAccepted, ClaimedInsert>((given) => {
  */
 export const insertClaimedMessage = async (
   db: Db,
-  p: Omit<ClaimedAccepted, "messages"> & { readonly message: NewMessage },
+  p: ClaimedBeside & { readonly message: NewMessage; readonly acceptedBy: Uuid },
 ): Promise<ClaimedInsert> => {
-  const { rows } = await storingClaimed(db, { ...p, messages: [p.message] });
+  const { claim, acknowledged, settling, message, acceptedBy } = p;
+  const one = { row: rowOf(message, acceptedBy), stamp: message.stamp };
+  const { rows } = await storingClaimed(db, { ...one, claim, acknowledged, settling });
   return rows[0] ?? { stored: false, settled: [] };
 };

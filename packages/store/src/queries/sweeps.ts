@@ -88,7 +88,8 @@ export const takeBackStaleClaims = (
     const { rows } = await sql<{ id: Uuid }>`
       select r.id from runtime_brokers r where r.id in (
           select d.runtime_broker_id from broker_dispatch d where d.state = 'in_progress' and ${moved(d)}
-          union select m.runtime_broker_id from messages m where m.state = 'delivering' and ${moved(m)})
+          union select m.runtime_broker_id from messages m where m.state = 'delivering' and m.claimed_by is not null
+            and ${moved(m)})
        order by r.id limit ${p.limit} for no key update`.execute(tx);
     if (rows.length === 0) return { wake: [], failed: [] };
     // Decided again in statements of their own: only now can nobody claim or move what is looked at.
