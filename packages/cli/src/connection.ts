@@ -1,4 +1,4 @@
-import { HubClient } from "@rootstock/client";
+import { HubClient, type RetryOptions, type TokenSource } from "@rootstock/client";
 import { Backoff, type Base } from "@rootstock/service";
 import { CliError, UsageError } from "./exitCodes.ts";
 import type { Env } from "./flags.ts";
@@ -81,20 +81,31 @@ export const findConnection = (env: Env, isRoot: boolean): Connection | LoggedIn
 /** How often a call that got no answer is sent, over about three seconds: as long as a load balancer may take to notice. */
 const ATTEMPTS = 6;
 
+const retryOf = (base: Base): RetryOptions => {
+  const backoff = new Backoff({ firstMs: 100, maxMs: 2_000 }, base.random);
+  return { attempts: ATTEMPTS, wait: () => base.clock.sleep(backoff.next()) };
+};
+
+/** A client of this hub, which survives the death of the replica it talks to. */
+export const clientOf = (
+  connection: { readonly url: string; readonly token: string | TokenSource },
+  base: Base,
+): HubClient =>
+  new HubClient({
+    baseUrl: connection.url,
+    token: connection.token,
+    newKey: () => base.random.uuid(),
+    retry: retryOf(base),
+  });
+
 /**
- * A client of the hub that {@link findConnection} finds, which survives the death of the replica it talks to and renews
- * a login that ends.
+ * A client of the hub that {@link findConnection} finds, which renews a login that ends.
  * @throws as that does
  */
 export const connect = (env: Env, base: Base): HubClient => {
   const found = findConnection(env, process.getuid?.() === 0);
-  const backoff = new Backoff({ firstMs: 100, maxMs: 2_000 }, base.random);
-  const retry = { attempts: ATTEMPTS, wait: () => base.clock.sleep(backoff.next()) };
   const { url } = found;
-  return new HubClient({
-    baseUrl: url,
-    token: "login" in found ? new LoginSession(found.login, { env, url, base, retry }) : found.token,
-    newKey: () => base.random.uuid(),
-    retry,
-  });
+  const token =
+    "login" in found ? new LoginSession(found.login, { env, url, base, retry: retryOf(base) }) : found.token;
+  return clientOf({ url, token }, base);
 };

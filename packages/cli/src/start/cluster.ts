@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import { type Base, type Service, startStages, stopStages } from "@rootstock/service";
 import { migrate } from "@rootstock/store";
-import { connect } from "../connection.ts";
+import { clientOf } from "../connection.ts";
 import type { Env } from "../flags.ts";
 import { childEnv } from "./childEnv.ts";
 import type { DataDirectory, KeptSecrets } from "./dataDirectory.ts";
@@ -158,7 +158,7 @@ export class Cluster implements Service {
     const { config, data, secrets, env, base } = this.#deps;
     const name = hostname();
     const settings = async () => {
-      const hub = connect({ url: publicUrl, token: secrets.devToken }, base);
+      const hub = clientOf({ url: publicUrl, token: secrets.devToken }, base);
       const ticket = await hub.runtimeBrokers.register({ name, brokerId: secrets.runtimeBrokerId, autoProvide: true });
       return childEnv(env, {
         ROOTSTOCK_HUB_URL: publicUrl,
