@@ -29,4 +29,5 @@ export * from "./terminalClient.ts";
 export * from "./testBrowser.ts";
 export * from "./testDatabase.ts";
 export * from "./testLogin.ts";
+export * from "./testStore.ts";
 export * from "./transactionPooler.ts";

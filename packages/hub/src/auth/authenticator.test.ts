@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { HubError, signatureHeaders } from "@rootstock/protocol";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, insertRuntimeBroker, transaction } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { systemClock, systemRandom } from "@rootstock/service";
+import { insertRuntimeBroker, transaction } from "@rootstock/store";
+import { createTestStore, type TestStore, testBase } from "@rootstock/testkit";
 import { SecretBox } from "../secrets/index.ts";
 import { signInParts } from "./authenticator.testing.ts";
 import {
@@ -18,7 +18,7 @@ import {
 
 const secret = "a shared secret of at least 32 bytes";
 const developmentToken = `scion_dev_${"ab".repeat(32)}`;
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = testBase();
 const [instanceId, project, runtimeBrokerId] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
 const agentTokens = new AgentTokens([secret], base);
 const replicaTokens = (of: string) =>
@@ -29,42 +29,37 @@ const replicaTokens = (of: string) =>
     clock: systemClock,
     olderReplicas: () => false,
   });
-let test_: TestDatabase;
-let database: Database;
+let store: TestStore;
 let authenticator: Authenticator;
 let signatures: RuntimeBrokerSignatures;
 let key: Buffer;
 
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", ...base });
+  store = await createTestStore();
   const secrets = new RuntimeBrokerSecrets(
     new SecretBox({ secrets: [secret], clock: systemClock, random: systemRandom }),
     base,
   );
-  signatures = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
+  signatures = new RuntimeBrokerSignatures(store.db, secrets, systemClock);
   authenticator = new Authenticator({
-    db: database.db,
+    db: store.db,
     agentTokens,
     replicaTokens: replicaTokens(instanceId),
     signatures,
-    ...signInParts(base, database.db),
+    ...signInParts(base, store.db),
     developmentToken,
     scrapeToken: "collector",
   });
   await Promise.all([authenticator.start(), authenticator.start()]);
-  await test_.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
-  key = await transaction(database.db, async (tx) => {
+  await store.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
+  key = await transaction(store.db, async (tx) => {
     const row = { id: runtimeBrokerId, name: "m", slug: "m", autoProvide: false, labels: {}, createdBy: project };
     await insertRuntimeBroker(tx, row);
     return (await secrets.replace(tx, runtimeBrokerId, 0)).key;
   });
 });
 
-afterAll(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 
 const request = (headers: Readonly<Record<string, string>>): Credentials => ({
   method: "GET",
@@ -97,7 +92,7 @@ const signed = (): Record<string, string> =>
   });
 const agentToken = async (slug: string, claims: { tokenVersion?: number; projectId?: string } = {}) => {
   const agentId = systemRandom.uuid();
-  await test_.query("insert into agents (id, project_id, slug, name) values ($1, $2, $3, $3)", [
+  await store.query("insert into agents (id, project_id, slug, name) values ($1, $2, $3, $3)", [
     agentId,
     project,
     slug,
@@ -121,7 +116,7 @@ test("without credentials it is nobody", async () => {
 
 test("the development token is the development user, whatever the scheme's case, and has a row", async () => {
   expect(await who({ authorization: `bEaReR ${developmentToken}` })).toEqual(DEVELOPMENT_USER);
-  expect(await test_.query("select email, role from users")).toEqual([{ email: "dev@localhost", role: "admin" }]);
+  expect(await store.query("select email, role from users")).toEqual([{ email: "dev@localhost", role: "admin" }]);
 });
 
 test("an agent's token, in its own header or as a bearer", async () => {
@@ -181,11 +176,11 @@ test.each<[string, Record<string, string>, string]>([
 
 test("where development login is off, its token is refused", async () => {
   const off = new Authenticator({
-    db: database.db,
+    db: store.db,
     agentTokens,
     replicaTokens: replicaTokens(instanceId),
     signatures: { verify: () => Promise.reject(new Error("not asked")) } as unknown as RuntimeBrokerSignatures,
-    ...signInParts(base, database.db),
+    ...signInParts(base, store.db),
     developmentToken: undefined,
     scrapeToken: undefined,
   });
@@ -197,14 +192,14 @@ test("where development login is off, its token is refused", async () => {
 test("a good token of a deleted, unknown, moved or renewed agent proves nothing", async () => {
   const reason = async (token: string) => refusal({ "x-scion-agent-token": token });
   const deleted = await agentToken("a3");
-  await test_.query("update agents set deleted_at = now() where id = $1", [deleted.agentId]);
+  await store.query("update agents set deleted_at = now() where id = $1", [deleted.agentId]);
   expect(await reason(deleted.token)).toBe("401 unauthorized: invalid agent token: agent deleted");
-  await test_.query("delete from agents where id = $1", [deleted.agentId]);
+  await store.query("delete from agents where id = $1", [deleted.agentId]);
   expect(await reason(deleted.token)).toBe("401 unauthorized: invalid agent token: agent deleted");
   const moved = await agentToken("a4", { projectId: systemRandom.uuid() });
   expect(await reason(moved.token)).toBe("401 unauthorized: invalid agent token: agent belongs to another project");
   const renewed = await agentToken("a5");
-  await test_.query("update agents set token_version = 2 where id = $1", [renewed.agentId]);
+  await store.query("update agents set token_version = 2 where id = $1", [renewed.agentId]);
   expect(await reason(renewed.token)).toBe("401 unauthorized: invalid agent token: token revoked");
 });
 
@@ -213,7 +208,7 @@ test("a signed request passes once: of many copies at one moment, at one replica
     new SecretBox({ secrets: [secret], clock: systemClock, random: systemRandom }),
     base,
   );
-  const elsewhere = new RuntimeBrokerSignatures(database.db, secrets, systemClock);
+  const elsewhere = new RuntimeBrokerSignatures(store.db, secrets, systemClock);
   const copies = Array.from({ length: 5 }, signed).map(request);
   const passed = async (replicas: readonly RuntimeBrokerSignatures[]): Promise<number[]> => {
     const outcomes = await Promise.all(
@@ -228,9 +223,9 @@ test("a signed request passes once: of many copies at one moment, at one replica
 test("a sealed secret that is put in another's place does not open, however often the right one did", async () => {
   const opened = () => refusal(signed());
   expect(await opened()).toBe("accepted as runtimeBroker");
-  const [before] = await test_.query<{ secret: Buffer }>("select secret from broker_secrets");
-  await test_.query("update broker_secrets set secret = set_byte(secret, 40, (get_byte(secret, 40) + 1) % 256)");
+  const [before] = await store.query<{ secret: Buffer }>("select secret from broker_secrets");
+  await store.query("update broker_secrets set secret = set_byte(secret, 40, (get_byte(secret, 40) + 1) % 256)");
   expect(await opened()).toBe("401 broker_auth_failed: unknown runtime broker");
-  await test_.query("update broker_secrets set secret = $1", [before?.secret]);
+  await store.query("update broker_secrets set secret = $1", [before?.secret]);
   expect(await opened()).toBe("accepted as runtimeBroker");
 });

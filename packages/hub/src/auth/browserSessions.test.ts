@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { HubError } from "@rootstock/protocol";
 import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, ensureUser } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { ensureUser } from "@rootstock/store";
+import { createTestStore, type TestStore } from "@rootstock/testkit";
 import type { RootSecrets } from "../secrets/index.ts";
 import { signInParts } from "./authenticator.testing.ts";
 import { BrowserSessions, provenanceOf, SealedTokens } from "./index.ts";
@@ -14,24 +14,19 @@ const user = { id: systemRandom.uuid(), email: "ann@example.org", displayName: "
 const subject = { id: user.id, email: user.email, tokenVersion: 1 };
 let now = systemClock.now();
 const base = { clock: { ...systemClock, now: () => now }, random: systemRandom, log: silentLog() };
-let test_: TestDatabase;
-let database: Database;
+let store: TestStore;
 
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({ url: test_.url, pooled: false, poolSize: 3, applicationName: "test", ...base });
-  await ensureUser(database.db, user);
+  store = await createTestStore();
+  await ensureUser(store.db, user);
 });
-afterAll(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 
 const sessions = (...secrets: RootSecrets) =>
   new BrowserSessions(base, {
-    db: database.db,
+    db: store.db,
     secrets,
-    signIns: signInParts(base, database.db).signIns,
+    signIns: signInParts(base, store.db).signIns,
     publicUrl: undefined,
   });
 const request = (cookie: string, method = "GET", more: Readonly<Record<string, string>> = {}) => ({

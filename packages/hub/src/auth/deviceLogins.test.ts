@@ -1,49 +1,41 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, type UserStanding } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { systemRandom } from "@rootstock/service";
+import type { Db, UserStanding } from "@rootstock/store";
+import { createTestStore, type TestStore, testBase } from "@rootstock/testkit";
 import { signInParts } from "./authenticator.testing.ts";
 import { DeviceLogins } from "./deviceLogins.ts";
 import { newUserCode, parseUserCode } from "./userCodes.ts";
 
 /** Two replicas on one database: whatever one has begun the other goes on with. */
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = testBase();
 const ASKER = { address: "203.0.113.7", program: "scion-client/1.0" };
-let db: TestDatabase;
-let databases: Database[];
+let store: TestStore;
 let a: DeviceLogins;
 let b: DeviceLogins;
 let signIns: ReturnType<typeof signInParts>["signIns"];
 let ann: UserStanding;
 
 beforeEach(async () => {
-  db = await createTestDatabase();
-  databases = [1, 2].map(
-    (n) => new Database({ url: db.url, pooled: false, poolSize: 4, applicationName: `test ${n}`, ...base }),
-  );
-  const [one, two] = databases.map((database) => {
-    const parts = signInParts(base, database.db);
+  store = await createTestStore();
+  const replica = (db: Db) => {
+    const parts = signInParts(base, db);
     signIns = parts.signIns;
-    return new DeviceLogins(base, { db: database.db, ...parts });
-  });
-  if (!one || !two) throw new Error("no replicas");
-  [a, b] = [one, two];
+    return new DeviceLogins(base, { db, ...parts });
+  };
+  [a, b] = [replica(store.db), replica(store.another().db)];
   ann = await user("ann@example.org");
 });
-afterEach(async () => {
-  for (const database of databases) await database.stop();
-  await db.drop();
-});
+afterEach(() => store.drop());
 
 const user = async (email: string): Promise<UserStanding> => {
   const id = systemRandom.uuid();
-  await db.query("insert into users (id, email, display_name) values ($1, $2, 'Ann')", [id, email]);
+  await store.query("insert into users (id, email, display_name) values ($1, $2, 'Ann')", [id, email]);
   return { id, email, displayName: "Ann", role: "member", status: "active", tokenVersion: 1 };
 };
 /** As if the program had waited for so long. */
 const waited = (seconds: number) =>
-  db.query("update device_logins set polled_at = polled_at - make_interval(secs => $1)", [seconds]);
+  store.query("update device_logins set polled_at = polled_at - make_interval(secs => $1)", [seconds]);
 const refused = expect.objectContaining({ code: "oauth_error" });
 
 test("what a person allows at one replica signs the program in at another, once", async () => {
@@ -65,7 +57,7 @@ test("of two that exchange one approval at once one gets tokens, and a code that
   await a.decide(login.userCode, ann, true);
   const both = await Promise.allSettled([a.poll(login.deviceCode), b.poll(login.deviceCode)]);
   expect(both.map((r) => r.status).sort()).toEqual(["fulfilled", "rejected"]);
-  const rows = await db.query<{ ended: boolean }>("select ended_at is not null as ended from sign_ins");
+  const rows = await store.query<{ ended: boolean }>("select ended_at is not null as ended from sign_ins");
   expect(rows).toEqual([{ ended: true }]);
   await expect(a.poll(login.deviceCode)).rejects.toEqual(refused);
 });
@@ -81,7 +73,7 @@ test("a program that asks too soon must wait longer each time, whichever replica
   expect(await a.poll(deviceCode)).toEqual({ status: "authorization_pending" });
   const many = await Promise.all(Array.from({ length: 20 }, (_, i) => (i % 2 === 0 ? a : b).poll(deviceCode)));
   expect(many.every((answer) => answer.status === "slow_down")).toBe(true);
-  expect(await db.query("select interval_seconds from device_logins")).toEqual([{ interval_seconds: 60 }]);
+  expect(await store.query("select interval_seconds from device_logins")).toEqual([{ interval_seconds: 60 }]);
 });
 
 test("a login that is refused, over, or of nobody gives nothing", async () => {
@@ -89,12 +81,12 @@ test("a login that is refused, over, or of nobody gives nothing", async () => {
   await a.decide(denied.userCode, ann, false);
   await expect(b.poll(denied.deviceCode)).rejects.toEqual(refused);
   await a.decide(late.userCode, ann, true);
-  await db.query("update device_logins set expires_at = now() - interval '1 second'");
+  await store.query("update device_logins set expires_at = now() - interval '1 second'");
   expect(await b.poll(late.deviceCode)).toEqual({ status: "expired_token" });
   expect(await b.find(unasked.userCode, ann)).toBeUndefined();
   expect(await b.decide(unasked.userCode, ann, true)).toBe(false);
   await expect(a.poll("scion_device_unknown")).rejects.toEqual(refused);
-  expect(await db.query("select id from sign_ins")).toEqual([]);
+  expect(await store.query("select id from sign_ins")).toEqual([]);
 });
 
 test("whoever is suspended or signs out everywhere after having allowed a program has taken it back", async () => {
@@ -102,7 +94,7 @@ test("whoever is suspended or signs out everywhere after having allowed a progra
     const bob = await user(`${systemRandom.uuid()}@example.org`);
     const login = await a.begin(ASKER);
     expect(await a.decide(login.userCode, bob, true)).toBe(true);
-    await db.query(`update users set ${change} where id = $1`, [bob.id]);
+    await store.query(`update users set ${change} where id = $1`, [bob.id]);
     await expect(b.poll(login.deviceCode)).rejects.toEqual(refused);
   }
 });
@@ -118,7 +110,7 @@ test("nobody goes on guessing codes, at all replicas together; others are not he
   await expect(a.decide("no code", ann, true)).rejects.toEqual(limited);
   const bob = await user("bob@example.org");
   for (let i = 0; i < 20; i += 1) expect(await a.find(userCode, bob)).toBeDefined();
-  await db.query("update user_code_tries set since = since - interval '11 minutes'");
+  await store.query("update user_code_tries set since = since - interval '11 minutes'");
   expect(await a.find(userCode, ann)).toBeDefined();
 });
 

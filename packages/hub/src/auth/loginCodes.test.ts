@@ -1,14 +1,14 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, type UserStanding } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { systemClock, systemRandom } from "@rootstock/service";
+import type { UserStanding } from "@rootstock/store";
+import { createTestStore, type TestStore, testBase } from "@rootstock/testkit";
 import type { RootSecrets } from "../secrets/index.ts";
 import { signInParts } from "./authenticator.testing.ts";
 import { LoginCodes, type LoginRequest, parseLoopbackUrl } from "./loginCodes.ts";
 import { SigningKeys } from "./signingKeys.ts";
 
 const SECRETS: RootSecrets = ["a shared secret of at least 32 bytes"];
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = testBase();
 const HUB = "https://hub.example.org";
 const CALLBACK = "http://127.0.0.1:18271/callback";
 const REQUEST: LoginRequest = {
@@ -18,8 +18,7 @@ const REQUEST: LoginRequest = {
   address: "203.0.113.7",
   program: "scion-client/1.0",
 };
-let db: TestDatabase;
-let database: Database;
+let store: TestStore;
 let parts: ReturnType<typeof signInParts>;
 let codes: LoginCodes;
 let ann: UserStanding;
@@ -27,22 +26,18 @@ let ann: UserStanding;
 const made = (over: { readonly secrets?: RootSecrets; readonly aheadMs?: number } = {}) => {
   const clock = { ...systemClock, now: () => systemClock.now() + (over.aheadMs ?? 0) };
   const signingKeys = new SigningKeys(over.secrets ?? SECRETS);
-  return new LoginCodes({ ...base, clock }, { db: database.db, ...parts, signingKeys });
+  return new LoginCodes({ ...base, clock }, { db: store.db, ...parts, signingKeys });
 };
 
 beforeEach(async () => {
-  db = await createTestDatabase();
-  database = new Database({ url: db.url, pooled: false, poolSize: 4, applicationName: "test", ...base });
-  parts = signInParts(base, database.db);
+  store = await createTestStore();
+  parts = signInParts(base, store.db);
   codes = made();
   const id = systemRandom.uuid();
-  await db.query("insert into users (id, email) values ($1, 'ann@example.org')", [id]);
+  await store.query("insert into users (id, email) values ($1, 'ann@example.org')", [id]);
   ann = { id, email: "ann@example.org", displayName: "Ann", role: "member", status: "active", tokenVersion: 1 };
 });
-afterEach(async () => {
-  await database.stop();
-  await db.drop();
-});
+afterEach(() => store.drop());
 
 const refused = expect.objectContaining({ code: "oauth_error", message: "failed to exchange authorization code" });
 const allowed = async (): Promise<string> => {
@@ -61,7 +56,7 @@ test("a request passes through the browser to any replica as it was made, for a 
   const [head, , signature] = text.split(".");
   const forged = Buffer.from(JSON.stringify({ ...REQUEST, callbackUrl: "http://127.0.0.1:1/" })).toString("base64url");
   for (const wrong of ["", "x", `${head}.${forged}.${signature}`]) expect(await codes.open(wrong)).toBeUndefined();
-  expect(await db.query("select 1 from login_codes")).toEqual([]);
+  expect(await store.query("select 1 from login_codes")).toEqual([]);
 });
 
 test("a code is good once, for the address that it was sent to, and for a minute; the table does not tell it", async () => {
@@ -71,10 +66,10 @@ test("a code is good once, for the address that it was sent to, and for a minute
   expect([user.id, tokens.expiresIn]).toEqual([ann.id, 30 * 86_400]);
   expect((await parts.signIns.userOf(tokens.accessToken)).user.id).toBe(ann.id);
   const late = await allowed();
-  await db.query("update login_codes set expires_at = now() - interval '1 second'");
+  await store.query("update login_codes set expires_at = now() - interval '1 second'");
   await expect(codes.redeem(late, CALLBACK)).rejects.toEqual(refused);
   await expect(codes.redeem("made-up", CALLBACK)).rejects.toEqual(refused);
-  const dump = JSON.stringify(await db.query("select encode(code_hash, 'escape') as c, l::text from login_codes l"));
+  const dump = JSON.stringify(await store.query("select encode(code_hash, 'escape') as c, l::text from login_codes l"));
   expect(dump).not.toContain(code);
 });
 
@@ -94,9 +89,9 @@ test("a code that comes back takes away what it gave, also when both exchanges a
 test("whoever is suspended or signs out everywhere before the code is exchanged has taken it back", async () => {
   for (const change of ["token_version = token_version + 1", "status = 'suspended'"]) {
     const code = await allowed();
-    await db.query(`update users set ${change}`);
+    await store.query(`update users set ${change}`);
     await expect(codes.redeem(code, CALLBACK)).rejects.toEqual(refused);
-    await db.query("update users set status = 'active', token_version = 1");
+    await store.query("update users set status = 'active', token_version = 1");
   }
 });
 

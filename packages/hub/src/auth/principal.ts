@@ -66,6 +66,9 @@ export interface AgentPrincipal {
 
 export const NOBODY: Principal = { kind: "nobody" };
 
+/** Whether this is an administrator of the hub. */
+export const isAdmin = (p: Principal): boolean => p.kind === "user" && p.role === "admin";
+
 /** A name for logs and idempotency keys: unique per principal, and no secret. */
 export const principalName = (p: Principal): string => {
   switch (p.kind) {

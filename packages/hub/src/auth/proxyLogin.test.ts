@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { HubError } from "@rootstock/protocol";
 import { type Clock, silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, userById } from "@rootstock/store";
-import { createTestDatabase, IdentityProvider, type TestDatabase } from "@rootstock/testkit";
+import { userById } from "@rootstock/store";
+import { createTestStore, IdentityProvider, type TestStore } from "@rootstock/testkit";
 import { SignJWT } from "jose";
 import { type AdmissionRules, People } from "../people/index.ts";
 import { EVERYBODY } from "./authenticator.testing.ts";
@@ -10,8 +10,7 @@ import { AddressList, AssertionVerifier, type Credentials, IAP, ProxyLogin } fro
 
 const AUDIENCE = "/projects/1/global/backendServices/2";
 const ANN = { sub: "accounts.google.com:1", email: "accounts.google.com:Ann@example.org", name: "Ann" };
-let test_: TestDatabase;
-let database: Database;
+let store: TestStore;
 let proxy: IdentityProvider;
 /** Added to the clock, in milliseconds. */
 let later = 0;
@@ -23,13 +22,9 @@ const clock: Clock = {
 const base = { clock, random: systemRandom, log: silentLog() };
 
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({ url: test_.url, pooled: false, poolSize: 5, applicationName: "test", ...base });
+  store = await createTestStore();
 });
-afterAll(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 beforeEach(async () => {
   later = 0;
   proxy = await IdentityProvider.start();
@@ -40,7 +35,7 @@ const login = (rules: Partial<AdmissionRules> = {}) =>
   new ProxyLogin({
     clock,
     people: new People(base, {
-      db: database.db,
+      db: store.db,
       rules: { ...EVERYBODY, ...rules },
       changed: () => {},
       denied: async () => {},
@@ -77,7 +72,7 @@ const refusal = async (attempt: Promise<unknown>): Promise<string> => {
 test("weak point 7: whoever the proxy vouches for is who they are, with no session, and the first call makes the account", async () => {
   const proxyLogin = login();
   const id = await proxyLogin.userOf(shown(await proxy.sign(ANN, AUDIENCE)));
-  expect(await userById(database.db, id ?? "")).toMatchObject({ email: "ann@example.org", display_name: "Ann" });
+  expect(await userById(store.db, id ?? "")).toMatchObject({ email: "ann@example.org", display_name: "Ann" });
   expect(await proxyLogin.userOf(shown(await proxy.sign(ANN, AUDIENCE)))).toBe(id);
   expect(await proxyLogin.userOf(request({}))).toBeUndefined();
 });
@@ -169,7 +164,7 @@ test("weak point 7: a plain header is believed from configured addresses alone",
   const proxyLogin = login();
   const headers = { "x-forwarded-email": "Pat@example.org" };
   const id = await proxyLogin.userOf(request(headers, "::ffff:10.1.2.3"));
-  expect(await userById(database.db, id ?? "")).toMatchObject({ email: "pat@example.org" });
+  expect(await userById(store.db, id ?? "")).toMatchObject({ email: "pat@example.org" });
   expect(await proxyLogin.userOf(request(headers, "::1"))).toBe(id);
   for (const peer of ["10.2.0.1", "::2", "127.0.0.1", ""])
     expect(await proxyLogin.userOf(request(headers, peer))).toBeUndefined();

@@ -1,25 +1,19 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { type Clock, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Clock, silentLog, systemClock } from "@rootstock/service";
 import { Database } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { createTestStore, type TestStore, testBase } from "@rootstock/testkit";
 import { LeasedBudget, RateLimited } from "./index.ts";
 
-let test_: TestDatabase;
-let database: Database;
+let store: TestStore;
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
-  database = new Database({ url: test_.url, pooled: false, poolSize: 5, applicationName: "test", ...base });
+  store = await createTestStore();
 });
-afterAll(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 
 /** Time stands still for what replicas give by themselves. */
 const still: Clock = { ...systemClock, elapsed: () => 1_000_000 };
 const RULE = { burst: 1_000, perSecond: 0.01 };
-const budget = (refused: () => void = () => {}, db = database.db) =>
+const budget = (refused: () => void = () => {}, db = store.db) =>
   new LeasedBudget({ db, clock: still, log: silentLog(), name: "principal", rule: RULE, refused });
 
 const passes = (one: LeasedBudget, whom: string): boolean => {
@@ -54,20 +48,19 @@ test("who asks little is never in the database", async () => {
   const one = budget();
   for (let i = 0; i < 20; i += 1) expect(passes(one, "user:quiet")).toBe(true);
   await one.idle();
-  const before = await test_.query("select key from rate_buckets");
+  const before = await store.query("select key from rate_buckets");
   expect(passes(one, "user:quiet")).toBe(true);
   await one.idle();
-  expect((await test_.query("select key from rate_buckets")).length).toBe(before.length + 1);
+  expect((await store.query("select key from rate_buckets")).length).toBe(before.length + 1);
 });
 
 test("without the database nobody is refused for it", async () => {
-  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
   const away = new Database({
     url: "postgres://nobody@127.0.0.1:1/none",
     pooled: false,
     poolSize: 1,
     applicationName: "test",
-    ...base,
+    ...testBase(),
   });
   const one = budget(() => {}, away.db);
   let refused = 0;

@@ -1,31 +1,26 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { HubError } from "@rootstock/protocol";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, insertAllowed, insertInvite } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { systemRandom } from "@rootstock/service";
+import { insertAllowed, insertInvite } from "@rootstock/store";
+import { createTestStore, type TestStore, testBase } from "@rootstock/testkit";
 import { type AdmissionRules, admission, newInviteCode, People, type ProvenIdentity, parseEmail } from "./index.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = testBase();
 const OPEN: AdmissionRules = {
   mode: "open",
   admins: new Set(["root@example.org"]),
   emailDomains: [],
   hostedDomains: [],
 };
-let test_: TestDatabase;
-let database: Database;
+let store: TestStore;
 
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({ url: test_.url, pooled: false, poolSize: 12, applicationName: "test", ...base });
+  store = await createTestStore({ poolSize: 12 });
 });
-afterAll(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 
 const people = (rules: Partial<AdmissionRules> = {}) =>
-  new People(base, { db: database.db, rules: { ...OPEN, ...rules }, changed: () => {}, denied: async () => {} });
+  new People(base, { db: store.db, rules: { ...OPEN, ...rules }, changed: () => {}, denied: async () => {} });
 const person = (name: string, over: Partial<ProvenIdentity> = {}): ProvenIdentity => ({
   issuer: "https://issuer.example",
   subject: `subject-of-${name}`,
@@ -46,7 +41,7 @@ const refusal = async (attempt: Promise<unknown>): Promise<string> => {
 };
 const invite = async (over: { maxUses?: number; lifetimeMs?: number } = {}) => {
   const { code, hash, prefix } = newInviteCode(systemRandom);
-  const row = await insertInvite(database.db, {
+  const row = await insertInvite(store.db, {
     id: systemRandom.uuid(),
     codeHash: hash,
     codePrefix: prefix,
@@ -76,7 +71,7 @@ test("weak point 3: an account is its issuer's subject: an address given to some
 
 test("weak point 4: every sign-in refuses who is suspended and promotes who is an admin by configuration", async () => {
   const eve = await people().signIn(person("eve"));
-  await test_.query("update users set status = 'suspended' where id = $1", [eve.id]);
+  await store.query("update users set status = 'suspended' where id = $1", [eve.id]);
   expect(await refusal(people().signIn(person("eve")))).toBe("403 user_suspended");
   const root = await people({ admins: new Set() }).signIn(person("root"));
   expect(root.role).toBe("member");
@@ -92,20 +87,20 @@ test("weak point 5: an invite travels through the first sign-in, is used once, a
   expect(fay.email).toBe("fay@example.org");
   expect(await gate.signIn(person("fay"))).toMatchObject({ id: fay.id });
   expect(await refusal(gate.signIn(person("gil"), { inviteCode: code }))).toBe("403 unauthorized_domain");
-  expect(await test_.query("select use_count from invites where id = $1", [id])).toEqual([{ use_count: 1 }]);
-  expect(await test_.query("select * from users where email = 'gil@example.org'")).toEqual([]);
+  expect(await store.query("select use_count from invites where id = $1", [id])).toEqual([{ use_count: 1 }]);
+  expect(await store.query("select * from users where email = 'gil@example.org'")).toEqual([]);
 });
 
 test("an invite is not used up by who did not need it, and counts for nothing where only the list does", async () => {
   const { code, id } = await invite();
   const hal = await people().signIn(person("hal"), { inviteCode: code });
-  await insertAllowed(database.db, { id: systemRandom.uuid(), email: hal.email, note: "", addedBy: null });
+  await insertAllowed(store.db, { id: systemRandom.uuid(), email: hal.email, note: "", addedBy: null });
   await people({ mode: "invite_only" }).signIn(person("hal"), { inviteCode: code });
   expect(await refusal(people({ mode: "allow_list" }).signIn(person("ida"), { inviteCode: code }))).toBe(
     "403 unauthorized_domain",
   );
   await people({ mode: "allow_list" }).signIn(person("hal"));
-  expect(await test_.query("select use_count from invites where id = $1", [id])).toEqual([{ use_count: 0 }]);
+  expect(await store.query("select use_count from invites where id = $1", [id])).toEqual([{ use_count: 0 }]);
 });
 
 test("of ten people with an invite for three, three come in; a revoked or expired one lets in nobody", async () => {
@@ -116,7 +111,7 @@ test("of ten people with an invite for three, three come in; a revoked or expire
   );
   expect(outcomes.filter((o) => o === "let in")).toHaveLength(3);
   const revoked = await invite({ maxUses: 0 });
-  await test_.query("update invites set revoked = true where id = $1", [revoked.id]);
+  await store.query("update invites set revoked = true where id = $1", [revoked.id]);
   expect(await refusal(gate.signIn(person("joe"), { inviteCode: revoked.code }))).toBe("403 unauthorized_domain");
   const over = await invite({ lifetimeMs: -1 });
   expect(await refusal(gate.signIn(person("joe"), { inviteCode: over.code }))).toBe("403 unauthorized_domain");
@@ -127,8 +122,8 @@ test("of ten people with an invite for three, three come in; a revoked or expire
 
 test("suspension and demotion void what a user holds, whichever statement does it; promotion does not", async () => {
   const { id } = await people().signIn(person("kim"));
-  const version = async () => (await test_.query("select token_version as v from users where id = $1", [id]))[0]?.v;
-  const set = (what: string) => test_.query(`update users set ${what} where id = $1`, [id]);
+  const version = async () => (await store.query("select token_version as v from users where id = $1", [id]))[0]?.v;
+  const set = (what: string) => store.query(`update users set ${what} where id = $1`, [id]);
   await set("role = 'admin'");
   expect(await version()).toBe(1);
   await set("role = 'member'");

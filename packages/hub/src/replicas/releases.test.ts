@@ -1,32 +1,27 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database } from "@rootstock/store";
-import { createTestDatabase, eventually, seed, type TestDatabase } from "@rootstock/testkit";
+import { createTestStore, eventually, seed, type TestStore, testBase } from "@rootstock/testkit";
 import { comesBefore, Releases } from "./releases.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
-let test_: TestDatabase;
-let database: Database;
+const base = testBase();
+let store: TestStore;
 let releases: Releases;
 beforeEach(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({ url: test_.url, pooled: false, poolSize: 2, applicationName: "test", ...base });
-  releases = new Releases(base, { database, lookEveryMs: 10 });
+  store = await createTestStore();
+  releases = new Releases(base, { database: store.database, lookEveryMs: 10 });
 });
 afterEach(async () => {
   await releases.stop();
-  await database.stop();
-  await test_.drop();
+  await store.drop();
 });
 
 test("until it has looked there may be older replicas; a replica that comes or goes is noticed", async () => {
   expect(releases.olderThan("0.2.0")).toBe(true);
   await releases.start();
   expect(releases.olderThan("0.2.0")).toBe(false);
-  await seed(test_).replica({ version: "0.1.9" });
+  await seed(store).replica({ version: "0.1.9" });
   await eventually(() => releases.olderThan("0.2.0"));
   expect(releases.olderThan("0.1.9")).toBe(false);
-  await test_.query("update hub_replicas set version = '0.10.0'");
+  await store.query("update hub_replicas set version = '0.10.0'");
   await eventually(() => !releases.olderThan("0.2.0"));
 });
 

@@ -1,34 +1,26 @@
 import { HubError, invalidField } from "@rootstock/protocol";
-import type { Db } from "@rootstock/store";
 import { z } from "zod";
 import {
   ACTIONS,
-  type AccessFacts,
   type Action,
   type AgentPrincipal,
   decide,
   type Explanation,
   explain,
   type Facts,
-  type Principal,
+  isAdmin,
   type Resource,
   type ResourceKind,
   type UserPrincipal,
 } from "../auth/index.ts";
 import { count, id } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
-import { demandSelfOrAdmin, principalNamed } from "./accessQuestions.ts";
+import { type AccessAboutDeps, askedAbout, principalFields } from "./accessAbout.ts";
 import { kindNamed, namedResource } from "./namedResources.ts";
 import { json, type Route, route } from "./route.ts";
 
-export interface AccessExplainDeps {
-  readonly db: Db;
-  readonly access: Pick<AccessFacts, "of">;
-}
-
 const explainQuery = z.object({
-  principalType: z.enum(["user", "agent"], "must be user or agent"),
-  principalId: z.string().min(1).max(64),
+  ...principalFields,
   action: z.enum(ACTIONS, "is no action"),
   resourceType: z
     .string()
@@ -58,7 +50,7 @@ const explainReply = z.object({
 });
 
 /** Why somebody may do something, or may not: for admins about everybody, for everybody about themselves. */
-export const accessExplainRoutes = ({ db, access }: AccessExplainDeps): Route[] => [
+export const accessExplainRoutes = ({ db, access }: AccessAboutDeps): Route[] => [
   route({
     method: "GET",
     path: "/api/v1/access/explain",
@@ -69,9 +61,8 @@ export const accessExplainRoutes = ({ db, access }: AccessExplainDeps): Route[] 
     replies: { 200: z.union([suspendedReply, explainReply]) },
     refuses: ["not_found"],
     handler: async ({ principal, query }) => {
-      demandSelfOrAdmin(principal, query.principalType, query.principalId);
-      const about = await principalNamed(db, query.principalType, query.principalId);
-      if ("suspended" in about) return json(200, { allowed: false, reason: "user is suspended" });
+      const about = await askedAbout(db, principal, query);
+      if ("allowed" in about) return json(200, about);
       const { resourceType: kind, resourceId, action, sourceIp } = query;
       if (kind === undefined) throw invalidField("resourceType", "resourceType: is no kind of resource");
       const facts = await access.of(about, sourceIp);
@@ -83,8 +74,6 @@ export const accessExplainRoutes = ({ db, access }: AccessExplainDeps): Route[] 
     },
   }),
 ];
-
-const isAdmin = (principal: Principal): boolean => principal.kind === "user" && principal.role === "admin";
 
 /** The resource; undefined where there is none, or none that whom it is about may know of. */
 const known = async (

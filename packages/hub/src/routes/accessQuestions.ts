@@ -1,17 +1,10 @@
-import { HubError, invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
-import { agentById, type Db, effectiveGroups, userById } from "@rootstock/store";
+import { invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
+import { type Db, effectiveGroups, userById } from "@rootstock/store";
 import { z } from "zod";
-import {
-  ACTIONS,
-  type AccessFacts,
-  AGENT_SCOPES,
-  type AgentPrincipal,
-  explain,
-  type Principal,
-  type UserPrincipal,
-} from "../auth/index.ts";
+import { ACTIONS, explain } from "../auth/index.ts";
 import { id, some } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
+import { type AccessAboutDeps, askedAbout, demandSelfOrAdmin, principalFields } from "./accessAbout.ts";
 import { findGroup } from "./groupLookup.ts";
 import { agentOf } from "./lookup.ts";
 import { kindNamed, namedResource } from "./namedResources.ts";
@@ -21,14 +14,8 @@ import { type Call, json, type Route, route } from "./route.ts";
 
 /** Questions about somebody's rights: what would be decided, and which groups they are in (spec/03 6.3, 6.4). */
 
-export interface AccessQuestionDeps {
-  readonly db: Db;
-  readonly access: Pick<AccessFacts, "of">;
-}
-
 const evaluateBody = z.object({
-  principalType: z.enum(["user", "agent"], "must be user or agent"),
-  principalId: z.string().min(1).max(64),
+  ...principalFields,
   resourceType: z.enum(RESOURCE_TYPES),
   resourceId: z.string().max(64).nullish(),
   action: z.enum(ACTIONS),
@@ -55,7 +42,7 @@ const principalReply = z.object({
   delegatesFrom: principalJson.optional(),
 });
 
-export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[] => [
+export const accessQuestionRoutes = ({ db, access }: AccessAboutDeps): Route[] => [
   route({
     method: "POST",
     path: "/api/v1/policies/evaluate",
@@ -66,12 +53,11 @@ export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[
     replies: { 200: evaluateReply },
     refuses: ["not_found"],
     handler: async ({ body, principal }) => {
-      demandSelfOrAdmin(principal, body.principalType, body.principalId);
-      const about = await principalNamed(db, body.principalType, body.principalId);
+      const about = await askedAbout(db, principal, body);
       const kind = kindNamed(body.resourceType);
       if (!kind) throw invalidField("resourceType", "resourceType: is no kind of resource");
       const resource = await namedResource(db, kind, body.resourceId ?? undefined);
-      if ("suspended" in about) return json(200, { allowed: false, reason: "user is suspended" });
+      if ("allowed" in about) return json(200, about);
       const { allow, reason, policy, groups } = explain(about, body.action, resource, await access.of(about));
       return json(200, {
         allowed: allow,
@@ -95,38 +81,12 @@ export const accessQuestionRoutes = ({ db, access }: AccessQuestionDeps): Route[
   }),
 ];
 
-/** Whose rights these are is told to themselves and to admins. Throws 403. */
-export const demandSelfOrAdmin = (principal: Principal, type: "user" | "agent", id: string): void => {
-  if (principal.kind === "user" && principal.role === "admin") return;
-  if (principal.kind === type && principal.id === parseUuid(id)) return;
-  throw new HubError("forbidden", "only admins ask about the rights of others");
-};
-
-/** Somebody as they would call. An agent has the scopes that every agent has. Throws 404. */
-export const principalNamed = async (
-  db: Db,
-  type: "user" | "agent",
-  name: string,
-): Promise<UserPrincipal | AgentPrincipal | { readonly suspended: true }> => {
-  const id = parseUuid(name);
-  if (type === "user") {
-    const user = id && (await userById(db, id));
-    if (!user) throw notFound("User");
-    if (user.status !== "active") return { suspended: true };
-    return { kind: "user", id: user.id, email: user.email, displayName: user.display_name, role: user.role };
-  }
-  const agent = id && (await agentById(db, id));
-  if (!agent || agent.deleted_at !== null) throw notFound("Agent");
-  const scopes = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
-  return { kind: "agent", id: agent.id, projectId: agent.project_id, scopes, ancestry: agent.ancestry };
-};
-
 /** Throws 400 for a type that there is not, 404 for who is not there or not to be read, 403 for other people. */
 const described = async (db: Db, call: Call<unknown, undefined>): Promise<object> => {
   const { principalType: type, principalId: name = "" } = call.params;
   switch (type) {
     case "user": {
-      demandSelfOrAdmin(call.principal, "user", name);
+      demandSelfOrAdmin(call.principal, { principalType: type, principalId: name });
       const user = await userOfId(db, name);
       const groups = await effectiveGroups(db, { type: "user", id: user.id });
       const directGroups = groups.filter((g) => g.direct).map((g) => g.id);

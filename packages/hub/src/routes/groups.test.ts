@@ -5,8 +5,10 @@ import {
   ADMIN,
   agentPrincipal,
   at,
+  fieldOf,
   listAt,
   makeAgent,
+  makePerson,
   makeProject,
   makeRuntimeBroker,
   startTestHub,
@@ -20,12 +22,7 @@ let ann: UserPrincipal;
 let bob: UserPrincipal;
 let cat: UserPrincipal;
 
-const person = async (name: string): Promise<UserPrincipal> => {
-  const id = systemRandom.uuid();
-  const email = `${name}-${id.slice(0, 8)}@example.org`;
-  await hub.test.query("insert into users (id, email, display_name) values ($1, $2, $3)", [id, email, name]);
-  return { kind: "user", id, email, displayName: name, role: "member" };
-};
+const person = (name: string): Promise<UserPrincipal> => makePerson(hub, name);
 let made = 0;
 const makeGroup = async (by: UserPrincipal, more: object = {}): Promise<string> => {
   made += 1;
@@ -39,7 +36,6 @@ const remove = (by: UserPrincipal, group: string, memberId: string, type = "user
   hub.as(by).send("DELETE", `${GROUPS}/${group}/members/${type}/${memberId}`);
 const change = (by: UserPrincipal, group: string, memberId: string, role: unknown, type = "user") =>
   hub.as(by).send("PATCH", `${GROUPS}/${group}/members/${type}/${memberId}`, { role });
-const fieldOf = (body: unknown): unknown => at(body, "error", "details", "field");
 
 beforeAll(async () => {
   hub = await startTestHub();

@@ -6,8 +6,10 @@ import {
   ADMIN,
   agentPrincipal,
   at,
+  fieldOf,
   listAt,
   makeAgent,
+  makePerson,
   makeProject,
   makeRuntimeBroker,
   startTestHub,
@@ -23,17 +25,8 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 
-const person = async (name: string, status = "active"): Promise<UserPrincipal> => {
-  const id = systemRandom.uuid();
-  const email = `${name}-${id.slice(0, 8)}@example.org`;
-  await hub.test.query("insert into users (id, email, display_name, status) values ($1, $2, $3, $4)", [
-    id,
-    email,
-    name,
-    status,
-  ]);
-  return { kind: "user", id, email, displayName: name, role: "member" };
-};
+const person = (name: string, status: "active" | "suspended" = "active"): Promise<UserPrincipal> =>
+  makePerson(hub, name, { status });
 const make = async (body: object): Promise<string> => {
   const plain = { name: "p", scopeType: "hub", actions: ["read"], effect: "allow" };
   const answer = await hub.as(ADMIN).send("POST", POLICIES, { ...plain, ...body });
@@ -119,7 +112,7 @@ test.each([
 ])("a policy with %j is refused by name", async (wrong, field) => {
   const right = { name: "p", scopeType: "hub", actions: ["read"], effect: "allow" };
   const answer = await hub.as(ADMIN).send("POST", POLICIES, { ...right, ...wrong });
-  expect([answer.status, at(answer.body, "error", "details", "field")]).toEqual([400, field]);
+  expect([answer.status, fieldOf(answer.body)]).toEqual([400, field]);
 });
 
 test("weak point 21: whom a policy is bound to is said once; who is unknown is refused by name", async () => {
@@ -134,7 +127,7 @@ test("weak point 21: whom a policy is bound to is said once; who is unknown is r
   expect(listed.body).toEqual({ bindings: [binding] });
   for (const type of ["user", "group", "agent"]) {
     const unknown = await bind(policy, type, systemRandom.uuid());
-    expect([unknown.status, at(unknown.body, "error", "details", "field")]).toEqual([400, "principalId"]);
+    expect([unknown.status, fieldOf(unknown.body)]).toEqual([400, "principalId"]);
   }
   expect((await bind(policy, "project", ann.id)).status).toBe(400);
   expect((await bind(policy, "user", "x")).status).toBe(400);

@@ -5,6 +5,7 @@ import {
   ADMIN,
   agentPrincipal,
   at,
+  fieldOf,
   listAt,
   makeAgent,
   makeProject,
@@ -134,7 +135,7 @@ test.each([
 ])("a bad create %j is refused and names the field", async (body, field) => {
   const refused = await admin().send("POST", "/api/v1/projects", body);
   expect(refused.status).toBe(400);
-  expect(at(refused.body, "error", "details", "field")).toBe(field);
+  expect(fieldOf(refused.body)).toBe(field);
 });
 
 test("what needs parts that are not there is refused, nothing half-made", async () => {
@@ -262,7 +263,7 @@ test("only a runtime broker that serves the project becomes its default", async 
   for (const bad of [stranger, "0e0e0e0e-0000-4000-8000-00000000dead", "nonsense"]) {
     const refused = await admin().send("PATCH", path, { defaultRuntimeBrokerId: bad });
     expect(refused.status).toBe(400);
-    expect(at(refused.body, "error", "details", "field")).toBe("defaultRuntimeBrokerId");
+    expect(fieldOf(refused.body)).toBe("defaultRuntimeBrokerId");
   }
   const patched = await admin().send("PATCH", path, { defaultRuntimeBrokerId: serving });
   expect(at(patched.body, "defaultRuntimeBrokerId")).toBe(serving);

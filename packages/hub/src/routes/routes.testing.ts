@@ -1,6 +1,6 @@
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, type Db, ensureUser, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
-import { checkedReplies, createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { systemRandom } from "@rootstock/service";
+import { type Database, type Db, ensureUser, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
+import { checkedReplies, createTestStore, type TestDatabase, testBase } from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
 import {
   AccessFacts,
@@ -18,7 +18,7 @@ import { notConfiguredRoutes } from "./notConfigured.ts";
 import { type ResourceRouteDeps, resourceRoutes } from "./resources.ts";
 import type { Route } from "./route.ts";
 
-const BASE = { clock: systemClock, random: systemRandom, log: silentLog() };
+const BASE = testBase();
 const PRINCIPAL_HEADER = "x-test-principal";
 
 /** An answer, read. */
@@ -52,14 +52,8 @@ export interface TestHub {
 }
 
 export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonly Route[]) = []): Promise<TestHub> => {
-  const test = await createTestDatabase();
-  const database = new Database({
-    url: test.url,
-    pooled: false,
-    poolSize: 5,
-    applicationName: "routes-test",
-    ...BASE,
-  });
+  const test = await createTestStore();
+  const { database } = test;
   const box = new SecretBox({ secrets: ["a shared secret of at least 32 bytes"], ...BASE });
   const idempotency = new Idempotency(BASE, { database, box, finishers: () => ({}) });
   const access = new AccessFacts(BASE.clock, database.db);
@@ -135,10 +129,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
       };
       return { get: (path) => send("GET", path), send };
     },
-    stop: async () => {
-      await database.stop();
-      await test.drop();
-    },
+    stop: () => test.drop(),
   };
 };
 
@@ -175,6 +166,9 @@ export const listAt = (value: unknown, ...path: readonly (string | number)[]): r
   return found;
 };
 
+/** The field that a refusal names. */
+export const fieldOf = (body: unknown): string => textAt(body, "error", "details", "field");
+
 export const ADMIN: UserPrincipal = {
   kind: "user",
   id: "be67fbc9-c869-5d43-b15d-c28ca3e8d355",
@@ -191,6 +185,26 @@ export const member = (name: string): UserPrincipal => ({
   displayName: name,
   role: "member",
 });
+
+/** Somebody with an account. Their address is their own unless one is given. */
+export const makePerson = async (
+  hub: Pick<TestHub, "test">,
+  name: string,
+  more: {
+    readonly email?: string;
+    readonly role?: UserPrincipal["role"];
+    readonly status?: "active" | "suspended";
+    readonly lastSeen?: string | null;
+  } = {},
+): Promise<UserPrincipal> => {
+  const id = systemRandom.uuid();
+  const { email = `${name}-${id.slice(0, 8)}@example.org`, role = "member", status = "active", lastSeen = null } = more;
+  await hub.test.query(
+    "insert into users (id, email, display_name, role, status, last_seen) values ($1, $2, $3, $4, $5, $6::timestamptz)",
+    [id, email, name, role, status, lastSeen],
+  );
+  return { kind: "user", id, email, displayName: name, role };
+};
 
 /** An agent as its token shows it, with the scopes that every agent gets. */
 export const agentPrincipal = (

@@ -5,7 +5,9 @@ import {
   ADMIN,
   agentPrincipal,
   at,
+  fieldOf,
   listAt,
+  makePerson,
   makeProject,
   startTestHub,
   type TestHub,
@@ -24,20 +26,8 @@ beforeAll(async () => {
 });
 afterAll(() => hub.stop());
 
-/** Somebody with a row. */
-const person = async (
-  name: string,
-  role: UserPrincipal["role"] = "member",
-  lastSeen: string | null = null,
-): Promise<UserPrincipal> => {
-  const id = systemRandom.uuid();
-  const email = `${name.toLowerCase().replaceAll(" ", "-")}@example.org`;
-  await hub.test.query(
-    "insert into users (id, email, display_name, role, last_seen) values ($1, $2, $3, $4, $5::timestamptz)",
-    [id, email, name, role, lastSeen],
-  );
-  return { kind: "user", id, email, displayName: name, role };
-};
+const person = (name: string, role: UserPrincipal["role"] = "member", lastSeen: string | null = null) =>
+  makePerson(hub, name, { role, lastSeen, email: `${name.toLowerCase().replaceAll(" ", "-")}@example.org` });
 const names = (body: unknown): readonly string[] => listAt(body, "users").map((u) => textAt(u, "displayName"));
 
 /** Every page of a list, in pages of `limit`. */
@@ -90,7 +80,7 @@ test.each([
   [`search=${"x".repeat(400)}`, "search"],
 ])("a list with %s is refused by name", async (query, field) => {
   const answer = await hub.as(ADMIN).get(`${USERS}?${query}`);
-  expect([answer.status, at(answer.body, "error", "details", "field")]).toEqual([400, field]);
+  expect([answer.status, fieldOf(answer.body)]).toEqual([400, field]);
 });
 
 test("a cursor of one order is none of another", async () => {
@@ -170,7 +160,7 @@ test("an admin changes everything; a wrong value is named, and nobody is found w
     [{ preferences: { theme: ["x"] } }, "preferences.theme"],
   ] as const) {
     const answer = await patch(body);
-    expect([answer.status, at(answer.body, "error", "details", "field")]).toEqual([400, field]);
+    expect([answer.status, fieldOf(answer.body)]).toEqual([400, field]);
   }
   const nobody = `${USERS}/${systemRandom.uuid()}`;
   for (const path of [nobody, `${USERS}/no-uuid`]) {

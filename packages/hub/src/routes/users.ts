@@ -11,7 +11,7 @@ import {
   userPosition,
 } from "@rootstock/store";
 import { z } from "zod";
-import type { Principal, SignIns } from "../auth/index.ts";
+import { isAdmin, type Principal, type SignIns } from "../auth/index.ts";
 import { parseDisplayName } from "../people/index.ts";
 import { capabilities, ITEM_ACTIONS, pageFields, userJson, userReply } from "../wire/index.ts";
 import { admins, authenticated, users } from "./access.ts";
@@ -185,8 +185,6 @@ export const userRoutes = ({ db, signIns, changed }: UserRouteDeps): Route[] => 
 
 const lastAdmin = (): HubError =>
   new HubError("conflict", "this is the last active admin: make somebody else an admin first");
-
-const isAdmin = (principal: Principal): boolean => principal.kind === "user" && principal.role === "admin";
 
 const idOf = (principal: Principal): Uuid | undefined => (principal.kind === "user" ? principal.id : undefined);
 

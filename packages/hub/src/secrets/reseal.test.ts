@@ -1,31 +1,26 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { Database, SEALED_COLUMNS, type SealedPurpose } from "@rootstock/store";
-import { createTestDatabase, seed, type TestDatabase } from "@rootstock/testkit";
+import { systemRandom } from "@rootstock/service";
+import { SEALED_COLUMNS, type SealedPurpose } from "@rootstock/store";
+import { createTestStore, seed, type TestStore, testBase } from "@rootstock/testkit";
 import { type ResealOptions, resealAll } from "./reseal.ts";
 import type { RootSecrets } from "./rootSecrets.ts";
 import { SecretBox } from "./secretBox.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = testBase();
 const former = "0123456789abcdef0123456789abcdef";
 const present = "fedcba9876543210fedcba9876543210";
 const boxOf = (secrets: RootSecrets, older = false) => new SecretBox({ secrets, ...base, olderReplicas: () => older });
 const secretOf = (rowId: string) => Buffer.from(`the secret of ${rowId}`);
 
-let test_: TestDatabase;
-let database: Database;
+let tested: TestStore;
 beforeEach(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({ url: test_.url, pooled: false, poolSize: 4, applicationName: "test", ...base });
+  tested = await createTestStore();
 });
-afterEach(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterEach(() => tested.drop());
 
 /** Rows of every kind whose values these boxes sealed in turn. Returns how many of each kind. */
 const store = async (count: number, ...boxes: readonly SecretBox[]): Promise<void> => {
-  const rows = seed(test_);
+  const rows = seed(tested);
   const project = await rows.project();
   const agent = await rows.agent({ project_id: project });
   const sealed = async (i: number, purpose: SealedPurpose, rowId: string) => {
@@ -36,23 +31,23 @@ const store = async (count: number, ...boxes: readonly SecretBox[]): Promise<voi
   for (let i = 0; i < count; i += 1) {
     const id = systemRandom.uuid();
     const runtimeBroker = await rows.runtimeBroker({ name: `machine-${i}` });
-    await test_.query("insert into broker_secrets (id, runtime_broker_id, secret) values ($1, $2, $3)", [
+    await tested.query("insert into broker_secrets (id, runtime_broker_id, secret) values ($1, $2, $3)", [
       id,
       runtimeBroker,
       await sealed(i, "runtime-broker-secret", id),
     ]);
-    await test_.query("insert into agent_kept_values (agent_id, key, value) values ($1, $2, $3)", [
+    await tested.query("insert into agent_kept_values (agent_id, key, value) values ($1, $2, $3)", [
       agent,
       `KEY ${i}`,
       await sealed(i, "agent-kept-value", `${agent} KEY ${i}`),
     ]);
-    await test_.query(
+    await tested.query(
       `insert into idempotency_keys (principal, key, method, path, body_hash, operation, status, answer, expires_at)
        values ('user:x', $1, 'POST', '/', '', '{}', 200, $2, now() + interval '1 day')`,
       [`key-${i}`, await sealed(i, "idempotency-answer", `user:x key-${i}`)],
     );
   }
-  await test_.query(
+  await tested.query(
     `insert into idempotency_keys (principal, key, method, path, body_hash, operation, expires_at)
      values ('user:x', 'under way', 'POST', '/', '', '{}', now())`,
   );
@@ -63,7 +58,7 @@ const opened = async (box: SecretBox): Promise<readonly string[]> => {
   const found: string[] = [];
   for (const [purpose, { table, key, value }] of Object.entries(SEALED_COLUMNS)) {
     const id = key.map(([column]) => `${column}::text`).join(` || ' ' || `);
-    const rows = await test_.query<{ id: string; value: Buffer }>(
+    const rows = await tested.query<{ id: string; value: Buffer }>(
       `select ${id} as id, ${value} as value from ${table} where ${value} is not null`,
     );
     for (const row of rows) {
@@ -74,7 +69,7 @@ const opened = async (box: SecretBox): Promise<readonly string[]> => {
   return found;
 };
 
-const options = (box: ResealOptions["box"], chunkRows = 2) => ({ db: database.db, box, chunkRows });
+const options = (box: ResealOptions["box"], chunkRows = 2) => ({ db: tested.db, box, chunkRows });
 
 test("afterwards the former secret opens nothing and is needed for nothing, whatever had sealed a value", async () => {
   await store(7, boxOf([former]), boxOf([former], true), boxOf([present, former]));
@@ -96,16 +91,16 @@ test("twice changes nothing, and two at once do the work once", async () => {
   const both = await Promise.all([resealAll(base, options(box)), resealAll(base, options(box, 3))]);
   const sum = both.reduce((n, r) => n + Object.values(r.resealed).reduce((a, b) => a + b, 0), 0);
   expect(sum).toBe(27);
-  const before = await test_.query("select value from agent_kept_values order by key");
+  const before = await tested.query("select value from agent_kept_values order by key");
   expect(Object.values((await resealAll(base, options(box))).resealed)).toEqual([0, 0, 0]);
-  expect(await test_.query("select value from agent_kept_values order by key")).toEqual(before);
+  expect(await tested.query("select value from agent_kept_values order by key")).toEqual(before);
   expect(await opened(boxOf([present]))).toEqual(Array.from({ length: 27 }, () => "right"));
 });
 
 test("a value that is replaced while it is sealed anew keeps what replaced it", async () => {
   await store(1, boxOf([former]));
   const box = boxOf([present, former]);
-  const [row] = await test_.query<{ agent_id: string }>("select agent_id from agent_kept_values");
+  const [row] = await tested.query<{ agent_id: string }>("select agent_id from agent_kept_values");
   const rowId = `${row?.agent_id} KEY 0`;
   const newer = await boxOf([former]).seal("agent-kept-value", rowId, Buffer.from("newer"));
   let meddled = false;
@@ -115,14 +110,14 @@ test("a value that is replaced while it is sealed anew keeps what replaced it", 
     open: async (...args: Parameters<SecretBox["open"]>) => {
       if (args[0] === "agent-kept-value" && !meddled) {
         meddled = true;
-        await test_.query("update agent_kept_values set value = $1", [newer]);
+        await tested.query("update agent_kept_values set value = $1", [newer]);
       }
       return box.open(...args);
     },
   };
   const done = await resealAll(base, options(meddling));
   expect(done.overtaken).toBe(false);
-  const [kept] = await test_.query<{ value: Buffer }>("select value from agent_kept_values");
+  const [kept] = await tested.query<{ value: Buffer }>("select value from agent_kept_values");
   const plain = await boxOf([present]).open("agent-kept-value", rowId, kept?.value ?? Buffer.alloc(0));
   expect(plain.toString()).toBe("newer");
 });
@@ -142,7 +137,7 @@ test("what no configured key opens is told and left as it is", async () => {
 test("replicas that go on sealing under the former secret are noticed", async () => {
   await store(1, boxOf([former]));
   const box = boxOf([present, former]);
-  const [row] = await test_.query<{ agent_id: string }>("select agent_id from agent_kept_values");
+  const [row] = await tested.query<{ agent_id: string }>("select agent_id from agent_kept_values");
   let n = 1_000;
   const overtaken: ResealOptions["box"] = {
     presentHead: () => box.presentHead(),
@@ -152,7 +147,7 @@ test("replicas that go on sealing under the former secret are noticed", async ()
       const rowId = `${row?.agent_id} again ${n--}`;
       const value = await boxOf([former]).seal("agent-kept-value", rowId, Buffer.from("again"));
       const key = rowId.slice(37);
-      await test_.query("insert into agent_kept_values (agent_id, key, value) values ($1, $2, $3)", [
+      await tested.query("insert into agent_kept_values (agent_id, key, value) values ($1, $2, $3)", [
         row?.agent_id,
         key,
         value,
@@ -164,7 +159,7 @@ test("replicas that go on sealing under the former secret are noticed", async ()
 });
 
 test("every column of bytes is sealed and gone through, or known to be no secret", async () => {
-  const columns = await test_.query<{ name: string }>(
+  const columns = await tested.query<{ name: string }>(
     `select table_name || '.' || column_name as name from information_schema.columns
       where table_schema = 'public' and data_type = 'bytea'`,
   );

@@ -1,7 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { createTestDatabase, seed, type TestDatabase } from "@rootstock/testkit";
-import { Database } from "../database.ts";
+import { systemRandom } from "@rootstock/service";
+import { createTestStore, seed, type TestStore } from "@rootstock/testkit";
 import { transaction } from "../tx.ts";
 import {
   addGroupMember,
@@ -19,79 +18,66 @@ import {
 import { bindPolicy, insertPolicy, listPolicies, policyBindings } from "./policies.ts";
 import { changeProject, deleteProject, insertProject } from "./projects.ts";
 
-let test_: TestDatabase;
-let database: Database;
+let store: TestStore;
 
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({
-    url: test_.url,
-    pooled: false,
-    poolSize: 8,
-    applicationName: "test",
-    clock: systemClock,
-    log: silentLog(),
-  });
+  store = await createTestStore({ poolSize: 8 });
 });
-afterAll(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 
 const newUser = async (name: string): Promise<string> => {
   const id = systemRandom.uuid();
-  await test_.query("insert into users (id, email) values ($1, $2)", [id, `${name}@example.org`]);
+  await store.query("insert into users (id, email) values ($1, $2)", [id, `${name}@example.org`]);
   return id;
 };
 const newGroup = async (slug: string): Promise<string> => {
-  const made = await insertGroup(database.db, { id: systemRandom.uuid(), name: slug, slug });
+  const made = await insertGroup(store.db, { id: systemRandom.uuid(), name: slug, slug });
   if (!made) throw new Error(`${slug} is taken`);
   return made.id;
 };
 const nest = (groupId: string, memberId: string) =>
-  addGroupMember(database.db, { groupId, memberType: "group", memberId, role: "member", addedBy: null });
+  addGroupMember(store.db, { groupId, memberType: "group", memberId, role: "member", addedBy: null });
 const newProject = async (slug: string, owner: string | null): Promise<string> => {
   const id = systemRandom.uuid();
-  await insertProject(database.db, { id, name: slug, slug, owner_id: owner, created_by: owner });
+  await insertProject(store.db, { id, name: slug, slug, owner_id: owner, created_by: owner });
   return id;
 };
 const slugsOf = async (type: "user" | "agent", id: string): Promise<string[]> =>
-  (await effectiveGroups(database.db, { type, id })).map((g) => g.slug).sort();
+  (await effectiveGroups(store.db, { type, id })).map((g) => g.slug).sort();
 
 test("whoever gets an account is a hub member, once, and may be taken out", async () => {
   const id = await newUser("ann");
   expect(await slugsOf("user", id)).toEqual(["hub-members"]);
-  await test_.query("delete from group_memberships where user_id = $1", [id]);
-  await test_.query("update users set last_login = now() where id = $1", [id]);
+  await store.query("delete from group_memberships where user_id = $1", [id]);
+  await store.query("update users set last_login = now() where id = $1", [id]);
   expect(await slugsOf("user", id)).toEqual([]);
 });
 
 test("a project comes with its groups and its policy, which follow its slug and go with it", async () => {
   const owner = await newUser("bea");
   const id = await newProject("garden", owner);
-  const groups = async () =>
-    (await listGroups(database.db, { projectId: id }, { limit: 10 })).map((g) => g.slug).sort();
+  const groups = async () => (await listGroups(store.db, { projectId: id }, { limit: 10 })).map((g) => g.slug).sort();
   expect(await groups()).toEqual(["project:garden:agents", "project:garden:members"]);
   expect(await slugsOf("user", owner)).toContain("project:garden:members");
-  await transaction(database.db, (tx) => changeProject(tx, id, { slug: "orchard" }));
+  await transaction(store.db, (tx) => changeProject(tx, id, { slug: "orchard" }));
   expect(await groups()).toEqual(["project:orchard:agents", "project:orchard:members"]);
-  const [policy] = await listPolicies(database.db, { scopeId: id }, { limit: 10 });
+  const [policy] = await listPolicies(store.db, { scopeId: id }, { limit: 10 });
   expect(policy).toMatchObject({ name: "project:orchard:member-create-agents", actions: ["create", "stop_all"] });
   // The old name is free again.
   await newProject("garden", owner);
-  await transaction(database.db, (tx) => deleteProject(tx, id));
+  await transaction(store.db, (tx) => deleteProject(tx, id));
   expect(await groups()).toEqual([]);
-  expect(await listPolicies(database.db, { scopeId: id }, { limit: 10 })).toEqual([]);
+  expect(await listPolicies(store.db, { scopeId: id }, { limit: 10 })).toEqual([]);
 });
 
 test("a project of nobody has groups without members", async () => {
   const id = await newProject("nobodys", null);
-  const [, members] = await listGroups(database.db, { projectId: id }, { limit: 10 });
-  expect(members && (await listGroupMembers(database.db, members, { limit: 10 }))).toEqual([]);
+  const [, members] = await listGroups(store.db, { projectId: id }, { limit: 10 });
+  expect(members && (await listGroupMembers(store.db, members, { limit: 10 }))).toEqual([]);
 });
 
 test("weak point 21: seeds are there once, names of seeds are nobody else's, a binding is there once", async () => {
-  const { db } = database;
+  const { db } = store;
   const named = (await listPolicies(db, { scopeType: "hub" }, { limit: 10 })).map((p) => p.name);
   expect(named).toEqual(expect.arrayContaining(["hub-member-read-all", "hub-member-create-projects"]));
   expect(named).toHaveLength(2);
@@ -108,7 +94,7 @@ test("weak point 21: seeds are there once, names of seeds are nobody else's, a b
   expect(bound.filter(Boolean)).toHaveLength(1);
   expect(await policyBindings(db, policy.id)).toEqual([binding]);
   await expect(
-    test_.query(`insert into policies (id, name, scope_type, actions, effect, seeded)
+    store.query(`insert into policies (id, name, scope_type, actions, effect, seeded)
       values (gen_random_uuid(), 'hub-member-read-all', 'hub', '{read}', 'allow', true)`),
   ).rejects.toThrow(/policies_seeded/);
 });
@@ -121,7 +107,7 @@ test("a group inside groups: whoever is in it is in all of them", async () => {
     const outer = chain[i + 1];
     if (outer !== undefined) await nest(outer, inner);
   }
-  await addGroupMember(database.db, {
+  await addGroupMember(store.db, {
     groupId: chain[0] ?? "",
     memberType: "user",
     memberId: user,
@@ -150,17 +136,17 @@ test("no group comes to be inside itself: directly, through others, or by many a
   for (let round = 0; round < 10; round += 1) {
     const ring = await Promise.all(Array.from({ length: 4 }, (_, i) => newGroup(`round-${round}-${i}`)));
     const outcomes = await Promise.all(
-      ring.map((id, i) => outcome(transaction(database.db, (tx) => nestIn(tx, id, ring[(i + 1) % ring.length] ?? "")))),
+      ring.map((id, i) => outcome(transaction(store.db, (tx) => nestIn(tx, id, ring[(i + 1) % ring.length] ?? "")))),
     );
     expect(outcomes.sort()).toEqual(["added", "added", "added", "circle"]);
   }
 });
 
-const nestIn = (db: typeof database.db, groupId: string, memberId: string) =>
+const nestIn = (db: typeof store.db, groupId: string, memberId: string) =>
   addGroupMember(db, { groupId, memberType: "group", memberId, role: "member", addedBy: null });
 
 test("a member whose role is not any more what was looked at is neither changed nor removed", async () => {
-  const { db } = database;
+  const { db } = store;
   const key = { groupId: await newGroup("raced"), memberType: "user" as const, memberId: await newUser("eve") };
   await addGroupMember(db, { ...key, role: "member", addedBy: null });
   expect(await changeGroupMemberRole(db, key, { seen: "member", role: "owner" })).toBe("changed");
@@ -173,15 +159,15 @@ test("a member whose role is not any more what was looked at is neither changed 
 
 test("the agents of a project are in its agents' group without being added, and nobody is added to it", async () => {
   const project = await newProject("farm", null);
-  const agentId = await seed(test_).agent({ project_id: project, slug: "hand" });
+  const agentId = await seed(store).agent({ project_id: project, slug: "hand" });
   expect(await slugsOf("agent", agentId)).toEqual(["project:farm:agents"]);
-  const group = await groupBySlug(database.db, "project:farm:agents");
+  const group = await groupBySlug(store.db, "project:farm:agents");
   if (!group) throw new Error("no group");
-  expect(await listGroupMembers(database.db, group, { limit: 10 })).toMatchObject([
+  expect(await listGroupMembers(store.db, group, { limit: 10 })).toMatchObject([
     { memberType: "agent", memberId: agentId },
   ]);
   const user = await newUser("dot");
-  const add = addGroupMember(database.db, {
+  const add = addGroupMember(store.db, {
     groupId: group.id,
     memberType: "user",
     memberId: user,

@@ -1,28 +1,21 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
-import { Database } from "../database.ts";
+import { createTestStore, type TestStore } from "@rootstock/testkit";
+import type { Db } from "../database.ts";
 import { deleteFullBuckets, takeFromBuckets } from "./rateBuckets.ts";
 
-let test_: TestDatabase;
-let databases: readonly Database[];
+let store: TestStore;
+let replicas: readonly Db[];
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
-  databases = [1, 2, 3].map(
-    () => new Database({ url: test_.url, pooled: false, poolSize: 5, applicationName: "test", ...base }),
-  );
+  store = await createTestStore();
+  replicas = [store.db, store.another().db, store.another().db];
 });
-afterAll(async () => {
-  for (const database of databases) await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 
 const SLOW = { capacity: 100, perSecond: 0.001 };
-const db = (n = 0) => {
-  const database = databases[n];
-  if (!database) throw new Error("no such database");
-  return database.db;
+const db = (n = 0): Db => {
+  const replica = replicas[n];
+  if (!replica) throw new Error("no such replica");
+  return replica;
 };
 
 test("however many take at once at three replicas, no more is given than there is", async () => {
@@ -50,7 +43,7 @@ test("a bucket fills by itself up to its capacity, and is forgotten when it has 
   expect((await take(10))[0]?.granted).toBe(10);
   expect((await take(1))[0]?.granted).toBe(0);
   const pass = (seconds: number) =>
-    test_.query("update rate_buckets set full_at = full_at - make_interval(secs => $1) where key = 'filling'", [
+    store.query("update rate_buckets set full_at = full_at - make_interval(secs => $1) where key = 'filling'", [
       seconds,
     ]);
   await pass(3.5);

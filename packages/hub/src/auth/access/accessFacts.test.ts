@@ -1,15 +1,7 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import {
-  agentById,
-  countAgents,
-  countProjects,
-  Database,
-  listAgents,
-  listProjects,
-  projectRow,
-} from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { systemClock, systemRandom } from "@rootstock/service";
+import { agentById, countAgents, countProjects, listAgents, listProjects, projectRow } from "@rootstock/store";
+import { createTestStore, type TestStore } from "@rootstock/testkit";
 import type { AgentPrincipal, UserPrincipal } from "../principal.ts";
 import { AccessFacts } from "./accessFacts.ts";
 import { decide } from "./decide.ts";
@@ -18,34 +10,22 @@ import type { AgentResource, ProjectResource } from "./resource.ts";
 
 /** What groups and policies give, as the database tells it: memberships at any depth, bindings, delegation, lists. */
 
-let test_: TestDatabase;
-let database: Database;
+let store: TestStore;
 let access: AccessFacts;
 
 beforeAll(async () => {
-  test_ = await createTestDatabase();
-  database = new Database({
-    url: test_.url,
-    pooled: false,
-    poolSize: 4,
-    applicationName: "test",
-    clock: systemClock,
-    log: silentLog(),
-  });
+  store = await createTestStore();
 });
-afterAll(async () => {
-  await database.stop();
-  await test_.drop();
-});
+afterAll(() => store.drop());
 beforeEach(() => {
-  access = new AccessFacts(systemClock, database.db);
+  access = new AccessFacts(systemClock, store.db);
 });
 
 const row = async (table: string, values: Readonly<Record<string, unknown>>): Promise<string> => {
   const id = systemRandom.uuid();
   const all: Record<string, unknown> = { id, ...values };
   const columns = Object.keys(all);
-  await test_.query(
+  await store.query(
     `insert into ${table} (${columns.join(", ")}) values (${columns.map((_, i) => `$${i + 1}`).join(", ")})`,
     Object.values(all),
   );
@@ -87,7 +67,7 @@ const asAgent = (id: string, projectId: string, ...ancestry: string[]): AgentPri
 const policiesOf = async (principal: UserPrincipal | AgentPrincipal): Promise<string[]> =>
   (await access.of(principal)).rights.policies.map((p) => p.id);
 const groupIn = async (project: string, type = "members"): Promise<string> => {
-  const [found] = await test_.query<{ id: string }>("select id from groups where project_id = $1 and slug like $2", [
+  const [found] = await store.query<{ id: string }>("select id from groups where project_id = $1 and slug like $2", [
     project,
     `%:${type}`,
   ]);
@@ -175,7 +155,7 @@ test("weak point 18: delegation looks at who started the agent, at bindings, and
   // No person is reached by what is for whom an agent acts for.
   await bind(given, { user_id: root.id });
   expect(await policiesOf(root)).not.toContain(given);
-  await test_.query("update users set status = 'suspended' where id = $1", [root.id]);
+  await store.query("update users set status = 'suspended' where id = $1", [root.id]);
   access.forgetAll();
   expect(await policiesOf(agent)).toEqual([]);
 });
@@ -183,7 +163,7 @@ test("weak point 18: delegation looks at who started the agent, at bindings, and
 test("what was read is believed for 2 s at most, and not at all once it is told to have changed", async () => {
   let now = 0;
   const clock = { ...systemClock, elapsed: () => now };
-  const facts = new AccessFacts(clock, database.db);
+  const facts = new AccessFacts(clock, store.db);
   const user = await newUser();
   const policies = async () => (await facts.of(user)).rights.policies.length;
   const before = await policies();
@@ -254,8 +234,8 @@ test("lists show exactly what the decision lets be read, with true counts, whate
   let shown = 0;
   for (let round = 0; round < 2; round += 1) {
     const { users, projects, agents } = await makeWorld();
-    const projectRows = await Promise.all(projects.map((id) => projectRow(database.db, id)));
-    const agentViews = await Promise.all(agents.map((id) => agentById(database.db, id)));
+    const projectRows = await Promise.all(projects.map((id) => projectRow(store.db, id)));
+    const agentViews = await Promise.all(agents.map((id) => agentById(store.db, id)));
     const projectResources = projectRows.flatMap((p): ProjectResource[] =>
       p ? [{ kind: "project", id: p.id, ownerId: p.owner_id, visibility: p.visibility, labels: p.labels }] : [],
     );
@@ -293,12 +273,12 @@ test("lists show exactly what the decision lets be read, with true counts, whate
           .sort();
       const projectScope = { scope: readScope(user, "projects", facts) };
       const agentScope = { scope: readScope(user, "agents", facts) };
-      const listedProjects = await listProjects(database.db, projectScope, { limit: 500 });
-      const listedAgents = await listAgents(database.db, agentScope, { limit: 500 });
+      const listedProjects = await listProjects(store.db, projectScope, { limit: 500 });
+      const listedAgents = await listAgents(store.db, agentScope, { limit: 500 });
       expect(only(listedProjects)).toEqual(projectIds.sort());
       expect(only(listedAgents)).toEqual(agentIds.sort());
-      expect(await countProjects(database.db, projectScope)).toBe(listedProjects.length);
-      expect((await countAgents(database.db, agentScope, 500)).total).toBe(listedAgents.length);
+      expect(await countProjects(store.db, projectScope)).toBe(listedProjects.length);
+      expect((await countAgents(store.db, agentScope, 500)).total).toBe(listedAgents.length);
       shown += listedAgents.length;
     }
   }

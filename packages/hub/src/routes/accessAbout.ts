@@ -1,0 +1,62 @@
+import { HubError, notFound, parseUuid } from "@rootstock/protocol";
+import { agentById, type Db, userById } from "@rootstock/store";
+import { z } from "zod";
+import {
+  type AccessFacts,
+  AGENT_SCOPES,
+  type AgentPrincipal,
+  isAdmin,
+  type Principal,
+  type UserPrincipal,
+} from "../auth/index.ts";
+
+/** Whose rights a question is about: one's own, or for admins anybody's (spec/03 6.3). */
+
+export interface AccessAboutDeps {
+  readonly db: Db;
+  readonly access: Pick<AccessFacts, "of">;
+}
+
+/** How a question names them. */
+export const principalFields = {
+  principalType: z.enum(["user", "agent"], "must be user or agent"),
+  principalId: z.string().min(1).max(64),
+};
+
+interface Named {
+  readonly principalType: "user" | "agent";
+  readonly principalId: string;
+}
+
+/** What is told of somebody who may do nothing at all. */
+export const SUSPENDED = { allowed: false, reason: "user is suspended" } as const;
+
+/** Whose rights these are is told to themselves and to admins. Throws 403. */
+export const demandSelfOrAdmin = (caller: Principal, { principalType: type, principalId: id }: Named): void => {
+  if (isAdmin(caller)) return;
+  if (caller.kind === type && caller.id === parseUuid(id)) return;
+  throw new HubError("forbidden", "only admins ask about the rights of others");
+};
+
+/**
+ * Whom a question is about, as they would call; `SUSPENDED` where there is nothing to ask. An agent has the scopes that
+ * every agent has. Throws 403 to who may not ask, 404 when there is no such one.
+ */
+export const askedAbout = async (
+  db: Db,
+  caller: Principal,
+  named: Named,
+): Promise<UserPrincipal | AgentPrincipal | typeof SUSPENDED> => {
+  demandSelfOrAdmin(caller, named);
+  const id = parseUuid(named.principalId);
+  if (named.principalType === "user") {
+    const user = id && (await userById(db, id));
+    if (!user) throw notFound("User");
+    if (user.status !== "active") return SUSPENDED;
+    return { kind: "user", id: user.id, email: user.email, displayName: user.display_name, role: user.role };
+  }
+  const agent = id && (await agentById(db, id));
+  if (!agent || agent.deleted_at !== null) throw notFound("Agent");
+  const scopes = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
+  return { kind: "agent", id: agent.id, projectId: agent.project_id, scopes, ancestry: agent.ancestry };
+};
