@@ -12,7 +12,9 @@ export type EventEntity =
   | "invite"
   | "maintenance"
   | "access"
-  | "credential";
+  | "credential"
+  /** Who may read a project, or an agent by itself. For parts of the hub: no client is told. */
+  | "sight";
 
 /** A change as clients are told of it (spec/02 section 7): once per change and addressee. */
 export interface HubEvent {

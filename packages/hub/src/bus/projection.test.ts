@@ -30,8 +30,9 @@ afterEach(async () => {
   await db.drop();
 });
 
-/** The events since the last call. */
-const news = async (): Promise<readonly HubEvent[]> => {
+/** What the hub's own parts follow. */
+const ABOUT_RIGHTS: readonly string[] = ["sight", "credential"];
+const everything = async (): Promise<readonly HubEvent[]> => {
   const { outcome } = await feed.read(at);
   if (outcome.kind !== "batch") throw new Error(outcome.reason);
   at = outcome.to;
@@ -40,6 +41,10 @@ const news = async (): Promise<readonly HubEvent[]> => {
     if (BUSY_ENTITIES.some((busy) => busy === entity)) expect(subjects.filter((s) => !mayBeBusy(s))).toEqual([]);
   return outcome.events;
 };
+/** The events since the last call, those about rights left out. */
+const news = async (): Promise<readonly HubEvent[]> =>
+  (await everything()).filter(({ entity }) => !ABOUT_RIGHTS.includes(entity));
+const aboutRights = async () => told((await everything()).filter(({ entity }) => ABOUT_RIGHTS.includes(entity)));
 const told = (events: readonly HubEvent[]) => events.map((e) => ({ subjects: e.subjects, data: e.data }));
 const agentSubjects = (agent: string, project: string, kind: string) => [
   `agent.${agent}.${kind}`,
@@ -217,6 +222,24 @@ test("a message that is gone before it is told is not told", async () => {
   await rows.message({ project_id: p, recipient_id: p });
   await db.query("delete from messages");
   expect(await news()).toEqual([]);
+});
+
+test("whose rights have changed is told to those who go by them: readers of projects and agents, holders of credentials", async () => {
+  const p = await rows.project({ visibility: "team" });
+  const sight = (of: string, data: object) => ({ subjects: [`sight.${of}.changed`], data });
+  const ended = (id: string, of: string) => ({ subjects: [`credential.${id}.ended`], data: { id, of } });
+  expect(await aboutRights()).toEqual([sight("project", { id: p, added: true, visibility: "team", labels: {} })]);
+  const a = await rows.agent({ project_id: p });
+  await db.query("update projects set name = 'another', labels = '{}', visibility = 'team'");
+  await db.query("update agents set phase = 'running', labels = '{}'");
+  expect(await aboutRights()).toEqual([]);
+  await db.query("update projects set labels = jsonb_build_object('a', repeat('x', 3000))");
+  await db.query("update agents set visibility = 'team'");
+  expect(await aboutRights()).toEqual([sight("project", { id: p, visibility: "team" }), sight("agent", { id: a })]);
+  await db.query("update agents set token_version = 2");
+  await db.query("update agents set deleted_at = now()");
+  await db.query("delete from agents");
+  expect(await aboutRights()).toEqual([ended(a, "agent"), ended(a, "agent")]);
 });
 
 test("what nobody wants is not made; who begins to want something while it is read hears of it", async () => {

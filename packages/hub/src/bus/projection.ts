@@ -365,6 +365,18 @@ const accessEvent: MakeDrafts = (row, _facts, wanted) => {
   const subjects = [`access.${row.entity}.changed`];
   return wanted(subjects) ? [{ subjects, data: { id: row.entityId } }] : [];
 };
+
+/** Who may read a project, or an agent by itself: a project with what decides it, as far as that is short. */
+const sightEvent =
+  (of: "project" | "agent"): MakeDrafts =>
+  (row, _facts, wanted) => {
+    const subjects = [`sight.${of}.changed`];
+    const { visibility, labels } = row.payload;
+    const added = row.op === "I" && { added: true };
+    return wanted(subjects)
+      ? [{ subjects, data: { id: row.entityId, ...added, ...present({ visibility, labels }) } }]
+      : [];
+  };
 const ACCESS: Entity = { name: "access", need: () => {}, draft: accessEvent };
 
 /** Something that was shown as a proof proves nothing any more. Never the proof itself. */
@@ -388,5 +400,7 @@ const ENTITIES: Readonly<Record<string, Entity>> = {
   group_membership: ACCESS,
   policy: ACCESS,
   policy_binding: ACCESS,
+  project_access: { name: "sight", need: () => {}, draft: sightEvent("project") },
+  agent_access: { name: "sight", need: () => {}, draft: sightEvent("agent") },
   credential: { name: "credential", need: () => {}, draft: credentialEvent },
 };

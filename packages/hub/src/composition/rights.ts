@@ -1,7 +1,22 @@
+import type { Uuid } from "@rootstock/protocol";
+import { z } from "zod";
+import type { ProjectResource } from "../auth/index.ts";
+import type { HubEvent } from "../bus/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { Control } from "./control.ts";
 import type { Foundation } from "./foundation.ts";
 import type { Streams } from "./streams.ts";
+
+const deciding = z.object({
+  visibility: z.enum(["private", "team", "public"]),
+  labels: z.record(z.string(), z.string()),
+});
+
+/** The project of an event that says who may read it; undefined where it does not say all. */
+const projectOf = (id: Uuid, ownerId: Uuid | undefined, data: HubEvent["data"]): ProjectResource | undefined => {
+  const found = deciding.safeParse(data);
+  return found.success ? { kind: "project", id, ownerId: ownerId ?? null, ...found.data } : undefined;
+};
 
 const NOTHING = { wanted: () => false, busy: () => false };
 
@@ -36,6 +51,14 @@ export const followRights = (
   eventBus.subscribe(["access.*.changed"], () => {
     access.forgetAll();
     recheck();
+  });
+  eventBus.subscribe(["sight.project.changed"], ({ entityId, ownerId, data }) => {
+    sse.sightChanged(projectOf(entityId, ownerId, data));
+    if (data.added !== true) tending.recheck();
+  });
+  eventBus.subscribe(["sight.agent.changed"], ({ entityId }) => {
+    sse.sightChanged();
+    tending.recheck(entityId);
   });
   eventBus.subscribe(["admin.maintenance.changed"], () => {
     void maintenance.look().then(() => recheck());

@@ -10,7 +10,7 @@ export interface EventSubject extends Declared {
 const subject = (path: string, does: Does): EventSubject => ({ method: "SSE", path, access: usersAndAgents, does });
 
 /** By the kind of event. One that is not declared does not compile, and so tells nobody. */
-export const EVENT_SUBJECTS: Readonly<Record<HubEvent["entity"], EventSubject>> = {
+export const EVENT_SUBJECTS: Readonly<Record<Exclude<HubEvent["entity"], "sight">, EventSubject>> = {
   agent: subject("agent.:agentId.*", { action: "read", on: "agent" }),
   project: subject("project.:projectId.*", { action: "read", on: "project" }),
   provider: subject("project.:projectId.broker.status", { action: "read", on: "project" }),

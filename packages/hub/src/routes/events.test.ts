@@ -35,7 +35,7 @@ beforeEach(async () => {
   await bus.start();
   await sse.start();
   app = createApp(stack.base, {
-    routes: eventRoutes({ db: stack.database.db, sse }),
+    routes: eventRoutes({ ...stack.base, db: stack.database.db, sse }),
     authenticate: async ({ headers }) => JSON.parse(headers.get("x-test-principal") ?? JSON.stringify(NOBODY)),
     publicUrl: undefined,
     trustsPeer: () => false,

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Base, Lifecycle, onceAt, type Service } from "@rootstock/service";
 import type { Database } from "@rootstock/store";
+import type { ProjectResource } from "../auth/index.ts";
 import {
   type Batch,
   ChangeFeed,
@@ -31,6 +32,7 @@ export interface SseHubOptions {
 /** An upper bound for what one slow client makes a replica hold: frames, and characters in them. */
 const LIMITS: SseLimits = { frames: 1_024, characters: 8 * 1024 * 1024 };
 const RETRY_MS = 1_000;
+const BEATS_PER_LOOK = 4;
 /** Bounds for the wait that clients of a stopping replica are asked for, so that they do not all come back at once. */
 const FAREWELL_RETRY_MS = 2_000;
 
@@ -94,6 +96,11 @@ export class SseHub implements Service {
   recheck(id?: Uuid): void {
     for (const stream of this.#open.keys())
       if (id === undefined || (stream.request.standsBy?.has(id) ?? true)) stream.recheck();
+  }
+
+  /** Who may read a project has changed, or which agents, where it is absent. */
+  sightChanged(project?: ProjectResource): void {
+    for (const stream of this.#open.keys()) if (stream.request.sightChanged?.(project) ?? true) stream.recheck();
   }
 
   async #stop(): Promise<void> {
@@ -191,11 +198,15 @@ export class SseHub implements Service {
   async #pump(stream: SseStream): Promise<void> {
     const every = this.#options.heartbeatMs ?? 15_000;
     let due = this.#base.clock.elapsed() + every;
+    let beats = 0;
     while (!stream.ended()) {
       await stream.flush();
       await stream.idle(Math.max(0, due - this.#base.clock.elapsed()));
       if (stream.ended() || this.#base.clock.elapsed() < due) continue;
       due = this.#base.clock.elapsed() + every;
+      beats += 1;
+      // What time alone changes, such as a policy that holds until a day, is told by nobody.
+      if (beats % BEATS_PER_LOOK === 0) stream.recheck();
       // Also keeps the position of a client that hears nothing from growing older than the log.
       await stream.flush();
       const told = stream.behind?.told ?? this.#options.bus.position();
@@ -252,7 +263,7 @@ export class SseHub implements Service {
 
   #allows(stream: SseStream, event: HubEvent): boolean {
     try {
-      return stream.request.allow(event);
+      return event.entity !== "sight" && stream.request.allow(event);
     } catch (err) {
       this.#base.log.error({ err }, "event not authorised");
       return false;

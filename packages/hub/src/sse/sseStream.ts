@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Base, Breather, SingleFlight, type Timer } from "@rootstock/service";
+import { type Base, SingleFlight, type Timer } from "@rootstock/service";
+import type { ProjectResource } from "../auth/index.ts";
 import type { HubEvent, Position, Snapshot } from "../bus/index.ts";
 
 /** Why a stream ended. */
@@ -33,6 +34,11 @@ export interface SseRequest {
   readonly recheck?: () => Promise<boolean>;
   /** The people, agents and credentials that concern it; it is asked about for any where this is absent. */
   readonly standsBy?: ReadonlySet<Uuid>;
+  /**
+   * Told of a project that is new, or that others may read than before; of agents where it is absent. Whether the client
+   * is to be looked at again for it; it is by default.
+   */
+  readonly sightChanged?: (project?: ProjectResource) => boolean;
   /** When nothing proves any more who listens, in milliseconds since 1970; never by default. */
   readonly until?: number | undefined;
   /** Name and data of the frame of an event; `update` with subject and data by default. */
@@ -41,8 +47,8 @@ export interface SseRequest {
   readonly expireAfterMs?: number;
 }
 
-/** So long, in milliseconds, do looks at one stream leave each other time at most, when rights change all the time. */
-const MAX_LOOK_PAUSE_MS = 500;
+/** The pause after each look at a stream, in milliseconds: rights that change all the time must not take all the time. */
+const LOOK_PAUSE_MS = 500;
 
 export interface SseFrame {
   readonly event: string;
@@ -78,6 +84,7 @@ export class SseStream {
         if (!this.#end && (await request.recheck?.()) === false) this.end("refused");
         this.#looked = true;
         this.#firstLook.resolve();
+        await base.clock.sleep(LOOK_PAUSE_MS, this.ending);
       },
       (err) => {
         base.log.warn({ err }, "access to events not looked at");
@@ -85,7 +92,6 @@ export class SseStream {
         if (!this.#looked) this.end("stopped");
         this.#firstLook.resolve();
       },
-      new Breather(base.clock, MAX_LOOK_PAUSE_MS),
     );
     this.#limits = limits;
     if (request.signal.aborted) this.end("closed");

@@ -18,7 +18,10 @@ import {
 } from "@rootstock/testkit";
 import { WebSocket } from "ws";
 
-/** What was opened with a credential ends with it, at every replica, whatever ends the credential and wherever. */
+/**
+ * Streams follow rights, at every replica, wherever they change: what was opened with a credential ends with it; what is
+ * heard is what may be read now.
+ */
 
 const SOON_MS = 2_000;
 let scene: Scene;
@@ -244,4 +247,158 @@ test("a runtime broker's socket ends when the secret that it was opened with cou
   expect((await api(a, "POST", `/api/v1/brokers/${other.id}/rotate-secret`, { gracePeriod: 0 })).status).toBe(200);
   expect((await api(a, "DELETE", `/api/v1/runtime-brokers/${deleted.id}`)).status).toBe(204);
   await eventually(() => other.closes.length === 1 && deleted.closes.length === 1, SOON_MS);
+});
+
+/** A project of somebody else, with an agent, and ways to have something happen to both. */
+const elsewhere = async (labels: object = {}) => {
+  const { projectId, agentId } = { projectId: systemRandom.uuid(), agentId: systemRandom.uuid() };
+  await query("insert into projects (id, name, slug, labels) values ($1, 'p', $2, $3)", [projectId, projectId, labels]);
+  await query("insert into agents (id, project_id, slug, name, phase) values ($1, $2, 'a', 'a', 'running')", [
+    agentId,
+    projectId,
+  ]);
+  return {
+    projectId,
+    agentId,
+    happen: async () => {
+      // By calls: they are told at once.
+      for (const path of [`projects/${projectId}`, `agents/${agentId}`])
+        expect((await api(a, "PATCH", `/api/v1/${path}`, { name: systemRandom.uuid() })).status).toBe(200);
+    },
+  };
+};
+type Elsewhere = Awaited<ReturnType<typeof elsewhere>>;
+
+const subjectsOf = (stream: EventStream): string[] =>
+  stream.updates().map(({ data }) => String(Reflect.get(Object(data), "subject")));
+
+const membership = (p: Elsewhere, userId: string, then: string) =>
+  query(`with g as (select id from groups where project_id = $1 and group_type = 'explicit') ${then}`, [
+    p.projectId,
+    userId,
+  ]);
+const policyFor = async (p: Elsewhere, userId: string, resourceType: string) => {
+  const made = await api(a, "POST", "/api/v1/policies", {
+    name: `read ${p.projectId} ${resourceType}`,
+    scopeType: "project",
+    scopeId: p.projectId,
+    resourceType,
+    actions: ["read"],
+    effect: "allow",
+  });
+  const path = `/api/v1/policies/${made.text("id")}/bindings`;
+  const bound = await api(a, "POST", path, { principalType: "user", principalId: userId });
+  expect(bound.status).toBe(201);
+  return () => api(b, "DELETE", `${path}/user/${userId}`);
+};
+const columns = (p: Elsewhere, values: string) => async () => {
+  await query(`update agents set ${values} where id = $1`, [p.agentId]);
+  await query(`update projects set ${values} where id = $1`, [p.projectId]);
+};
+
+/** How a project comes into somebody's sight, and what takes it out again. */
+const SIGHTS: readonly (readonly [
+  what: string,
+  show: (p: Elsewhere, userId: string) => Promise<() => Promise<unknown>>,
+])[] = [
+  [
+    "its members' group takes somebody in",
+    async (p, userId) => {
+      await membership(p, userId, "insert into group_memberships (group_id, user_id) select g.id, $2 from g");
+      return () =>
+        membership(p, userId, "delete from group_memberships using g where group_id = g.id and user_id = $2");
+    },
+  ],
+  [
+    "it and its agent become visible to the team",
+    async (p) => {
+      await columns(p, "visibility = 'team'")();
+      return columns(p, "visibility = 'private'");
+    },
+  ],
+  [
+    "it changes hands",
+    async (p, userId) => {
+      await query("update projects set owner_id = $2 where id = $1", [p.projectId, userId]);
+      return () => query("update projects set owner_id = null where id = $1", [p.projectId]);
+    },
+  ],
+  [
+    "policies that show it are bound",
+    async (p, userId) => {
+      const [ofProject, ofAgents] = [await policyFor(p, userId, "project"), await policyFor(p, userId, "agent")];
+      return async () => {
+        expect((await ofProject()).status).toBe(204);
+        expect((await ofAgents()).status).toBe(204);
+      };
+    },
+  ],
+  [
+    "its labels are those that a policy shows",
+    async (p, userId) => {
+      const made = await api(a, "POST", "/api/v1/policies", {
+        name: `labelled ${p.projectId}`,
+        scopeType: "hub",
+        resourceType: "*",
+        actions: ["read"],
+        effect: "allow",
+        conditions: { labels: { shown: p.projectId } },
+      });
+      await api(a, "POST", `/api/v1/policies/${made.text("id")}/bindings`, {
+        principalType: "user",
+        principalId: userId,
+      });
+      await columns(p, `labels = '{"shown": "${p.projectId}"}'`)();
+      return columns(p, "labels = '{}'");
+    },
+  ],
+];
+
+test.each(SIGHTS)("open streams hear of a project once %s, and no more once that is over", async (_, show) => {
+  const who = await person();
+  const own = await elsewhere();
+  await query("update projects set owner_id = $2 where id = $1", [own.projectId, who.id]);
+  const p = await elsewhere();
+  const streams = await listening(who.bearer);
+  const over = streams.map(({ ended }) => isOver(ended));
+  const wanted = [`project.${p.projectId}.updated`, `agent.${p.agentId}.status`];
+  /** What of the project and its agent is heard by both streams when something happens now. */
+  const heard = async (): Promise<readonly string[]> => {
+    const before = streams.map((stream) => subjectsOf(stream).length);
+    await p.happen();
+    await own.happen();
+    const later = streams.map((stream, i) => () => subjectsOf(stream).slice(before[i]));
+    // What happens later is told later.
+    await eventually(() => later.every((of) => of().includes(`agent.${own.agentId}.status`)));
+    const all = later.map((of) => of().filter((s) => wanted.includes(s)));
+    return wanted.filter((s) => all.every((of) => of.includes(s)));
+  };
+  const anything = async () => (await heard()).length > 0;
+  expect(await anything()).toBe(false);
+  const hide = await show(p, who.id);
+  await eventually(async () => (await heard()).length === wanted.length, SOON_MS);
+  await hide();
+  await eventually(async () => !(await anything()), SOON_MS);
+  expect(await anything()).toBe(false);
+  expect(over.map((is) => is())).toEqual([false, false]);
+  for (const stream of streams) await stream.close();
+});
+
+test("open streams hear of a new project that they may read, from its making on, and not of another", async () => {
+  const [owner, reader] = [await person(), await person()];
+  const streams = [...(await listening(owner.bearer)), ...(await listening(reader.bearer))];
+  const make = async (visibility: string) => {
+    const made = await owner.call("POST", "/api/v1/projects", { name: `new ${visibility}`, visibility });
+    expect([made.status, made.get("visibility")]).toEqual([201, visibility]);
+    return made.text("id");
+  };
+  const [hidden, shown] = [await make("private"), await make("team")];
+  await eventually(() => streams.every((s) => subjectsOf(s).includes(`project.${shown}.created`)), SOON_MS);
+  expect(streams.map((s) => subjectsOf(s).includes(`project.${hidden}.created`))).toEqual([true, true, false, false]);
+  // What others start in it is the owner's to see as well.
+  await eventually(async () => {
+    const agent = await seed(scene.database).agent({ project_id: hidden, slug: systemRandom.uuid() });
+    await eventually(() => streams.slice(0, 2).every((s) => subjectsOf(s).includes(`agent.${agent}.created`)), 500);
+  }, SOON_MS);
+  for (const stream of streams) await stream.close();
 });
