@@ -8,6 +8,7 @@ import {
   type InProcessReplica,
   Scene,
   TEST_TOKEN,
+  TerminalClient,
   testLogin,
 } from "@rootstock/testkit";
 
@@ -209,4 +210,76 @@ test("pages follow each other, filters narrow, and a project's owner sees what c
   expect(await log(`&target=${project}`)).toHaveLength(6);
   expect(await log("&since=2100-01-01T00:00:00Z")).toHaveLength(0);
   expect((await log("&until=2100-01-01T00:00:00Z")).length).toBeGreaterThan(6);
+});
+
+test("who may not is in the log, whether the door or the room refuses, with what and why", async () => {
+  const [owner, other] = await Promise.all(
+    ["own@example.org", "oth@example.org"].map(async (email) => (await testLogin(a, { email })).text("accessToken")),
+  );
+  const project = (await call("POST", "/api/v1/projects", { name: "demo", visibility: "team" }, owner)).text("id");
+  const runtimeBroker = await scene.runtimeBroker(a);
+  const agent = await scene.agent(a, project, "worker", runtimeBroker.id);
+  await scene.database.query("update agents set visibility = 'team' where id = $1", [agent]);
+  const refused: readonly (readonly [string, string, object, object])[] = [
+    ["GET", "/api/v1/admin/invites", {}, { type: "hub" }],
+    ["PATCH", `/api/v1/projects/${project}`, { name: "mine" }, { type: "project", id: project }],
+    ["POST", `/api/v1/agents/${agent}/stop`, {}, { type: "agent", id: agent }],
+    ["DELETE", `/api/v1/projects/${project}/agents/worker`, {}, { type: "agent", name: "worker" }],
+  ];
+  for (const [method, path, body, target] of refused) {
+    expect((await call(method, path, method === "GET" ? undefined : body, other)).status).toBe(403);
+    await eventually(async () => {
+      expect((await log("&action=access_denied"))[0]).toMatchObject({
+        result: "failure",
+        reason: expect.any(String),
+        actor: { kind: "user", email: "oth@example.org" },
+        credential: { kind: "user_token" },
+        from: { address: FROM, requestId: `${method}-request` },
+        target,
+        details: { method, does: expect.any(String) },
+      });
+    });
+  }
+  expect((await log("&action=access_denied"))[0]?.projectId).toBe(project);
+  await expect(TerminalClient.attach(b, agent, { token: other ?? "" })).rejects.toThrow("403");
+  await eventually(async () => (await log("&action=access_denied")).length === refused.length + 1);
+  expect((await log("&action=access_denied"))[0]).toMatchObject({ target: { type: "agent", id: agent } });
+  // What is as if it were not there, and what is let in, are no refusals.
+  expect((await call("GET", `/api/v1/projects/${systemRandom.uuid()}`, undefined, other)).status).toBe(404);
+  expect((await call("GET", `/api/v1/projects/${project}`, undefined, other)).status).toBe(200);
+  for (let i = 0; i < 40; i += 1) await call("GET", "/api/v1/admin/invites", undefined, other);
+  await eventually(async () => /unrecorded_total [23]\d/.test((await api(a, "GET", "/metrics")).body));
+  expect((await log("&action=access_denied")).length).toBeLessThan(14);
+});
+
+test("what another replica carries out is on the account of who asked for it", async () => {
+  const session = await testLogin(a, { email: "ann@example.org", role: "admin" });
+  const token = session.text("accessToken");
+  const project = (await call("POST", "/api/v1/projects", { name: "demo" }, token)).text("id");
+  const runtimeBroker = await scene.runtimeBroker(b);
+  const agents = [await scene.agent(b, project, "kept", runtimeBroker.id)];
+  agents.push(await scene.agent(b, project, "gone", runtimeBroker.id));
+  for (const [i, force] of ["", "?force=true"].entries())
+    expect((await call("DELETE", `/api/v1/agents/${agents[i]}${force}`, undefined, token)).status).toBe(204);
+  const deletions = await log("&action=agent_deleted");
+  expect(deletions.map(({ target }) => target.id).sort()).toEqual([...agents].sort());
+  for (const deletion of deletions)
+    expect(deletion).toMatchObject({
+      actor: { kind: "user", id: session.text("user.id"), email: "ann@example.org" },
+      credential: { kind: "dispatch", id: expect.any(String) },
+    });
+  // Somebody who has gone since is who they were.
+  const [known, unknown] = [systemRandom.uuid(), systemRandom.uuid()];
+  const record = (actor: object) =>
+    scene.database.query("select record_audit($1::jsonb, 'tried', 'hub', null, null, null, '{}')", [
+      JSON.stringify(actor),
+    ]);
+  await record({ kind: "agent", id: known });
+  await record({ kind: "asker", id: known });
+  await record({ kind: "asker", id: unknown });
+  expect((await log("&action=tried")).map(({ actor }) => actor)).toEqual([
+    { kind: "system", id: unknown },
+    { kind: "agent", id: known },
+    { kind: "agent", id: known },
+  ]);
 });

@@ -209,6 +209,7 @@ export class Hub implements Service {
       limits,
       corsOrigins: config.corsOrigins,
       trustsPeer: trusts,
+      denied,
       metrics: this.metrics,
       tracing,
       serving,
@@ -217,12 +218,13 @@ export class Hub implements Service {
       ...(this.#inspect && { inspect: this.#inspect }),
     });
     const upgrades = { tending: this.#streams.tending, authenticate, toError };
-    const opened = (principal: Principal, { headers, peer }: Credentials, terminal: OpenedTerminal) =>
+    const actor = (principal: Principal, { headers, peer }: Credentials) => {
+      const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
+      return auditActor(principal, { headers, address, requestId: headers.get("x-request-id") ?? undefined });
+    };
+    const opened = (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) =>
       actingAs(
-        () => {
-          const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
-          return auditActor(principal, { headers, address, requestId: headers.get("x-request-id") ?? undefined });
-        },
+        () => actor(principal, credentials),
         () =>
           recordAudit(database.db, {
             action: "terminal_opened",
@@ -237,6 +239,11 @@ export class Hub implements Service {
       ...upgrades,
       limits,
       opened,
+      refused: (principal, credentials, event) =>
+        void actingAs(
+          () => actor(principal, credentials),
+          () => denied(event),
+        ),
       authenticate: async (credentials) => {
         const principal = await authenticate(credentials);
         maintenance.admit(principal);

@@ -24,6 +24,16 @@ export interface AuditActor {
  */
 const acting = new AsyncLocalStorage<() => AuditActor>();
 
+/**
+ * Whoever asked for what is carried out now, elsewhere or later than they did: the log finds out what they are. The hub
+ * itself, where nobody is known.
+ */
+export const askerOf = (intent: { readonly createdBy: string | null; readonly dispatchId: string }): AuditActor => ({
+  ...(intent.createdBy === null ? { kind: "system" } : { kind: "asker", id: intent.createdBy }),
+  credential: "dispatch",
+  credentialId: intent.dispatchId,
+});
+
 /** Runs `work`, and whatever it sets in motion, on behalf of this actor. */
 export const actingAs = <T>(actor: () => AuditActor, work: () => T): T => acting.run(actor, work);
 

@@ -1,9 +1,9 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import { Semaphore } from "@rootstock/service";
 import {
-  type AuditActor,
   type AuthReset,
   actingAs,
+  askerOf,
   authResetById,
   authResetReport,
   beginAuthReset,
@@ -137,7 +137,7 @@ const resetOne = async (deps: ResetDeps, item: PendingAuthReset, over: Promise<u
   try {
     const outcome = await Promise.race([
       actingAs(
-        () => askerOf(item),
+        () => askerOf({ createdBy: item.created_by, dispatchId: item.dispatch_id }),
         () => carriedOut(deps, item),
       ),
       over,
@@ -168,14 +168,6 @@ const carriedOut = async ({ dispatcher, database }: ResetDeps, item: PendingAuth
   const intent = { ...plain, ...(item.created_by && { createdBy: item.created_by }) };
   return begun ? dispatcher.finish(intent) : dispatcher.run(intent);
 };
-
-/** In the words of the audit log: the hub, because somebody asked for it before. */
-const askerOf = ({ created_by, dispatch_id }: PendingAuthReset): AuditActor => ({
-  kind: "system",
-  id: created_by ?? undefined,
-  credential: "dispatch",
-  credentialId: dispatch_id,
-});
 
 const aborted = (signal: AbortSignal): Promise<undefined> =>
   new Promise((resolve) => {

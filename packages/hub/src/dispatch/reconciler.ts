@@ -3,6 +3,7 @@ import { type Base, type Service, SingleFlight } from "@rootstock/service";
 import {
   type AgentAt,
   actingAs,
+  askerOf,
   type ClaimedInsert,
   type ClaimedMessage,
   type ClaimScope,
@@ -261,12 +262,7 @@ export class Reconciler implements Service {
       traceparent: row.traceparent,
     };
     // Not on behalf of whoever's call has woken this replica.
-    const asker = () => ({
-      kind: "system",
-      id: row.created_by ?? undefined,
-      credential: "dispatch",
-      credentialId: row.id,
-    });
+    const asker = () => askerOf({ createdBy: row.created_by, dispatchId: row.id });
     const outcome = await locks.lifecycle(agentId, () => actingAs(asker, () => executor.run(job, connection)));
     metrics.dispatches.inc({ op: row.op, way: "forward", outcome: outcome.kind });
     metrics.dispatchSeconds.observe({ op: row.op, way: "forward" }, (this.#base.clock.elapsed() - started) / 1000);

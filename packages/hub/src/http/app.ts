@@ -1,7 +1,7 @@
 import type { HttpBindings } from "@hono/node-server";
 import { HubError } from "@rootstock/protocol";
 import { type Base, type Log, plainLog } from "@rootstock/service";
-import { actingAs } from "@rootstock/store";
+import { type AuditActor, actingAs } from "@rootstock/store";
 import { type Context, Hono } from "hono";
 import {
   auditActor,
@@ -24,8 +24,10 @@ import {
   demandDeclared,
   demandedOfHub,
   errorPage,
+  isRefusal,
   limitOf,
   type Route,
+  refusalEvent,
   signInFirst,
   wantsHtml,
 } from "../routes/index.ts";
@@ -55,6 +57,8 @@ export interface AppOptions {
   readonly serving: () => boolean;
   /** Answers a call with an Idempotency-Key: by handling it, or as the one was answered that it repeats. */
   readonly keyed: (call: Call, handle: () => Promise<Response>) => Promise<Response>;
+  /** Records that somebody may not do what they asked for; by default nobody does. */
+  readonly denied?: (event: ReturnType<typeof refusalEvent>) => Promise<void>;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   /** For how long the database has been asked without any answer, in milliseconds. */
@@ -142,6 +146,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
             ),
         ));
     } catch (err) {
+      if (route && isRefusal(err)) note(route, c, () => auditActor(known.principal, origin()), err);
       response = await refusedWith(c, toHubError(err, log()), requestId);
       if (err instanceof SessionEnded) known.ended = err.cookie;
       // Refused unread: what is still under way would end the connection before the client has heard why.
@@ -174,6 +179,12 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       "request",
     );
     return response;
+  };
+
+  /** Tells of a refusal; nobody waits for that. */
+  const note = (route: Route, c: Context, actor: () => AuditActor, err: HubError): void => {
+    const { denied } = options;
+    if (denied) void actingAs(actor, () => denied(refusalEvent(route, c.req.param(), err.message)));
   };
 
   /** A browser that is in use stays signed in. What has been answered stays answered if that fails. */

@@ -4,7 +4,7 @@ import { HubError, notFound, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { type Db, refusesAttach } from "@rootstock/store";
 import { z } from "zod";
-import { type Credentials, type Principal, provenUntil, standsBy } from "../auth/index.ts";
+import { type Credentials, NOBODY, type Principal, provenUntil, standsBy } from "../auth/index.ts";
 import type { RateLimits } from "../limits/index.ts";
 import {
   type AgentStreams,
@@ -17,6 +17,7 @@ import {
   Viewer,
 } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
+import { isRefusal, refusalEvent } from "./refusals.ts";
 import { type Asking, json, type Route, route } from "./route.ts";
 import { targetOf } from "./targets.ts";
 
@@ -36,6 +37,8 @@ const ptyQuery = z.object({
 type PtyQuery = z.output<typeof ptyQuery>;
 
 const ATTACH = { action: "attach", on: "agent" } as const;
+/** As the audit log names it. */
+const TERMINAL = { method: "GET", path: `${PLACES[0]}/:agentId/pty`, access: usersAndAgents, does: ATTACH } as const;
 
 /** Which terminal a call wants. Throws 403, 404, 422 for an agent that runs nowhere, 503 where terminals cannot be had. */
 const requestOf = async (
@@ -95,6 +98,8 @@ export interface TerminalUpgradesDeps {
   readonly limits: Pick<RateLimits, "act">;
   /** Records who has a terminal of which agent. */
   readonly opened: (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) => Promise<void>;
+  /** Told of a refusal for want of rights; nobody waits for that. */
+  readonly refused: (principal: Principal, credentials: Credentials, event: ReturnType<typeof refusalEvent>) => void;
   /** False while the replica starts. */
   readonly serving: () => boolean;
   /** Limits of a viewer's session in milliseconds; 0 is none. */
@@ -128,14 +133,19 @@ export class TerminalUpgrades {
       throw new HubError("unavailable", "this replica is not serving; try another", { retryAfter: 1 });
     const query = ptyQuery.parse(Object.fromEntries(new URLSearchParams(credentials.query)));
     const params = paramsOf(credentials.path);
+    let known: Principal = NOBODY;
     const allowed = async () => {
       const principal = await authenticate(credentials);
+      known = principal;
       if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
       if (!usersAndAgents.allows(principal))
         throw new HubError("forbidden", `only ${usersAndAgents.name} may open a terminal`);
       return { principal, ...(await requestOf(db, { principal, params, does: ATTACH }, query)) };
     };
-    const { principal, agentId, request } = await allowed();
+    const { principal, agentId, request } = await allowed().catch((err: unknown) => {
+      if (isRefusal(err)) this.#deps.refused(known, credentials, refusalEvent(TERMINAL, params, err.message));
+      throw err;
+    });
     this.#deps.limits.act("terminal", principal);
     const viewer = new Viewer(this.#base, {
       readonly: request.readonly,

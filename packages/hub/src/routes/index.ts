@@ -15,6 +15,7 @@ export {
   openApiDocument,
   selfContained,
 } from "./openapi/index.ts";
+export { isRefusal, refusalEvent } from "./refusals.ts";
 export { toReply } from "./replies.ts";
 export { demand } from "./rights.ts";
 export * from "./route.ts";
