@@ -85,7 +85,7 @@ test("credentials that prove nothing: 401, at every route that asks for any", as
   );
   expect(found).toEqual([]);
   await unharmed();
-});
+}, 180_000);
 
 test("an agent of another project reaches nothing", async () => {
   const ids = { projectId: world.projectId, agentId: world.agentId };
