@@ -107,14 +107,14 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "packages/store/src/queries/heldSockets.ts",
-        from: `where rb.connected_hub_id = \${p.instanceId} and rb.connected_session_id = h.session`,
+        from: `where rb.connected_hub_id = \${given((p) => p.instanceId)} and rb.connected_session_id = h.session`,
         to: "",
       },
       {
         file: INSERTS,
-        from: `where rb.connected_hub_id = \${p.claim.instanceId} and rb.connected_session_id = \${p.claim.sessionId}
-         for share`,
-        to: "for share",
+        from: `
+         where rb.connected_hub_id = \${instanceId} and rb.connected_session_id = \${sessionId})`,
+        to: ")",
       },
     ],
     breaks: "an old connection spoke",
@@ -212,9 +212,9 @@ export const MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: "packages/store/src/queries/changes.ts",
-        from: `unseen: sql\`(tx >= \${xmax}::xid8 or tx = any(\${open}))\`,`,
+        from: `unseen: sql\`(tx >= \${xmax} or tx = any(\${open}))\`,`,
         to: `unseen: sql\`(id > (select coalesce(max(told.id), 0) from change_log told
-          where pg_visible_in_snapshot(told.tx, \${seen}::pg_snapshot)))\`,`,
+          where pg_visible_in_snapshot(told.tx, \${given(read)}::pg_snapshot)))\`,`,
       },
     ],
     breaks: "event missed or repeated",
