@@ -109,7 +109,7 @@ test("an agent's life: created, status, hidden, restored, gone", async () => {
     },
   ]);
   await db.query("delete from agents where id = $1", [a]);
-  expect(told(await news())).toEqual(gone);
+  expect(told(await news())).toEqual(gone.toReversed());
 });
 
 test("a soft-deleted agent that is removed for good was told of already", async () => {
