@@ -46,6 +46,7 @@ const SCOPED = [...USUAL, "project:agent:create", "project:agent:lifecycle"];
 export const makeCallers = async (world: World): Promise<readonly Caller[]> => [
   caller("no", "no credential", {}),
   ...(await people(world)),
+  ...browsers(world),
   ...(await programs(world)),
   ...(await agents(world)),
   ...runtimeBrokers(world),
@@ -74,6 +75,21 @@ const people = async ({ people: p }: World): Promise<readonly Caller[]> => [
     ...bearer(await foreignUserToken({ ...claimsOf(p.olga), role: "admin", client: "api" })),
   }),
 ];
+
+/** The caller whose browser is used by a page that is not the hub's. */
+export const CROSS_SITE = "bx";
+
+/** People whose browser is signed in. What a page of another site reads it is not shown; what it sends is refused. */
+const browsers = ({ people: p, replica }: World): readonly Caller[] => {
+  const own = ({ cookie }: Person): Fixed => ({ cookie, origin: replica.url, "sec-fetch-site": "same-origin" });
+  const foreign = { cookie: p.hugo.cookie, origin: "https://evil.example", "sec-fetch-site": "cross-site" };
+  return [
+    caller("bs", "suspended (was an admin), in a browser", own(p.sue)),
+    caller("bm", "member of the project, in a browser", own(p.mel)),
+    caller("bh", "admin of the hub, in a browser", own(p.hugo)),
+    caller(CROSS_SITE, "page of another site, in the browser of an admin of the hub", foreign),
+  ];
+};
 
 /** Access tokens. */
 const programs = async ({ replica, people: p, projectId, secondProjectId }: World): Promise<readonly Caller[]> => {
@@ -180,6 +196,7 @@ const bad = async (world: World): Promise<readonly Caller[]> => {
     ["unknown shape", fixed(bearer("whatever"))],
     ["wrong development token", fixed(bearer(`scion_dev_${"cd".repeat(32)}`))],
     ["unknown access token", fixed(bearer(tampered(expired.text("token"))))],
+    ["tampered cookie", fixed({ cookie: tampered(p.hugo.cookie), origin: replica.url })],
     ["tampered agent token", fixed({ [AGENT_TOKEN_HEADER]: tampered(agent) })],
     ["a person's token as an agent's", fixed({ [AGENT_TOKEN_HEADER]: p.hugo.accessToken })],
     ["wrong signature", signed(r.runs, r.other.secretKey)],

@@ -32,6 +32,8 @@ export interface Person {
   readonly email: string;
   readonly accessToken: string;
   readonly refreshToken: string;
+  /** What the person's browser sends once it is signed in. */
+  readonly cookie: string;
 }
 
 export interface AgentRow {
@@ -84,6 +86,7 @@ export const makeWorld = async (): Promise<World> => {
       email: reply.text("user.email"),
       accessToken: reply.text("accessToken"),
       refreshToken: reply.text("refreshToken"),
+      cookie: reply.headers.get("set-cookie")?.split(";", 1)[0] ?? "",
     };
   };
   const names = Object.keys(PEOPLE) as PersonName[];
