@@ -36,6 +36,7 @@ const COUNTED = { rows: 1.5 * (store.COUNTED_EXACTLY + PAGE), pages: Number.POSI
 
 let scene: Scene;
 let entry: InProcessReplica;
+let owner: InProcessReplica;
 let capture: PlanCapture;
 let database: store.Database;
 let project: string;
@@ -79,7 +80,7 @@ beforeAll(async () => {
   await writeGroups();
 
   capture = await PlanCapture.begin(scene.database);
-  const owner = await scene.replica();
+  owner = await scene.replica();
   entry = await scene.replica();
   home = owner.url;
   const moved = machine.onSession.next();
@@ -142,6 +143,32 @@ test("a message through another replica: stored, claimed, settled, looked up, to
   expect(texts(plans)).toMatch(/from change_log/);
   expect(texts(plans)).toMatch(/insert into change_log/);
   expect(excesses(plans)).toEqual([]);
+});
+
+test("a message is stored and claimed by look-ups of its agent and its socket alone, on its owner and from elsewhere", async () => {
+  const running = "update agents set phase = $1 where slug like 'past-%' and runtime_broker_id <> $2";
+  const [present] = await scene.database.query<{ at: string }>(
+    "select runtime_broker_id as at from agents where id = $1",
+    [agent],
+  );
+  // However many run elsewhere, and however much is under way.
+  await scene.database.query(running, ["running", present?.at]);
+  const plans = await plansOf(async () => {
+    for (const replica of [owner, entry]) {
+      const sent = await api(replica, "POST", `/api/v1/agents/${agent}/message`, { message: "a line of text" });
+      expect(sent.status).toBe(200);
+    }
+  });
+  await scene.database.query(running, ["stopped", present?.at]);
+  const way = plans.filter(({ text }) => /^with (fence|there|held)\b/.test(text));
+  expect(texts(way)).toMatch(/insert into messages .* 'delivering'/);
+  expect(texts(way)).toMatch(/insert into messages .* 'pending'/);
+  expect(texts(way)).toMatch(/update messages m set state = 'delivering'/);
+  const read = way.flatMap(({ plan }) => nodesOf(plan).filter((node) => node["Relation Name"] !== undefined));
+  expect(read.filter((node) => rowsSeen(node) > 3).map((node) => node["Index Name"])).toEqual([]);
+  // These hold the same rows in another order, or all rows of an agent.
+  const others = ["messages_claimed", "messages_said_to", "broker_dispatch_due", "runtime_brokers_owner_replica"];
+  expect(read.map((node) => node["Index Name"]).filter((name) => name && others.includes(name))).toEqual([]);
 });
 
 test("a stop through another replica", async () => {

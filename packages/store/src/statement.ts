@@ -1,4 +1,5 @@
 import {
+  type Compilable,
   CompiledQuery,
   DummyDriver,
   Kysely,
@@ -10,9 +11,10 @@ import {
   sql,
 } from "kysely";
 import type { Db } from "./database.ts";
+import type { Tables } from "./tables.ts";
 
 /** Makes text of statements, and reaches no database. */
-const compiler = new Kysely<unknown>({
+const compiler = new Kysely<Tables>({
   dialect: {
     createAdapter: () => new PostgresAdapter(),
     createDriver: () => new DummyDriver(),
@@ -36,12 +38,13 @@ export type Given<P> = <V>(read: (p: P) => V) => RawBuilder<V>;
 /**
  * A statement whose text is made once, for those that run for every message: made anew for each run, a text of some forty
  * lines costs more than everything else that this process does for it. `build` is told nothing of a run but what `given`
- * puts in, so that every run has the same text.
+ * puts in, so that every run has the same text. `db` is for those that are put together by a builder.
  */
 export const statement = <P, Row>(
-  build: (given: Given<P>) => RawBuilder<Row>,
+  build: (given: Given<P>, db: Db) => RawBuilder<Row> | Compilable<Row>,
 ): ((db: Db, p: P) => Promise<QueryResult<Row>>) => {
-  const { sql: text, parameters } = build((read) => sql`${new Slot(read)}`).compile(compiler);
+  const built = build((read) => sql`${new Slot(read)}`, compiler);
+  const { sql: text, parameters } = "isRawBuilder" in built ? built.compile(compiler) : built.compile();
   const places = parameters.map((value) => (value instanceof Slot ? (value as Slot<P>) : new Slot<P>(() => value)));
   return (db, p) =>
     db.executeQuery(

@@ -96,7 +96,8 @@ export class Executor {
 
   async #run(job: Job, connection: Connection, traceparent: string | undefined): Promise<JobOutcome> {
     const claim: Claim = { instanceId: this.#deps.instanceId, sessionId: connection.sessionId };
-    const log = this.#base.log.child({ dispatchId: job.id, op: job.op, agentId: job.agentId, attempt: job.attempt });
+    const { log } = this.#base;
+    const names = { dispatchId: job.id, op: job.op, agentId: job.agentId, attempt: job.attempt };
     const started = this.#base.clock.elapsed();
     let result: OperationResult;
     try {
@@ -104,7 +105,7 @@ export class Executor {
     } catch (err) {
       const sent = !(err instanceof TunnelError && err.kind === "not_sent");
       if (err instanceof TunnelError && err.kind !== "too_large") {
-        log.warn({ err, kind: err.kind }, "dispatch lost its socket");
+        log.warn({ ...names, err, kind: err.kind }, "dispatch lost its socket");
         await this.#release(job, claim, sent, err.message);
         return { kind: "lost", sent, reason: err.message };
       }
@@ -112,7 +113,7 @@ export class Executor {
         await this.#release(job, claim, sent, "the database was not available");
         return { kind: "lost", sent, reason: "the database was not available" };
       }
-      if (!(err instanceof TunnelError)) log.error({ err }, "dispatch failed unexpectedly");
+      if (!(err instanceof TunnelError)) log.error({ ...names, err }, "dispatch failed unexpectedly");
       result = {
         ok: false,
         failure: {
@@ -125,11 +126,11 @@ export class Executor {
     const counted = await this.#settle(job, claim, started, result);
     const ms = Math.round(this.#base.clock.elapsed() - started);
     if (!counted) {
-      log.warn({ ms }, "dispatch ended, but its claim has moved on");
+      log.warn({ ...names, ms }, "dispatch ended, but its claim has moved on");
       return { kind: "lost", sent: true, reason: "the runtime broker is connected elsewhere" };
     }
     this.#deps.changed();
-    log.info({ ok: result.ok, ms, ...(!result.ok && { failure: result.failure.message }) }, "dispatch ended");
+    log.info({ ...names, ok: result.ok, ms, ...(!result.ok && { failure: result.failure.message }) }, "dispatch ended");
     return result.ok ? { kind: "done", result: result.result } : { kind: "failed", failure: result.failure };
   }
 

@@ -1,7 +1,9 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
+import { statement } from "../statement.ts";
 import type { RuntimeBrokerStatus, SharedDir, Visibility } from "../tables.ts";
+import { uuids } from "./heldSockets.ts";
 import type { AgentRow } from "./lifecycle.ts";
 
 /** An agent with everything that decides whether and how an operation reaches it: one query. */
@@ -43,12 +45,8 @@ export const targetStamp = sql<string>`hashtextextended(row(a.slug, a.owner_id, 
   a.runtime_broker_id, a.running_since, a.ready_at is null, p.owner_id, p.visibility, rb.status,
   rb.connected_hub_id is null)::text, 0)`;
 
-/** The SELECT of one target; `where` picks the agents. */
-const selectTargets = (
-  db: Db,
-  where: RawBuilder<unknown>,
-  stamp: RawBuilder<string> = sql`''`,
-): Promise<DispatchTarget[]> =>
+/** The SELECT of targets; `where` picks the agents. */
+const targets = (where: RawBuilder<unknown>, stamp: RawBuilder<string> = sql`''`): RawBuilder<JoinedRow> =>
   sql<JoinedRow>`
     select a.*, ${stamp} as stamp,
            p.name as p_name, p.slug as p_slug, p.git_remote as p_git_remote, p.owner_id as p_owner_id, p.visibility as p_visibility,
@@ -60,9 +58,10 @@ const selectTargets = (
       join projects p on p.id = a.project_id
       left join runtime_brokers rb on rb.id = a.runtime_broker_id
       left join project_providers pp on pp.project_id = a.project_id and pp.runtime_broker_id = a.runtime_broker_id
-     where ${where}`
-    .execute(db)
-    .then(({ rows }) => rows.map(toTarget));
+     where ${where}`;
+
+const selectTargets = async (db: Db, where: RawBuilder<unknown>): Promise<DispatchTarget[]> =>
+  (await targets(where).execute(db)).rows.map(toTarget);
 
 interface JoinedRow extends AgentRow {
   readonly p_name: string;
@@ -127,27 +126,31 @@ const toTarget = (row: JoinedRow): DispatchTarget => {
   };
 };
 
+const withId = statement<Uuid, JoinedRow>((given) => targets(sql`a.id = ${given((id) => id)}`));
+const withIds = statement<readonly Uuid[], JoinedRow>((given) =>
+  targets(sql`a.id = any(${uuids(given, (ids) => ids)})`, targetStamp),
+);
+const withSlug = statement<{ readonly projectId: Uuid; readonly slug: string }, JoinedRow>((given) =>
+  targets(
+    sql`a.project_id = ${given((p) => p.projectId)} and a.slug = ${given((p) => p.slug)}
+      order by a.deleted_at is not null, a.deleted_at desc limit 1`,
+    targetStamp,
+  ),
+);
+
 /** The agent with this id, deleted or not. */
 export const targetById = async (db: Db, agentId: Uuid): Promise<DispatchTarget | undefined> =>
-  (await selectTargets(db, sql`a.id = ${agentId}`))[0];
+  (await withId(db, agentId)).rows.map(toTarget)[0];
 
 /** The agents with these ids and their stamps, deleted or not, in no order; missing ones are left out. */
-export const targetsByIds = (db: Db, agentIds: readonly Uuid[]): Promise<DispatchTarget[]> =>
-  selectTargets(db, sql`a.id = any(${[...agentIds]}::uuid[])`, targetStamp);
+export const targetsByIds = async (db: Db, agentIds: readonly Uuid[]): Promise<DispatchTarget[]> =>
+  (await withIds(db, agentIds)).rows.map(toTarget);
 
 /** The project's agent with this slug, and its stamp; a live one before a deleted one, the newest of those. */
 export const targetBySlug = async (
   db: Db,
   p: { readonly projectId: Uuid; readonly slug: string },
-): Promise<DispatchTarget | undefined> =>
-  (
-    await selectTargets(
-      db,
-      sql`a.project_id = ${p.projectId} and a.slug = ${p.slug}
-        order by a.deleted_at is not null, a.deleted_at desc limit 1`,
-      targetStamp,
-    )
-  )[0];
+): Promise<DispatchTarget | undefined> => (await withSlug(db, p)).rows.map(toTarget)[0];
 
 /** Live agents with this slug in any project: `/agents/{slug}` is served when it is one (spec/02 2.1). */
 export const targetsBySlug = (db: Db, slug: string): Promise<DispatchTarget[]> =>

@@ -1,8 +1,8 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, sql } from "kysely";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
-import { statement } from "../statement.ts";
+import { type Given, statement } from "../statement.ts";
 import type { BrokerDispatchTable, DispatchOp } from "../tables.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 import { type HaltedPhase, haltedValues } from "./lifecycle.ts";
@@ -34,15 +34,16 @@ export interface NewDispatch {
 }
 
 /** Why an intent cannot be claimed at once, at the moment at which it is committed; null when it can. */
-const holdReason = (d: NewDispatch) => sql<string | null>`(
+const holdReason = (given: Given<NewDispatch>) => sql<string | null>`(
   select case
-      when exists (select from broker_dispatch o where o.agent_id = ${d.agentId} and o.state in ('pending', 'in_progress'))
+      when exists (select from broker_dispatch o where o.agent_id = ${given((d) => d.agentId)}
+          and o.state in ('pending', 'in_progress'))
         then 'behind an earlier operation on the agent'
       when rb.connected_hub_id is not null then null
       when rb.disconnected_at is null then 'owner unknown: the runtime broker has not connected yet'
       else 'owner unknown: waiting for reconnect since '
         || to_char(rb.disconnected_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') end
-    from runtime_brokers rb where rb.id = ${d.runtimeBrokerId})`;
+    from runtime_brokers rb where rb.id = ${given((d) => d.runtimeBrokerId)})`;
 
 /** How often an operation is begun before it is given up, unless its deadline comes first. */
 const ATTEMPTS = 3;
@@ -56,29 +57,22 @@ const HALTS: ReadonlySet<DispatchOp> = new Set<DispatchOp>(["stop", "suspend", "
 
 const maxAttempts = (op: DispatchOp): number => (HALTS.has(op) ? ATTEMPTS_OF_HALTS : ATTEMPTS);
 
+const inserting = statement<NewDispatch, unknown>(
+  (given) => sql`
+    insert into broker_dispatch (id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, attempts, max_attempts,
+        deadline_at, created_by, traceparent, accepted_by, hold_reason)
+    values (${given((d) => d.id)}, ${given((d) => d.runtimeBrokerId)}, ${given((d) => d.agentId)},
+        ${given((d) => d.agentSlug)}, ${given((d) => d.projectId)}, ${given((d) => d.op)},
+        ${given((d) => JSON.stringify(d.args))}, ${given((d) => d.attempts ?? 0)}, ${given((d) => maxAttempts(d.op))},
+        now() + make_interval(secs => ${given((d) => d.deadlineSeconds)}), ${given((d) => d.createdBy ?? null)},
+        ${given((d) => d.traceparent ?? null)}, ${given((d) => d.acceptedBy)}, ${holdReason(given)})
+    on conflict (id) do nothing`,
+);
+
 /** Commits what must happen. Repeated, it changes nothing. */
 export const insertDispatch = (db: Db, d: NewDispatch): Promise<void> =>
   auditedIfDelete(db, d, async (tx) => {
-    await tx
-      .insertInto("broker_dispatch")
-      .values({
-        id: d.id,
-        runtime_broker_id: d.runtimeBrokerId,
-        agent_id: d.agentId,
-        agent_slug: d.agentSlug,
-        project_id: d.projectId,
-        op: d.op,
-        args: JSON.stringify(d.args),
-        attempts: d.attempts ?? 0,
-        max_attempts: maxAttempts(d.op),
-        deadline_at: sql<Date>`now() + make_interval(secs => ${d.deadlineSeconds})`,
-        created_by: d.createdBy ?? null,
-        traceparent: d.traceparent ?? null,
-        accepted_by: d.acceptedBy,
-        hold_reason: holdReason(d),
-      })
-      .onConflict((conflict) => conflict.column("id").doNothing())
-      .execute();
+    await inserting(tx, d);
   });
 
 /** Of operations only the end of an agent is audited: it may be carried out elsewhere, when nobody knows who asked. */
@@ -139,11 +133,17 @@ const claiming = statement<ClaimScope, DispatchRow>(
  */
 export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRow[]> => (await claiming(db, p)).rows;
 
+/** A claim, or its values in a statement. */
+interface ClaimValues {
+  readonly instanceId: Uuid | RawBuilder<Uuid>;
+  readonly sessionId: Uuid | RawBuilder<Uuid>;
+}
+
 /**
  * The condition under which a result counts: the claim still stands, or it was taken back (this replica was thought
  * dead) while the very socket that has the answer is still the runtime broker's own.
  */
-const stillOurs = (claim: Claim) => sql<boolean>`(
+const stillOurs = (claim: ClaimValues) => sql<boolean>`(
     (d.state = 'in_progress' and d.claimed_by = ${claim.instanceId} and d.claim_session = ${claim.sessionId})
     or (d.state = 'pending' and exists (select from runtime_brokers rb where rb.id = d.runtime_broker_id
         and rb.connected_hub_id = ${claim.instanceId} and rb.connected_session_id = ${claim.sessionId} for share)))`;
@@ -160,24 +160,32 @@ export const completeDispatch = async (
   return numAffectedRows === 1n;
 };
 
+interface EndedHalt {
+  readonly id: Uuid;
+  readonly claim: Claim;
+  readonly agentId: Uuid;
+  readonly phase: HaltedPhase;
+}
+
+const completingHalt = statement<EndedHalt, unknown>((given) => {
+  const claim = { instanceId: given((p) => p.claim.instanceId), sessionId: given((p) => p.claim.sessionId) };
+  return sql`
+    with ended as (
+      update broker_dispatch d set state = 'done', result = '{}', error = null,
+          claimed_by = ${claim.instanceId}, claim_session = ${claim.sessionId}, updated_at = now()
+       where d.id = ${given((p) => p.id)} and ${stillOurs(claim)} returning d.id),
+    halted as (
+      update agents set ${haltedValues(given((p) => p.phase))}
+       where id = ${given((p) => p.agentId)} and exists (select from ended))
+    select from ended`;
+});
+
 /**
  * Marks an intent done that ended its agent's run, and the agent with it, in one statement. False when the claim has
  * moved on.
  */
-export const completeHalt = async (
-  db: Db,
-  p: { readonly id: Uuid; readonly claim: Claim; readonly agentId: Uuid; readonly phase: HaltedPhase },
-): Promise<boolean> => {
-  const { rows } = await sql`
-    with ended as (
-      update broker_dispatch d set state = 'done', result = '{}', error = null,
-          claimed_by = ${p.claim.instanceId}, claim_session = ${p.claim.sessionId}, updated_at = now()
-       where d.id = ${p.id} and ${stillOurs(p.claim)} returning d.id),
-    halted as (
-      update agents set ${haltedValues(p.phase)} where id = ${p.agentId} and exists (select from ended))
-    select from ended`.execute(db);
-  return rows.length === 1;
-};
+export const completeHalt = async (db: Db, p: EndedHalt): Promise<boolean> =>
+  (await completingHalt(db, p)).rows.length === 1;
 
 /** Marks an intent failed for good, with what the caller is told. False when the claim has moved on. */
 export const failDispatch = async (

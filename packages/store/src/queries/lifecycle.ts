@@ -1,5 +1,5 @@
 import { type Phase, TERMINAL_ACTIVITIES, type Uuid } from "@rootstock/protocol";
-import { type Selectable, sql } from "kysely";
+import { type RawBuilder, type Selectable, sql } from "kysely";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { AgentsTable, AppliedConfig } from "../tables.ts";
@@ -201,7 +201,7 @@ export const recordHalted = async (
 export type HaltedPhase = "stopped" | "suspended";
 
 /** What an agent's row says of one that runs no more. */
-export const haltedValues = (phase: HaltedPhase) => sql`
+export const haltedValues = (phase: HaltedPhase | RawBuilder<HaltedPhase>) => sql`
   run_id = null, phase = ${phase}, tool_name = null, stalled_from_activity = null, container_status = 'stopped',
   activity = case when activity = any(${[...TERMINAL_ACTIVITIES]}::text[]) then activity end,
   running_since = null, ready_at = null, state_version = state_version + 1, updated = now()`;
