@@ -12,6 +12,8 @@ import {
   testLogin,
 } from "@rootstock/testkit";
 
+import { WebSocket } from "ws";
+
 /** The audit log: in the transaction of what it tells, for good, with who and from where, and without a secret. */
 
 const ENV = { ROOTSTOCK_TEST_LOGIN: "1", ROOTSTOCK_TRUSTED_PROXIES: "127.0.0.0/8, ::1" };
@@ -244,6 +246,12 @@ test("who may not is in the log, whether the door or the room refuses, with what
   await expect(TerminalClient.attach(b, agent, { token: other ?? "" })).rejects.toThrow("403");
   await eventually(async () => (await log("&action=access_denied")).length === refused.length + 1);
   expect((await log("&action=access_denied"))[0]).toMatchObject({ target: { type: "agent", id: agent } });
+  const others = new WebSocket(`${b.url.replace("http", "ws")}/api/v1/agents/${agent}/ports/tunnel`, {
+    headers: { authorization: `Bearer ${other}` },
+  });
+  await expect(new Promise((resolve, reject) => others.on("open", resolve).on("error", reject))).rejects.toThrow("403");
+  await eventually(async () => (await log("&action=access_denied")).length === refused.length + 2);
+  expect((await log("&action=access_denied"))[0]).toMatchObject({ details: { does: "connect self" } });
   // What is as if it were not there, and what is let in, are no refusals.
   expect((await call("GET", `/api/v1/projects/${systemRandom.uuid()}`, undefined, other)).status).toBe(404);
   expect((await call("GET", `/api/v1/projects/${project}`, undefined, other)).status).toBe(200);

@@ -31,6 +31,7 @@ import {
   hubRoutes,
   type OpenedTerminal,
   type Route,
+  refusalEvent,
   TerminalUpgrades,
   toReply,
   UPGRADE_ROUTES,
@@ -222,6 +223,16 @@ export class Hub implements Service {
       const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
       return auditActor(principal, { headers, address, requestId: headers.get("x-request-id") ?? undefined });
     };
+    const refusedAt =
+      (route: UpgradeRoute | undefined) =>
+      (principal: Principal, credentials: Credentials, reason: string, params: Readonly<Record<string, string>> = {}) =>
+        void (
+          route &&
+          actingAs(
+            () => actor(principal, credentials),
+            () => denied(refusalEvent(route, params, reason)),
+          )
+        );
     const opened = (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) =>
       actingAs(
         () => actor(principal, credentials),
@@ -239,11 +250,7 @@ export class Hub implements Service {
       ...upgrades,
       limits,
       opened,
-      refused: (principal, credentials, event) =>
-        void actingAs(
-          () => actor(principal, credentials),
-          () => denied(event),
-        ),
+      refused: refusedAt(UPGRADE_ROUTES.terminals[0]),
       authenticate: async (credentials) => {
         const principal = await authenticate(credentials);
         maintenance.admit(principal);
@@ -262,11 +269,18 @@ export class Hub implements Service {
       upgrades: [
         { handler: this.#control.controlChannel, routes: UPGRADE_ROUTES.controlChannel },
         {
-          handler: new PeerStreams(this.#base, { ...upgrades, registry: this.#control.registry }),
+          handler: new PeerStreams(this.#base, {
+            ...upgrades,
+            registry: this.#control.registry,
+            refused: refusedAt(UPGRADE_ROUTES.peerStreams[0]),
+          }),
           routes: UPGRADE_ROUTES.peerStreams,
         },
         { handler: terminals, routes: UPGRADE_ROUTES.terminals },
-        { handler: new PortTunnels(this.#base, upgrades), routes: UPGRADE_ROUTES.portTunnels },
+        {
+          handler: new PortTunnels(this.#base, { ...upgrades, refused: refusedAt(UPGRADE_ROUTES.portTunnels[0]) }),
+          routes: UPGRADE_ROUTES.portTunnels,
+        },
       ],
       log: this.#base.log,
     });

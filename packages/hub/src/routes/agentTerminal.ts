@@ -9,6 +9,7 @@ import type { RateLimits } from "../limits/index.ts";
 import {
   type AgentStreams,
   type Prepared,
+  type Refused,
   refusalOf,
   type Tending,
   type TerminalRequest,
@@ -17,7 +18,7 @@ import {
   Viewer,
 } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
-import { isRefusal, refusalEvent } from "./refusals.ts";
+import { isRefusal } from "./refusals.ts";
 import { type Asking, json, type Route, route } from "./route.ts";
 import { targetOf } from "./targets.ts";
 
@@ -37,8 +38,6 @@ const ptyQuery = z.object({
 type PtyQuery = z.output<typeof ptyQuery>;
 
 const ATTACH = { action: "attach", on: "agent" } as const;
-/** As the audit log names it. */
-const TERMINAL = { method: "GET", path: `${PLACES[0]}/:agentId/pty`, access: usersAndAgents, does: ATTACH } as const;
 
 /** Which terminal a call wants. Throws 403, 404, 422 for an agent that runs nowhere, 503 where terminals cannot be had. */
 const requestOf = async (
@@ -98,8 +97,8 @@ export interface TerminalUpgradesDeps {
   readonly limits: Pick<RateLimits, "act">;
   /** Records who has a terminal of which agent. */
   readonly opened: (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) => Promise<void>;
-  /** Told of a refusal for want of rights; nobody waits for that. */
-  readonly refused: (principal: Principal, credentials: Credentials, event: ReturnType<typeof refusalEvent>) => void;
+  /** Told of who is refused for want of rights, of which agent; nobody waits for that. */
+  readonly refused: (...who: [...Parameters<Refused>, params: Readonly<Record<string, string>>]) => void;
   /** False while the replica starts. */
   readonly serving: () => boolean;
   /** Limits of a viewer's session in milliseconds; 0 is none. */
@@ -143,7 +142,7 @@ export class TerminalUpgrades {
       return { principal, ...(await requestOf(db, { principal, params, does: ATTACH }, query)) };
     };
     const { principal, agentId, request } = await allowed().catch((err: unknown) => {
-      if (isRefusal(err)) this.#deps.refused(known, credentials, refusalEvent(TERMINAL, params, err.message));
+      if (isRefusal(err)) this.#deps.refused(known, credentials, err.message, params);
       throw err;
     });
     this.#deps.limits.act("terminal", principal);

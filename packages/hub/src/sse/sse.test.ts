@@ -2,7 +2,7 @@ import { createServer, get, type IncomingMessage } from "node:http";
 import type { AddressInfo } from "node:net";
 import { getRequestListener } from "@hono/node-server";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import {
   createTestDatabase,
   eventually,
@@ -389,4 +389,39 @@ test("over HTTP: the stream flows as it happens, and ends here when the client i
   expect(r.sse.count()).toBe(1);
   response.destroy();
   await eventually(() => r.sse.count() === 0);
+});
+
+test("rights that change all the time have a stream looked at now and then, and after the last change once more", async () => {
+  const r = await replica();
+  let asked = 0;
+  let allowed = true;
+  const client = listen(r.sse, {
+    standsBy: new Set(["a"]),
+    recheck: async () => {
+      asked += 1;
+      return allowed;
+    },
+  });
+  await eventually(() => client.lastId() !== undefined);
+  expect(asked).toBe(1);
+  for (let i = 0; i < 50; i += 1) r.sse.recheck("a");
+  r.sse.recheck("somebody else");
+  await eventually(() => asked === 2);
+  allowed = false;
+  r.sse.recheck();
+  expect(await client.ended).toBe("refused");
+  expect(asked).toBe(3);
+});
+
+test("a stream lasts as long as what proves its client, even if that is longer than a timer may be", async () => {
+  const r = await replica();
+  const now = systemClock.now();
+  const [short, long] = [listen(r.sse, { until: now + 300 }), listen(r.sse, { until: now + 90 * 86_400_000 })];
+  expect(await short.ended).toBe("refused");
+  expect(systemClock.now()).toBeGreaterThanOrEqual(now + 300);
+  await rows.project({ name: "still here" });
+  await r.bus.catchUp();
+  await eventually(() => names(long).includes("still here"));
+  long.close();
+  expect(await long.ended).toBe("closed");
 });

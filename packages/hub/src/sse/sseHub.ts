@@ -85,7 +85,11 @@ export class SseHub implements Service {
 
   /** Serves one client until it or this replica ends it. Never rejects. */
   open(request: SseRequest): Promise<SseEnd> {
-    const stream = new SseStream(request, this.#base, this.#options.limits ?? LIMITS);
+    const { recheck } = request;
+    const { database, limits = LIMITS } = this.#options;
+    // A change of everybody's rights has all streams looked at: calls must not queue behind that.
+    const looked = recheck && { recheck: () => database.background(recheck) };
+    const stream = new SseStream({ ...request, ...looked }, this.#base, limits);
     if (!this.#running) stream.end("stopped");
     const served = this.#serve(stream).finally(() => this.#open.delete(stream));
     this.#open.set(stream, served);

@@ -11,13 +11,15 @@ import { openHere } from "./openHere.ts";
 import { type FromOwner, fromEntry, fromQuery, INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 import { PEER_KEEPALIVE, PEER_MAX_PAYLOAD_BYTES } from "./peerLink.ts";
 import type { Tending } from "./tending.ts";
-import { type Prepared, Upgrades } from "./upgrades.ts";
+import { type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
 
 export interface PeerStreamsDeps {
   readonly registry: Registry;
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
+  /** Told of who is refused for want of rights; nobody waits for that. */
+  readonly refused: Refused;
 }
 
 /** Serves terminals to other replicas, for the runtime brokers whose sockets this one holds. */
@@ -41,9 +43,10 @@ export class PeerStreams {
   }
 
   async #prepare(credentials: Credentials): Promise<Prepared> {
-    const { kind } = await this.#deps.authenticate(credentials);
-    if (kind === "nobody") throw new HubError("unauthorized", "missing replica token");
-    if (kind !== "replica") throw new HubError("forbidden", "only replicas may do this");
+    const { authenticate, refused } = this.#deps;
+    const principal = await authenticate(credentials);
+    if (principal.kind === "nobody") throw new HubError("unauthorized", "missing replica token");
+    if (principal.kind !== "replica") throw refusing(refused, principal, credentials, "only replicas may do this");
     const request = fromQuery(credentials.query);
     if (!request) throw new HubError("invalid_request", "the query names no stream");
     const viewer = new PeerViewer();

@@ -8,12 +8,14 @@ import type { Tended } from "./agentStream.ts";
 import { EXPIRED, refusalOf, type ViewerClose } from "./closeCodes.ts";
 import { Keepalive } from "./keepalive.ts";
 import type { Tending } from "./tending.ts";
-import { type Prepared, Upgrades } from "./upgrades.ts";
+import { type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
 
 export interface PortTunnelsDeps {
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
+  /** Told of who is refused for want of rights; nobody waits for that. */
+  readonly refused: Refused;
 }
 
 const PATH = /^\/api\/v1\/agents\/([^/?]+)\/ports\/tunnel$/;
@@ -48,7 +50,7 @@ export class PortTunnels {
     const principal = await this.#deps.authenticate(credentials);
     if (principal.kind === "nobody") throw new HubError("unauthorized", "missing agent token");
     if (principal.kind !== "agent" || principal.id !== agentId)
-      throw new HubError("forbidden", "an agent offers its own ports only");
+      throw refusing(this.#deps.refused, principal, credentials, "an agent offers its own ports only");
     const { tending } = this.#deps;
     if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
     return {

@@ -1,9 +1,23 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
-import type { HubError } from "@rootstock/protocol";
+import { HubError } from "@rootstock/protocol";
 import { type WebSocket, WebSocketServer } from "ws";
-import type { Credentials } from "../auth/index.ts";
+import type { Credentials, Principal } from "../auth/index.ts";
 import { credentialsOf, refuseSocket } from "../control/index.ts";
+
+/** Is told who may not have a WebSocket, and why. */
+export type Refused = (principal: Principal, credentials: Credentials, reason: string) => void;
+
+/** 403, and `refused` told of it. */
+export const refusing = (
+  refused: Refused,
+  principal: Principal,
+  credentials: Credentials,
+  reason: string,
+): HubError => {
+  refused(principal, credentials, reason);
+  return new HubError("forbidden", reason);
+};
 
 /** What is behind an upgrade, made ready before it is answered: a refusal is then an HTTP answer like any other. */
 export interface Prepared {
