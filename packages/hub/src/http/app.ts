@@ -264,7 +264,10 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       headers: c.req.raw.headers,
       method: c.req.method,
       path: url.pathname,
-      origin: originOf(c, url, options),
+      // Asked for by few, and found out by whom the client has come through.
+      get origin() {
+        return originOf(c, url, options);
+      },
       get address() {
         return origin().address;
       },

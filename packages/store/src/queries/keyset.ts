@@ -30,7 +30,7 @@ export const after = (alias: string, position: Position | undefined): Condition 
     : sql<boolean>`(${sql.ref(`${alias}.created`)}, ${sql.ref(`${alias}.id`)}) < (${position.created}, ${position.id}::uuid)`;
 
 /** How many rows of a list are counted beyond its page before the rest is estimated: a count must not grow with the past. */
-export const COUNTED_EXACTLY = 1_000;
+export const COUNTED_EXACTLY = 500;
 
 /** How many rows there are on all pages of a list; an estimate when they are many. */
 export interface Total {
