@@ -1,41 +1,28 @@
 import type { Uuid } from "@rootstock/protocol";
 import {
-  type AgentFacts,
   agentFacts,
   type ChangeRow,
   type Db,
   type MessageFacts,
   messageFacts,
-  type ProjectFacts,
   projectFacts,
-  type RuntimeBrokerFacts,
   runtimeBrokerFacts,
 } from "@rootstock/store";
+import {
+  accessEvent,
+  allowListEvent,
+  credentialEvent,
+  inviteEvent,
+  maintenanceEvent,
+  sightEvent,
+  userEvent,
+} from "./adminEvents.ts";
+import { type Draft, Facts, type MakeDrafts, present, type Values } from "./drafts.ts";
 import type { EventEntity, HubEvent } from "./hubEvent.ts";
 import type { Wanted } from "./interest.ts";
 import { withGrove } from "./subjects.ts";
 
 /** Turns rows of the change log into the events that clients know (spec/02 7.1, 7.2). */
-
-type Values = Readonly<Record<string, unknown>>;
-
-/** What the log does not hold, read for a whole batch. Undefined: it has gone since. */
-class Facts {
-  readonly agents = new Map<Uuid, AgentFacts | undefined>();
-  readonly projects = new Map<Uuid, ProjectFacts | undefined>();
-  readonly runtimeBrokers = new Map<Uuid, RuntimeBrokerFacts | undefined>();
-  readonly messages = new Map<Uuid, MessageFacts | undefined>();
-}
-
-interface Draft {
-  readonly part?: string;
-  /** The project whose people are told, where that is not the change's own. */
-  readonly projectId?: Uuid | null;
-  /** With the old names of projects. */
-  readonly subjects: readonly string[];
-  readonly data: Values;
-  readonly parties?: readonly Uuid[];
-}
 
 /**
  * The events of some rows, in the rows' order. What nobody wants is neither read nor made; who wants what may change
@@ -129,10 +116,6 @@ const fill = async <T extends { readonly id: Uuid }>(
 
 const isRestored = (row: ChangeRow): boolean =>
   row.op === "U" && row.changed.includes("deleted_at") && row.payload.deleted_at === undefined;
-
-/** `values` without those that are absent, null, empty or zero: the clients leave them out as well. */
-const present = (values: Values): Values =>
-  Object.fromEntries(Object.entries(values).filter(([, v]) => v !== undefined && v !== null && v !== "" && v !== 0));
 
 const isoTime = (value: unknown): string | undefined => {
   if (value instanceof Date) return value.toISOString();
@@ -321,38 +304,8 @@ const userMessage = (m: MessageFacts): Values => ({
   createdAt: m.created.toISOString(),
 });
 
-/** A user's rights or name: what was handed out to them is looked at again. */
-const userEvent: MakeDrafts = (row, _facts, wanted) => {
-  const subjects = [`user.${row.entityId}.changed`];
-  if (row.op === "I" || !wanted(subjects)) return [];
-  const told = row.op === "D" ? {} : { role: row.payload.role, status: row.payload.status };
-  return [{ subjects, data: { userId: row.entityId, ...told } }];
-};
-
-/** Never an address: who may come in is told to admins in lists, and not to whoever reads an event stream's log. */
-const allowListEvent: MakeDrafts = (row, _facts, wanted) => {
-  const subjects = ["admin.allowlist.changed"];
-  if (!wanted(subjects)) return [];
-  const action = row.op === "D" ? "removed" : row.payload.many === true ? "bulk_added" : "added";
-  return [{ subjects, data: { action } }];
-};
-
-const inviteEvent: MakeDrafts = (row, _facts, wanted) => {
-  const subjects = ["admin.invite.changed"];
-  if (!wanted(subjects)) return [];
-  const changed = row.changed.includes("revoked") ? "revoked" : "redeemed";
-  const action = { I: "created", U: changed, D: "deleted" }[row.op];
-  return [{ subjects, data: { action, inviteId: row.entityId, ...present({ codePrefix: row.payload.code_prefix }) } }];
-};
-
-const maintenanceEvent: MakeDrafts = (row, _facts, wanted) => {
-  const subjects = ["admin.maintenance.changed"];
-  return wanted(subjects) ? [{ subjects, data: { enabled: row.payload.enabled === true } }] : [];
-};
-
 /** Says what is to be read for a row. */
 type Need = (row: ChangeRow, needs: Needs, wanted: Wanted) => void;
-type MakeDrafts = (row: ChangeRow, facts: Facts, wanted: Wanted) => readonly Draft[];
 
 interface Entity {
   readonly name: EventEntity;
@@ -360,30 +313,7 @@ interface Entity {
   readonly draft: MakeDrafts;
 }
 
-/** Groups, memberships, policies, bindings: what they give is looked at again. */
-const accessEvent: MakeDrafts = (row, _facts, wanted) => {
-  const subjects = [`access.${row.entity}.changed`];
-  return wanted(subjects) ? [{ subjects, data: { id: row.entityId } }] : [];
-};
-
-/** Who may read a project, or an agent by itself: a project with what decides it, as far as that is short. */
-const sightEvent =
-  (of: "project" | "agent"): MakeDrafts =>
-  (row, _facts, wanted) => {
-    const subjects = [`sight.${of}.changed`];
-    const { visibility, labels } = row.payload;
-    const added = row.op === "I" && { added: true };
-    return wanted(subjects)
-      ? [{ subjects, data: { id: row.entityId, ...added, ...present({ visibility, labels }) } }]
-      : [];
-  };
 const ACCESS: Entity = { name: "access", need: () => {}, draft: accessEvent };
-
-/** Something that was shown as a proof proves nothing any more. Never the proof itself. */
-const credentialEvent: MakeDrafts = (row, _facts, wanted) => {
-  const subjects = [`credential.${row.entityId}.ended`];
-  return wanted(subjects) ? [{ subjects, data: { id: row.entityId, ...present({ of: row.payload.of }) } }] : [];
-};
 
 /** How each entity of the log is told; what is not here is not told to clients. */
 const ENTITIES: Readonly<Record<string, Entity>> = {
