@@ -145,7 +145,7 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       held: await heldAgents(database, runtimeBrokers),
     };
     const wanted = rest.messages.length + rest.agentChanges.length;
-    const heard = ({ heard }: Subscriber) => agents.reduce((sum, { id }) => sum + (heard.get(id) ?? 0), 0);
+    const heard = (subscriber: Subscriber) => agents.reduce((sum, { id }) => sum + subscriber.heardOf(id), 0);
     await patiently(() => subscribers.every((s) => heard(s) >= wanted), Math.min(settleMs, 10_000));
     await stage("the event streams end", Promise.all(subscribers.map((s) => s.stop())));
     over.abort();

@@ -33,7 +33,7 @@ const parseFrame = (text: string): EventFrame => {
 
 /**
  * Opens `/events` at a replica and reads on until closed. Resolves once the stream has told a position to resume from,
- * so that nothing after that is missed.
+ * so that nothing after that is missed; rejects when it ends before.
  */
 export const openEventStream = async (
   replica: { readonly url: string },
@@ -66,8 +66,14 @@ export const openEventStream = async (
       frames.push(...parts.map(parseFrame));
     }
   };
-  const reading = read().catch(() => {});
-  await eventually(() => frames.some((f) => f.id !== undefined));
+  let over = false;
+  const reading = read()
+    .catch(() => {})
+    .finally(() => {
+      over = true;
+    });
+  await eventually(() => over || frames.some((f) => f.id !== undefined));
+  if (!frames.some((f) => f.id !== undefined)) throw new Error("the event stream ended before it told a position");
   return {
     frames,
     updates: () => frames.filter((f) => f.event === "update"),
