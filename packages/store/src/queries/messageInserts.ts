@@ -4,7 +4,7 @@ import type { Db } from "../database.ts";
 import { type Given, statement } from "../statement.ts";
 import { targetStamp } from "./dispatchTargets.ts";
 import { type Claim, uuids } from "./heldSockets.ts";
-import { delivered, type EndedDelivery, ended, isState, listens, undisturbed } from "./messageConditions.ts";
+import { delivered, type EndedDelivery, ended, inFlight, isState, listens, undisturbed } from "./messageConditions.ts";
 
 /** Messages as they are accepted: stored pending, stored for a person, or already claimed for a socket that is held here. */
 
@@ -118,17 +118,19 @@ const valuesOf = (given: Given<One>) =>
   sql.join(NAMES.map((name) => sql`${given(({ row }) => row[name])}::${sql.raw(COLUMNS[name])}`));
 
 /** The agent `a` of a message, with what its stamp is made of: locked against deletion, and its project with it. */
-const stampedAgent = sql`(agents a join projects p on p.id = a.project_id
+const withStamp = (agent: RawBuilder<unknown>) => sql`(${agent} a join projects p on p.id = a.project_id
   left join runtime_brokers rb on rb.id = a.runtime_broker_id)`;
 const isUnchanged = (stamp: RawBuilder<unknown>) => sql<boolean>`(${stamp} is null or ${stamp} = ${targetStamp})`;
+/** The agent of one message, locked. "offset 0" keeps this a look-up by id, however many agents run. */
+const agentOf = (given: Given<One>) =>
+  withStamp(sql`(select * from agents where id = ${given(({ row }) => row.agent_id)} offset 0 for key share)`);
 const stampOf = (given: Given<One>) => sql`${given((p) => p.stamp ?? null)}::bigint`;
 
 const storingOne = statement<One, { readonly id: Uuid }>((given) => {
   const id = given(({ row }) => row.id);
   return sql`
     with there as materialized (
-        select a.id from ${stampedAgent} where a.id = ${given(({ row }) => row.agent_id)} and ${isUnchanged(stampOf(given))}
-         for key share of a),
+        select a.id from ${agentOf(given)} where ${isUnchanged(stampOf(given))}),
       stored as (
         insert into messages (${columns}, state) select ${valuesOf(given)}, 'pending' where exists (select from there)
         on conflict (id) do nothing)
@@ -141,7 +143,7 @@ const storing = statement<Accepted, { readonly id: Uuid }>(
     with m as materialized (select * from ${recordset(given)}),
       there as materialized (
         select m.id from (select * from m order by agent_id offset 0) as m cross join lateral (
-          select a.id from ${stampedAgent} where a.id = m.agent_id and ${isUnchanged(sql`m.stamp`)} offset 0 for key share of a) as agent),
+          select a.id from ${withStamp(sql`agents`)} where a.id = m.agent_id and ${isUnchanged(sql`m.stamp`)} offset 0 for key share of a) as agent),
       stored as (
         insert into messages (${columns}, state) select ${columns}, 'pending' from m
          where m.id in (select id from there) on conflict (id) do nothing)
@@ -186,11 +188,14 @@ export const insertInboxMessage = async (
 ): Promise<boolean> =>
   (await storingForPerson(db, { messages: [p.message], acceptedBy: p.acceptedBy })).rows.length > 0;
 
-/** Whether every message of the agent `a` but those in `passing` has reached it, or never will. In order, so that no index of all serves. */
+/**
+ * Whether every message of the agent `a` but those in `passing` has reached it, or never will. One is in flight at a time:
+ * if one of these is, no other can be. In order and by id, so that no index of all its messages serves.
+ */
 const nothingUndelivered = (passing: RawBuilder<unknown>) => sql<boolean>`(
   (select true from messages o where o.agent_id = a.id and o.state = 'pending' order by o.seq limit 1) is null
-  and (select true from messages f where f.agent_id = a.id and f.state = 'delivering' and f.id <> all(${passing}) limit 1)
-    is null)`;
+  and (not ${inFlight} or exists (select from messages m
+    where m.id = any(${passing}) and ${isState("delivering")} and m.agent_id = a.id)))`;
 
 /** What an insert of a claimed message did. */
 export interface ClaimedInsert {
@@ -209,7 +214,7 @@ interface ClaimedBeside {
 const storingClaimed = statement<ClaimedBeside & One, ClaimedInsert>((given) => {
   const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
   const passing = uuids(given, (p) => [...p.acknowledged.map((d) => d.id), ...p.settling]);
-  // "offset 0" keeps both a look-up by id, however many sockets there are here, and agents that run.
+  // "offset 0" keeps this a look-up by id, however many sockets there are here.
   return sql`
     with fence as materialized (
         select rb.id from (select * from runtime_brokers where id = ${given(({ row }) => row.runtime_broker_id)}
@@ -222,9 +227,8 @@ const storingClaimed = statement<ClaimedBeside & One, ClaimedInsert>((given) => 
            and m.claim_session = e.session
         returning m.id),
       there as materialized (
-        select a.id from ${stampedAgent} where a.id = ${given(({ row }) => row.agent_id)}
-           and ${isUnchanged(stampOf(given))} and ${listens} and ${undisturbed} and ${nothingUndelivered(passing)}
-         for key share of a),
+        select a.id from ${agentOf(given)}
+         where ${isUnchanged(stampOf(given))} and ${listens} and ${undisturbed} and ${nothingUndelivered(passing)}),
       stored as (
         insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
         select ${valuesOf(given)}, 'delivering', ${instanceId}, ${sessionId}, now(), 1
