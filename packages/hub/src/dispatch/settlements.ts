@@ -7,10 +7,9 @@ import type { Membership } from "../replicas/index.ts";
 /** A message that its runtime broker has taken, and over which socket. */
 export interface Acknowledged extends EndedDelivery, AgentAt {}
 
-/** What an agent has acknowledged and is not settled yet: by nobody, or by a statement under way. */
+/** What an agent has acknowledged and nobody settles yet. */
 export interface Unsettled {
   readonly acknowledged: readonly EndedDelivery[];
-  readonly settling: readonly Uuid[];
 }
 
 export interface SettlementDeps {
@@ -29,8 +28,6 @@ export interface SettlementDeps {
 export class Settlements {
   readonly #deps: SettlementDeps;
   #acknowledged: Acknowledged[] = [];
-  /** Those of them that a statement under way settles. */
-  readonly #settling = new Set<Acknowledged>();
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
   readonly #onWire = new Map<Uuid, Uuid>();
   /**
@@ -95,7 +92,7 @@ export class Settlements {
     const { database, membership } = this.#deps;
     const { instanceId } = membership;
     try {
-      const { settled, rows } = await this.#settleWith(deliveries, async () => {
+      const { settled, rows } = await this.#settleWith(async () => {
         const rows = await database.background(() => settleDelivered(database.db, { instanceId, deliveries }));
         return { rows, settled: rows.map((r) => r.id) };
       });
@@ -116,11 +113,10 @@ export class Settlements {
    */
   async settlingFor(agentId: Uuid, insert: (unsettled: Unsettled) => Promise<ClaimedInsert>): Promise<boolean> {
     const ofAgent = (d: Acknowledged) => d.agentId === agentId;
-    const settling = [...this.#settling].filter(ofAgent).map((d) => d.id);
     const acknowledged = this.#acknowledged.filter(ofAgent);
     if (acknowledged.length > 0) this.#acknowledged = this.#acknowledged.filter((d) => !ofAgent(d));
     try {
-      const { stored, settled } = await this.#settleWith(acknowledged, () => insert({ acknowledged, settling }));
+      const { stored, settled } = await this.#settleWith(() => insert({ acknowledged }));
       if (settled.length < acknowledged.length) this.#acknowledgedAgain(acknowledged, new Set(settled));
       return stored;
     } catch (err) {
@@ -140,19 +136,11 @@ export class Settlements {
     if (this.#deps.registry.get(runtimeBrokerId)?.sessionId === sessionId) this.#uncounted.set(id, sessionId);
   }
 
-  /** While `work` settles these deliveries, they count as neither acknowledged nor settled. */
-  async #settleWith<T extends { readonly settled: readonly Uuid[] }>(
-    deliveries: readonly Acknowledged[],
-    work: () => Promise<T>,
-  ): Promise<T> {
-    for (const delivery of deliveries) this.#settling.add(delivery);
-    try {
-      const result = await work();
-      for (const id of result.settled) this.#onWire.delete(id);
-      this.#deps.commandBus.done(result.settled);
-      return result;
-    } finally {
-      for (const delivery of deliveries) this.#settling.delete(delivery);
-    }
+  /** What `work` has settled is off the wire, and told. */
+  async #settleWith<T extends { readonly settled: readonly Uuid[] }>(work: () => Promise<T>): Promise<T> {
+    const result = await work();
+    for (const id of result.settled) this.#onWire.delete(id);
+    this.#deps.commandBus.done(result.settled);
+    return result;
   }
 }

@@ -3,8 +3,8 @@ import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
 import { type Given, statement } from "../statement.ts";
 import { targetStamp } from "./dispatchTargets.ts";
-import { type Claim, uuids } from "./heldSockets.ts";
-import { delivered, type EndedDelivery, ended, inFlight, isState, listens, undisturbed } from "./messageConditions.ts";
+import type { Claim } from "./heldSockets.ts";
+import { delivered, type EndedDelivery, ended, isState, listens, undisturbed } from "./messageConditions.ts";
 
 /** Messages as they are accepted: stored pending, stored for a person, or already claimed for a socket that is held here. */
 
@@ -189,13 +189,11 @@ export const insertInboxMessage = async (
   (await storingForPerson(db, { messages: [p.message], acceptedBy: p.acceptedBy })).rows.length > 0;
 
 /**
- * Whether every message of the agent `a` but those in `passing` has reached it, or never will. One is in flight at a time:
- * if one of these is, no other can be. In order and by id, so that no index of all its messages serves.
+ * Whether no message waits for the agent `a`. In order, so that no index of all serves. Whether one is in flight is not
+ * asked: the insert would meet it in the index of those, after the ones that are settled have left it.
  */
-const nothingUndelivered = (passing: RawBuilder<unknown>) => sql<boolean>`(
-  (select true from messages o where o.agent_id = a.id and o.state = 'pending' order by o.seq limit 1) is null
-  and (not ${inFlight} or exists (select from messages m
-    where m.id = any(${passing}) and ${isState("delivering")} and m.agent_id = a.id)))`;
+const nothingPending = sql<boolean>`(select true from messages o where o.agent_id = a.id and o.state = 'pending'
+  order by o.seq limit 1) is null`;
 
 /** What an insert of a claimed message did. */
 export interface ClaimedInsert {
@@ -208,12 +206,10 @@ export interface ClaimedInsert {
 interface ClaimedBeside {
   readonly claim: Claim;
   readonly acknowledged: readonly EndedDelivery[];
-  readonly settling: readonly Uuid[];
 }
 
 const storingClaimed = statement<ClaimedBeside & One, ClaimedInsert>((given) => {
   const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
-  const passing = uuids(given, (p) => [...p.acknowledged.map((d) => d.id), ...p.settling]);
   // "offset 0" keeps this a look-up by id, however many sockets there are here.
   return sql`
     with fence as materialized (
@@ -228,7 +224,7 @@ const storingClaimed = statement<ClaimedBeside & One, ClaimedInsert>((given) => 
         returning m.id),
       there as materialized (
         select a.id from ${agentOf(given)}
-         where ${isUnchanged(stampOf(given))} and ${listens} and ${undisturbed} and ${nothingUndelivered(passing)}),
+         where ${isUnchanged(stampOf(given))} and ${listens} and ${undisturbed} and ${nothingPending}),
       stored as (
         insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
         select ${valuesOf(given)}, 'delivering', ${instanceId}, ${sessionId}, now(), 1
@@ -242,14 +238,14 @@ const storingClaimed = statement<ClaimedBeside & One, ClaimedInsert>((given) => 
 /**
  * Stores a message already claimed for the socket that this replica holds, if nothing of its agent is undelivered and
  * the agent listens. If not, it goes the common way, as pending. Marks the agent's `acknowledged` messages delivered
- * first, which would be in its way; those in `settling` are about to be, by another statement.
+ * first, which would be in its way; one that another statement is settling is waited for.
  */
 export const insertClaimedMessage = async (
   db: Db,
   p: ClaimedBeside & { readonly message: NewMessage; readonly acceptedBy: Uuid },
 ): Promise<ClaimedInsert> => {
-  const { claim, acknowledged, settling, message, acceptedBy } = p;
+  const { claim, acknowledged, message, acceptedBy } = p;
   const one = { row: rowOf(message, acceptedBy), stamp: message.stamp };
-  const { rows } = await storingClaimed(db, { ...one, claim, acknowledged, settling });
+  const { rows } = await storingClaimed(db, { ...one, claim, acknowledged });
   return rows[0] ?? { stored: false, settled: [] };
 };
