@@ -152,7 +152,7 @@ test("a message is stored and claimed by look-ups of its agent and its socket al
       expect(sent.status).toBe(200);
     }
   });
-  const way = plans.filter(({ text }) => /^with (fence|there|held)\b/.test(text));
+  const way = plans.filter(({ text }) => /^with (fence|there|held)\b.* (insert into|update) messages /.test(text));
   expect(texts(way)).toMatch(/insert into messages .* 'delivering'/);
   expect(texts(way)).toMatch(/insert into messages .* 'pending'/);
   expect(texts(way)).toMatch(/update messages m set state = 'delivering'/);
