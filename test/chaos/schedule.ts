@@ -38,7 +38,7 @@ const STATEMENTS = [
   "insert into messages",
   "update messages m set state = 'delivering'",
   "update messages m set state = 'delivered'",
-  'insert into "broker_dispatch"',
+  "insert into broker_dispatch",
   "update broker_dispatch d set state = 'in_progress'",
   "update broker_dispatch d set state = 'done'",
   "commit",
