@@ -117,7 +117,7 @@ const runtimeBroker = ({ runtimeBrokers }: World): Identity => {
       const [path = "/", query = ""] = target.split(/\?(.*)/s);
       return signatureHeaders({
         method,
-        path: decoded(path),
+        path: signable(path),
         query,
         body,
         brokerId,
@@ -134,11 +134,13 @@ const runtimeBroker = ({ runtimeBrokers }: World): Identity => {
   };
 };
 
-const decoded = (path: string): string => {
+/** A path is signed decoded, once; one that cannot be decoded, as it is. */
+const signable = (path: string): string => {
   try {
-    return decodeURIComponent(path);
-  } catch {
+    decodeURIComponent(path);
     return path;
+  } catch {
+    return path.replaceAll("%", "%25");
   }
 };
 
