@@ -394,7 +394,7 @@ test("open streams hear of a new project that they may read, from its making on,
   // What others start in it is the owner's to see as well.
   await eventually(async () => {
     const agent = await seed(scene.database).agent({ project_id: hidden, slug: systemRandom.uuid() });
-    await eventually(() => streams.slice(0, 2).every((s) => subjectsOf(s).includes(`agent.${agent}.created`)), 500);
-  }, SOON_MS);
+    await eventually(() => streams.slice(0, 2).every((s) => subjectsOf(s).includes(`agent.${agent}.created`)), SOON_MS);
+  }, 5 * SOON_MS);
   for (const stream of streams) await stream.close();
 });
