@@ -32,14 +32,7 @@ import { MessagesOnWire } from "./messagesOnWire.ts";
 import { Settlements, type Unsettled } from "./settlements.ts";
 import { WokenSockets } from "./wokenSockets.ts";
 
-/**
- * Carries out what is pending for the runtime brokers whose sockets this replica holds (design section 5).
- *
- * One round at a time, over every runtime broker that was woken since the last: acknowledged messages are settled in
- * one statement, then intents and messages are claimed, as many as the sockets take now, and put on the wire. What ends
- * wakes the next round. A round is started by a signal, by a (re)connect, by something that ended, and by the fallback
- * poll; so that with every signal lost the work is only later.
- */
+/** What the reconciler works with. */
 export interface ReconcilerDeps {
   readonly database: Database;
   readonly registry: Registry;
@@ -55,6 +48,14 @@ export interface ReconcilerDeps {
   readonly changed: () => void;
 }
 
+/**
+ * Carries out what is pending for the runtime brokers whose sockets this replica holds (design section 5).
+ *
+ * One round at a time, over every runtime broker that was woken since the last: acknowledged messages are settled in
+ * one statement, then intents and messages are claimed, as many as the sockets take now, and put on the wire. What ends
+ * wakes the next round. A round is started by a signal, by a (re)connect, by something that ended, and by the fallback
+ * poll; so that with every signal lost the work is only later.
+ */
 export class Reconciler implements Service {
   readonly #base: Base;
   readonly #deps: ReconcilerDeps;
