@@ -1,7 +1,13 @@
 import { HubError } from "@rootstock/protocol";
 import type { Clock, Log } from "@rootstock/service";
 import { errors, type JWTPayload, jwtVerify } from "jose";
-import { type ProvenIdentity, parseAvatarUrl, parseDisplayName, parseEmail } from "../people/index.ts";
+import {
+  type ProvenIdentity,
+  parseAvatarUrl,
+  parseDisplayName,
+  parseEmail,
+  parseHostedDomain,
+} from "../people/index.ts";
 import { TokenError } from "./jwt.ts";
 import { KeySet } from "./keySet.ts";
 
@@ -105,7 +111,7 @@ export const identityOf = (payload: JWTPayload, issuer: string): ProvenIdentity 
     email,
     displayName: parseDisplayName(payload.name) || email.slice(0, email.indexOf("@")),
     avatarUrl: parseAvatarUrl(payload.picture),
-    hostedDomain: typeof payload.hd === "string" && payload.hd !== "" ? payload.hd.toLowerCase() : undefined,
+    hostedDomain: parseHostedDomain(payload.hd),
   };
 };
 

@@ -15,16 +15,20 @@ const MAX_EMAIL = 254;
 const MAX_DISPLAY_NAME = 200;
 
 /**
- * An address fit to be stored and compared, trimmed and in lower case; undefined for anything else. ASCII alone: letters
- * that look or fold alike must not make two people one.
+ * An address fit to be stored and compared, trimmed and in lower case; undefined for anything else. ASCII alone, and before
+ * anything is folded: there are letters (the Kelvin sign) whose lower case is one of ours, and two people must not be one.
  */
 export const parseEmail = (text: unknown): string | undefined => {
   if (typeof text !== "string") return undefined;
-  const email = text.trim().toLowerCase();
+  const email = text.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, "");
   return email.length <= MAX_EMAIL && /^[!-?A-~]+@[!-?A-~]+$/.test(email) && !/[",;<>\\()[\]:]/.test(email)
-    ? email
+    ? email.toLowerCase()
     : undefined;
 };
+
+/** An organisation's domain in lower case; undefined for what is none. As little is folded as of addresses. */
+export const parseHostedDomain = (text: unknown): string | undefined =>
+  typeof text === "string" && /^[!-~]+$/.test(text) ? text.toLowerCase() : undefined;
 
 /** The part of an address behind its last `@`. */
 export const domainOf = (email: string): string => email.slice(email.lastIndexOf("@") + 1);

@@ -166,6 +166,10 @@ test.each([
   [" Ann@Example.ORG ", "ann@example.org"],
   ["ann@example.org, eve@example.org", undefined],
   ["ann@exampłe.org", undefined],
+  // Their lower case, or what is left of them when trimmed, is somebody else's address.
+  ["\u212Aim@example.org", undefined],
+  ["kim@\u212Aent.example", undefined],
+  ["\u00a0kim@example.org\ufeff", undefined],
   ["@example.org", undefined],
   ["a b@example.org", undefined],
   [`${"a".repeat(250)}@x.org`, undefined],

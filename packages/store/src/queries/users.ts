@@ -24,8 +24,9 @@ export interface UserStanding {
   readonly tokenVersion: number;
 }
 
-/** An address as it is stored: trimmed, in lower case. */
-export const normalizedEmail = (email: string): string => email.trim().toLowerCase();
+/** An address as it is stored: trimmed, in lower case. Letters beyond ASCII stay what they are: one that folds to ours is no ours. */
+export const normalizedEmail = (email: string): string =>
+  email.trim().replace(/[A-Z]/g, (letter) => letter.toLowerCase());
 
 /** The user with this id. */
 export const userById = (db: Db, id: Uuid): Promise<UserRow | undefined> =>
