@@ -137,6 +137,13 @@ test("a recipient whose name is ambiguous is refused, not guessed; an outbound m
     (await to("one@example.org")).status,
   ]).toEqual([400, 400, 200]);
   expect(await scene.database.query("select recipient from messages")).toHaveLength(1);
+  // Everybody calls themselves what they like.
+  const callTwo = (name: string) =>
+    scene.database.query("update users set display_name = $1 where email = 'two@example.org'", [name]);
+  await callTwo("One@example.org");
+  expect((await to("user:one@example.org")).get("recipient")).toBe("user:one@example.org");
+  await callTwo("new@example.org");
+  expect((await to("new@example.org")).status).toBe(400);
 });
 
 test("a client that goes away cancels nothing", async () => {

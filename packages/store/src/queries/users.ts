@@ -38,13 +38,18 @@ export const userByEmail = (db: Db, email: string): Promise<UserRow | undefined>
 
 /**
  * Users whose address or display name is `text`, without regard to case: at most `limit`, so that a caller sees
- * whether a name means one person.
+ * whether a name means one person. A text with an `@` is an address: everybody calls themselves what they like, and nobody
+ * must get, or keep from somebody, what is sent to an address by taking it for a name.
  */
 export const usersNamed = (db: Db, text: string, limit: number): Promise<UserRow[]> =>
   db
     .selectFrom("users")
     .selectAll()
-    .where(sql<boolean>`(email = ${normalizedEmail(text)} or lower(display_name) = ${normalizedEmail(text)})`)
+    .where(
+      text.includes("@")
+        ? sql<boolean>`email = ${normalizedEmail(text)}`
+        : sql<boolean>`lower(display_name) = lower(${text.trim()})`,
+    )
     .orderBy("created")
     .orderBy("id")
     .limit(limit)
