@@ -1,5 +1,5 @@
 import { HubError, isStorable, notFound, parseUuid } from "@rootstock/protocol";
-import { type Db, type GroupView, groupById, groupBySlug } from "@rootstock/store";
+import { type Db, findGroupMember, type GroupRole, type GroupView, groupById, groupBySlug } from "@rootstock/store";
 import type { Principal, UserPrincipal } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
 import { demand, groupResource, may } from "./rights.ts";
@@ -12,10 +12,16 @@ export const findGroup = async (db: Db, name: string): Promise<GroupView | undef
   return isStorable(name) ? groupBySlug(db, name) : undefined;
 };
 
+/** The same, if the principal may read it. */
+export const findReadableGroup = async (db: Db, principal: Principal, name: string): Promise<GroupView | undefined> => {
+  const group = await findGroup(db, name);
+  return group && (await may(principal, "read", groupResource(group))) ? group : undefined;
+};
+
 /** The group of `:groupId`. Throws 404 when the caller may not read it, 403 when it may not do what the route does. */
 export const groupOf = async (db: Db, call: Asking): Promise<GroupView> => {
-  const group = await findGroup(db, call.params.groupId ?? "");
-  if (!group || !(await may(call.principal, "read", groupResource(group)))) throw notFound("Group");
+  const group = await findReadableGroup(db, call.principal, call.params.groupId ?? "");
+  if (!group) throw notFound("Group");
   await demand(call.principal, demandedOf(call.does, "group"), groupResource(group));
   return group;
 };
@@ -24,4 +30,24 @@ export const groupOf = async (db: Db, call: Asking): Promise<GroupView> => {
 export const userOf = (principal: Principal): UserPrincipal => {
   if (principal.kind !== "user") throw new HubError("forbidden", "only users may do this");
   return principal;
+};
+
+/**
+ * Who fills or changes a group must not rise above themselves in it: owners and admins are made and unmade by owners alone,
+ * members by admins too (spec/03 6.2). Throws 403.
+ */
+export const demandRank = async (
+  db: Db,
+  call: Pick<Asking, "principal">,
+  group: GroupView,
+  role: GroupRole,
+): Promise<void> => {
+  const user = userOf(call.principal);
+  if (user.role === "admin" || user.id === group.owner_id || user.id === group.project_owner_id) return;
+  const own = await findGroupMember(db, { groupId: group.id, memberType: "user", memberId: user.id });
+  if (own?.role === "owner" || (own?.role === "admin" && role === "member")) return;
+  throw new HubError(
+    "forbidden",
+    `only ${role === "member" ? "owners and admins" : "owners"} of the group may do this`,
+  );
 };

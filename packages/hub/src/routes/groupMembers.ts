@@ -8,9 +8,8 @@ import {
   findGroupMember,
   type GroupMemberKey,
   type GroupMemberType,
+  type GroupRole,
   type GroupView,
-  groupById,
-  groupBySlug,
   isForeignKeyViolation,
   isFoundGroup,
   isGroupCircle,
@@ -26,8 +25,9 @@ import { memberJson, memberReply, pageFields } from "../wire/index.ts";
 import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { choice, MAX_NAME } from "./fields.ts";
-import { groupOf, userOf } from "./groupLookup.ts";
+import { demandRank, findReadableGroup, groupOf, userOf } from "./groupLookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
+import { agentResource, may } from "./rights.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -44,8 +44,6 @@ const addBody = z.object({
 });
 
 const patchBody = z.object({ role: z.enum(["member", "admin", "owner"]) });
-
-type Role = "member" | "admin" | "owner";
 
 export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
   route({
@@ -87,7 +85,7 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
       const group = await groupOf(db, call);
       const { memberType, role = "member" } = call.body;
       await demandRank(db, call, group, role);
-      const memberId = await idOf(db, memberType, call.body.memberId);
+      const memberId = await idOf(db, call, memberType, call.body.memberId);
       if (!memberId) throw unknownMember(memberType);
       const key: GroupMemberKey = { groupId: group.id, memberType, memberId };
       const added = await add(db, key, role, userOf(call.principal).id);
@@ -162,7 +160,7 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
   }),
 ];
 
-const add = async (db: Db, key: GroupMemberKey, role: Role, addedBy: Uuid): Promise<unknown> => {
+const add = async (db: Db, key: GroupMemberKey, role: GroupRole, addedBy: Uuid): Promise<unknown> => {
   try {
     return await addGroupMember(db, { ...key, role, addedBy });
   } catch (err) {
@@ -171,21 +169,6 @@ const add = async (db: Db, key: GroupMemberKey, role: Role, addedBy: Uuid): Prom
     if (isForeignKeyViolation(err)) throw unknownMember(key.memberType);
     throw err;
   }
-};
-
-/**
- * Who fills a group must not rise above themselves in it: owners and admins are made and unmade by owners alone, members
- * by admins too (spec/03 6.2). Throws 403.
- */
-const demandRank = async (db: Db, call: Pick<Call, "principal">, group: GroupView, role: Role): Promise<void> => {
-  const user = userOf(call.principal);
-  if (user.role === "admin" || user.id === group.owner_id || user.id === group.project_owner_id) return;
-  const own = await findGroupMember(db, { groupId: group.id, memberType: "user", memberId: user.id });
-  if (own?.role === "owner" || (own?.role === "admin" && role === "member")) return;
-  throw new HubError(
-    "forbidden",
-    `only ${role === "member" ? "owners and admins" : "owners"} of the group may do this`,
-  );
 };
 
 /** 404, 400 for the last owner (spec/03 6.2), 409 when somebody else has changed the member meanwhile. */
@@ -202,18 +185,27 @@ const refusalOf = (refusal: MemberRefusal): HubError => {
 
 const unknownMember = (type: GroupMemberType): HubError => invalidField("memberId", `memberId: unknown ${type}`);
 
-/** The id of who is named: a person also by their address, a group by its slug. */
-const idOf = async (db: Db, type: GroupMemberType, name: string): Promise<Uuid | undefined> => {
+/**
+ * The id of who is named: a person also by their address, a group by its slug. Groups and agents that the caller may not
+ * read are not there: to name them would tell that they are, and what they are called.
+ */
+const idOf = async (
+  db: Db,
+  { principal }: Pick<Call, "principal">,
+  type: GroupMemberType,
+  name: string,
+): Promise<Uuid | undefined> => {
   const id = parseUuid(name);
   switch (type) {
     case "user":
       return (await (id ? userById(db, id) : userByEmail(db, name)))?.id;
     case "agent": {
       const agent = id && (await agentById(db, id));
-      return agent && agent.deleted_at === null ? agent.id : undefined;
+      const there = agent && agent.deleted_at === null && (await may(principal, "read", agentResource(agent)));
+      return there ? agent.id : undefined;
     }
     case "group":
-      return (await (id ? groupById(db, id) : groupBySlug(db, name)))?.id;
+      return (await findReadableGroup(db, principal, name))?.id;
   }
 };
 

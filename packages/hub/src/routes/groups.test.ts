@@ -236,6 +236,44 @@ test("a project has its groups: its members are run by who owns it, its agents a
   expect(listAt(ofAgent.body, "groups")).toMatchObject([{ slug: "project:of-groups:agents", projectId: project }]);
 });
 
+test("who runs a project makes nobody owner of its members' group, themselves least of all", async () => {
+  await makeProject(hub, ann, "Of Ann");
+  const members = encodeURIComponent("project:of-ann:members");
+  await add(ann, members, bob.id, "admin");
+  const path = `${GROUPS}/${members}`;
+  expect((await hub.as(bob).send("PATCH", path, { ownerId: bob.id })).status).toBe(403);
+  expect((await change(bob, members, bob.id, "owner")).status).toBe(403);
+  expect((await remove(bob, members, ann.id)).status).toBe(403);
+  // What is so already is no change.
+  const same = await hub.as(bob).send("PATCH", path, { ownerId: ann.id, description: "ours" });
+  expect([same.status, at(same.body, "ownerId"), at(same.body, "description")]).toEqual([200, ann.id, "ours"]);
+  expect((await hub.as(ann).send("PATCH", path, { ownerId: bob.id })).status).toBe(200);
+});
+
+test("a group or an agent that one may not read cannot be told from none by naming it", async () => {
+  const project = await makeProject(hub, ann, "Hidden One");
+  const runtimeBroker = await makeRuntimeBroker(hub, "of-hidden-one");
+  const agent = await makeAgent(hub, project, "h1", runtimeBroker, { owner: ann.id });
+  const slug = "project:hidden-one:members";
+  const own = await makeGroup(bob);
+  const refused = async (type: string, id: string) => {
+    const { status, body } = await add(bob, own, id, "member", type);
+    return [status, at(body, "error", "message")];
+  };
+  expect(await refused("group", slug)).toEqual(await refused("group", "project:nothing:members"));
+  expect(await refused("agent", agent)).toEqual(await refused("agent", systemRandom.uuid()));
+  const inner = await makeGroup(bob);
+  await add(ann, encodeURIComponent(slug), bob.id);
+  expect((await add(bob, own, slug, "member", "group")).status).toBe(201);
+  expect((await add(ann, encodeURIComponent(slug), own, "member", "group")).status).toBe(400);
+  expect((await add(bob, own, agent, "member", "agent")).status).toBe(201);
+  await remove(ann, encodeURIComponent(slug), bob.id);
+  const within = async (parent: string) =>
+    (await hub.as(bob).get(`${GROUPS}?parentId=${encodeURIComponent(parent)}`)).body;
+  expect(listAt(await within(own), "groups")).toEqual([]);
+  expect(await within(slug)).toEqual(await within(inner));
+});
+
 test("weak point 22: lists have pages that miss nothing, and true counts, of what one may read", async () => {
   const owner = await person("owner");
   const mine = [await makeGroup(owner), await makeGroup(owner), await makeGroup(owner)];

@@ -20,7 +20,7 @@ import { capabilitiesJson, groupJson, groupReply, pageFields } from "../wire/ind
 import { users, usersAndAgents } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { choice, labels, MAX_NAME, MAX_TEXT, text } from "./fields.ts";
-import { findGroup, groupOf, userOf } from "./groupLookup.ts";
+import { demandRank, findReadableGroup, groupOf, userOf } from "./groupLookup.ts";
 import { agentOf, optionalUuid } from "./lookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { abilitiesOf, demand, groupResource, may, readScope } from "./rights.ts";
@@ -103,11 +103,14 @@ export const groupRoutes = (deps: ResourceDeps): Route[] => [
     handler: async (call) => {
       const group = await groupOf(deps.db, call);
       const { body } = call;
+      const ownerId = optionalUuid("ownerId", body.ownerId) ?? group.owner_id;
+      // Whoever owns a group has every rank in it.
+      if (ownerId !== group.owner_id) await demandRank(deps.db, call, group, "owner");
       const changed = await knownOwner(() =>
         changeGroup(deps.db, group.id, {
           ...(body.name && { name: body.name }),
           ...(body.description && { description: body.description }),
-          ...(body.ownerId && { owner_id: optionalUuid("ownerId", body.ownerId) }),
+          ...(ownerId !== group.owner_id && { owner_id: ownerId }),
           ...(body.labels && { labels: JSON.stringify(body.labels) }),
           ...(body.annotations && { annotations: JSON.stringify(body.annotations) }),
         }),
@@ -170,7 +173,7 @@ const list = async (db: Db, { principal, query }: Call<z.output<typeof listQuery
   const abilities = await abilitiesOf(principal);
   const named = {
     ownerId: optionalUuid("ownerId", query.ownerId),
-    parentId: query.parentId ? ((await findGroup(db, query.parentId))?.id ?? NOBODY_ID) : undefined,
+    parentId: query.parentId ? ((await findReadableGroup(db, principal, query.parentId))?.id ?? NOBODY_ID) : undefined,
     projectId: optionalUuid("projectId", query.projectId || query.groveId),
     groupType: query.groupType,
   };
@@ -236,9 +239,8 @@ const create = async (deps: ResourceDeps, call: Call<unknown, z.output<typeof cr
 
 /** The group that a new one is to be put into. Throws 400 when there is none, 403 for one that the user does not fill. */
 const parentOf = async (db: Db, user: UserPrincipal, name: string): Promise<GroupView> => {
-  const parent = await findGroup(db, name);
-  if (!parent || !(await may(user, "read", groupResource(parent))))
-    throw invalidField("parentId", "parentId: unknown group");
+  const parent = await findReadableGroup(db, user, name);
+  if (!parent) throw invalidField("parentId", "parentId: unknown group");
   if (parent.group_type !== "explicit") throw invalidField("parentId", "parentId: its members are found, not added");
   await demand(user, "addMember", groupResource(parent));
   return parent;
