@@ -119,6 +119,45 @@ test("the development token is the development user, whatever the scheme's case,
   expect(await store.query("select email, role from users")).toEqual([{ email: "dev@localhost", role: "admin" }]);
 });
 
+test("the development user is as its row says, while that can be read: demoted, suspended, gone", async () => {
+  const parts = signInParts(base, store.db);
+  let away = false;
+  const find = (id: string) =>
+    away ? Promise.reject(Object.assign(new Error("away"), { code: "ECONNREFUSED" })) : parts.standings.find(id);
+  const own = new Authenticator({
+    db: store.db,
+    agentTokens,
+    replicaTokens: replicaTokens(instanceId),
+    signatures,
+    ...parts,
+    standings: { find },
+    developmentToken,
+    scrapeToken: undefined,
+  });
+  const shown = () => own.authenticate(request({ authorization: `Bearer ${developmentToken}` }));
+  const now = async (statement: string) => {
+    await store.query(statement);
+    parts.standings.forget(DEVELOPMENT_USER.id);
+  };
+  await own.start();
+  away = true;
+  expect(await shown()).toEqual(DEVELOPMENT_USER);
+  away = false;
+  await now("update users set role = 'viewer' where email = 'dev@localhost'");
+  expect(await shown()).toMatchObject({ id: DEVELOPMENT_USER.id, role: "viewer" });
+  await now("update users set role = 'admin', status = 'suspended' where email = 'dev@localhost'");
+  await expect(shown()).rejects.toMatchObject({ status: 401, message: "the development user is suspended" });
+  away = true;
+  await expect(shown()).rejects.toMatchObject({ status: 401 });
+  away = false;
+  await now("delete from users where email = 'dev@localhost'");
+  await expect(shown()).rejects.toMatchObject({ status: 401, message: "the development user is gone" });
+  // With the next start it is there again.
+  await own.start();
+  parts.standings.forget(DEVELOPMENT_USER.id);
+  expect(await shown()).toEqual(DEVELOPMENT_USER);
+});
+
 test("an agent's token, in its own header or as a bearer", async () => {
   const { agentId, token } = await agentToken("a1");
   const agent = {

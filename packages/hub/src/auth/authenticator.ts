@@ -1,6 +1,13 @@
 import { HubError, SIGNATURE_HEADERS } from "@rootstock/protocol";
 import type { Service } from "@rootstock/service";
-import { type Db, ensureUser, findAgentStanding, type UserStanding } from "@rootstock/store";
+import {
+  type Db,
+  ensureUser,
+  findAgentStanding,
+  findUserStanding,
+  isDatabaseUnavailable,
+  type UserStanding,
+} from "@rootstock/store";
 import type { UserStandings } from "../people/index.ts";
 import { ACCESS_TOKEN_PREFIX, type AccessTokens } from "./accessTokens.ts";
 import type { BrowserSessions } from "./browserSessions.ts";
@@ -44,6 +51,8 @@ export class Authenticator implements Service {
   readonly #options: AuthenticatorOptions;
   readonly #developmentToken: FixedToken | undefined;
   readonly #scrapeToken: FixedToken | undefined;
+  /** The development user as last read. */
+  #developer: UserStanding | undefined;
 
   constructor(options: AuthenticatorOptions) {
     this.#options = options;
@@ -53,7 +62,9 @@ export class Authenticator implements Service {
 
   /** Makes sure that the development user has a row for what it creates to point at. */
   async start(): Promise<void> {
-    if (this.#developmentToken) await ensureUser(this.#options.db, DEVELOPMENT_USER);
+    if (!this.#developmentToken) return;
+    await ensureUser(this.#options.db, DEVELOPMENT_USER);
+    this.#developer = await findUserStanding(this.#options.db, DEVELOPMENT_USER.id);
   }
 
   async stop(): Promise<void> {}
@@ -138,10 +149,20 @@ export class Authenticator implements Service {
     return { ...userPrincipal(user), limits, proof: { id: limits.tokenId, until } };
   }
 
-  #development(token: string): Principal {
+  /**
+   * Whoever shows the development token, as their row says: suspended or demoted they are that, as anybody is. The token is
+   * known without the database, so that while that is away the row counts as it was read last.
+   */
+  async #development(token: string): Promise<UserPrincipal> {
     if (!this.#developmentToken) throw new HubError("unauthorized", "development authentication is not enabled");
     if (!this.#developmentToken.matches(token)) throw new HubError("unauthorized", "invalid development token");
-    return DEVELOPMENT_USER;
+    try {
+      this.#developer = await this.#options.standings.find(DEVELOPMENT_USER.id);
+    } catch (err) {
+      if (!isDatabaseUnavailable(err)) throw err;
+    }
+    if (this.#developer?.status === "active") return userPrincipal(this.#developer);
+    throw new HubError("unauthorized", `the development user is ${this.#developer ? "suspended" : "gone"}`);
   }
 
   /** The agent that a token names, if the agent is still there and has not been given newer tokens only. */
