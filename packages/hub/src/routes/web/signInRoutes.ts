@@ -116,7 +116,8 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
 
   const signOut = async (call: Call): Promise<Reply> => {
     const html = wantsHtml(call.headers);
-    const looking = call.method === "GET";
+    // A HEAD is answered as its GET is, and a browser sends its cookies along with either.
+    const looking = call.method !== "POST";
     if (looking && deps.sessions.provenance(call.headers) === "cross-origin") {
       if (!html) throw crossOriginRefusal();
       return pageReply({ title: "Sign out?", content: confirmSignOutView });
