@@ -167,6 +167,15 @@ test("a decision is explained to admins and to oneself; what one may not see is 
   const nothing = { ...deletes, resourceId: "11111111-1111-4111-8111-111111111111" };
   const hidden = (await ask(kim.token, kim.id, deletes)).json;
   expect((await ask(kim.token, kim.id, nothing)).json).toEqual(hidden);
+  const evaluate = async (token: string, more: object) => {
+    const asked = { principalType: "user", principalId: kim.id, ...more };
+    const { status, json } = await as(token, "POST", "/policies/evaluate", asked);
+    return { status, json };
+  };
+  const told = await evaluate(kim.token, deletes);
+  expect(told).toMatchObject({ status: 200, json: { allowed: false, reason: "default deny" } });
+  expect(await evaluate(kim.token, nothing)).toEqual(told);
+  expect((await evaluate(root, nothing)).status).toBe(404);
   expect((await ask(root, kim.id, nothing)).status).toBe(404);
   for (const bad of [{ action: "fly" }, { resourceType: "moon" }, { principalType: "group" }])
     expect((await ask(root, kim.id, { ...deletes, ...bad })).status).toBe(400);

@@ -3,14 +3,22 @@ import { agentById, type Db, userById } from "@rootstock/store";
 import { z } from "zod";
 import {
   type AccessFacts,
+  type Action,
   AGENT_SCOPES,
   type AgentPrincipal,
+  decide,
+  type Explanation,
+  explain,
+  type Facts,
   isAdmin,
   type Principal,
+  type Resource,
+  type ResourceKind,
   type UserPrincipal,
 } from "../auth/index.ts";
+import { namedResource } from "./namedResources.ts";
 
-/** Whose rights a question is about: one's own, or for admins anybody's (spec/03 6.3). */
+/** Questions about rights: whose they may be, one's own or for admins anybody's, and how they are answered (spec/03 6.3). */
 
 export interface AccessAboutDeps {
   readonly db: Db;
@@ -60,3 +68,44 @@ export const askedAbout = async (
   const scopes = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
   return { kind: "agent", id: agent.id, projectId: agent.project_id, scopes, ancestry: agent.ancestry };
 };
+
+/** What is asked: may they do this to that. */
+export interface AccessQuestion {
+  readonly about: UserPrincipal | AgentPrincipal;
+  readonly action: Action;
+  readonly kind: ResourceKind;
+  readonly resourceId: string | undefined;
+  readonly facts: Facts;
+}
+
+/**
+ * The decision and what it was made from. What is not there, and what those whom it is about may not know to be there, are
+ * explained to them alike. Throws 404 to admins where there is no such resource.
+ */
+export const explained = async (db: Db, caller: Principal, q: AccessQuestion): Promise<Explanation> => {
+  const resource = isAdmin(caller) ? await namedResource(db, q.kind, q.resourceId) : await known(db, q);
+  return resource ? explain(q.about, q.action, resource, q.facts) : nothing(q.facts);
+};
+
+/** The resource; undefined where there is none, or none that whom it is about may know of. */
+const known = async (
+  db: Db,
+  { about, action, kind, resourceId, facts }: AccessQuestion,
+): Promise<Resource | undefined> => {
+  try {
+    const resource = await namedResource(db, kind, resourceId);
+    const may = (what: Action) => decide(about, what, resource, facts).allow;
+    return resource.kind === "hub" || may("read") || may(action) ? resource : undefined;
+  } catch (err) {
+    if (err instanceof HubError && err.code === "not_found") return undefined;
+    throw err;
+  }
+};
+
+const nothing = ({ rights }: Facts): Explanation => ({
+  allow: false,
+  reason: "default deny",
+  byFacts: true,
+  groups: rights.groups,
+  policies: rights.policies.length,
+});

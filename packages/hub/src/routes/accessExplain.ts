@@ -1,22 +1,10 @@
-import { HubError, invalidField } from "@rootstock/protocol";
+import { invalidField } from "@rootstock/protocol";
 import { z } from "zod";
-import {
-  ACTIONS,
-  type Action,
-  type AgentPrincipal,
-  decide,
-  type Explanation,
-  explain,
-  type Facts,
-  isAdmin,
-  type Resource,
-  type ResourceKind,
-  type UserPrincipal,
-} from "../auth/index.ts";
+import { ACTIONS, type Explanation, type Facts, type ResourceKind } from "../auth/index.ts";
 import { count, id } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
-import { type AccessAboutDeps, askedAbout, principalFields } from "./accessAbout.ts";
-import { kindNamed, namedResource } from "./namedResources.ts";
+import { type AccessAboutDeps, askedAbout, explained, principalFields } from "./accessAbout.ts";
+import { kindNamed } from "./namedResources.ts";
 import { json, type Route, route } from "./route.ts";
 
 const explainQuery = z.object({
@@ -66,38 +54,11 @@ export const accessExplainRoutes = ({ db, access }: AccessAboutDeps): Route[] =>
       const { resourceType: kind, resourceId, action, sourceIp } = query;
       if (kind === undefined) throw invalidField("resourceType", "resourceType: is no kind of resource");
       const facts = await access.of(about, sourceIp);
-      const find = () => namedResource(db, kind, resourceId);
-      const resource = isAdmin(principal) ? await find() : await known(find, about, action, facts);
-      // What is not there, and what may not be known to be there, are explained alike.
-      const told = resource ? explain(about, action, resource, facts) : { ...nothing(facts), reason: "default deny" };
+      const told = await explained(db, principal, { about, action, kind, resourceId, facts });
       return json(200, explanationJson(told, facts));
     },
   }),
 ];
-
-/** The resource; undefined where there is none, or none that whom it is about may know of. */
-const known = async (
-  find: () => Promise<Resource>,
-  about: UserPrincipal | AgentPrincipal,
-  action: Action,
-  facts: Facts,
-): Promise<Resource | undefined> => {
-  try {
-    const resource = await find();
-    const may = (what: Action) => decide(about, what, resource, facts).allow;
-    return resource.kind === "hub" || may("read") || may(action) ? resource : undefined;
-  } catch (err) {
-    if (err instanceof HubError && err.code === "not_found") return undefined;
-    throw err;
-  }
-};
-
-const nothing = ({ rights }: Facts): Omit<Explanation, "reason"> => ({
-  allow: false,
-  byFacts: true,
-  groups: rights.groups,
-  policies: rights.policies.length,
-});
 
 const explanationJson = ({ allow, reason, policy, byFacts, groups, policies }: Explanation, { rights }: Facts) => ({
   allowed: allow,

@@ -1,15 +1,14 @@
 import { invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
 import { type Db, effectiveGroups, userById } from "@rootstock/store";
 import { z } from "zod";
-import { ACTIONS, explain } from "../auth/index.ts";
+import { ACTIONS } from "../auth/index.ts";
 import { id, some } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
-import { type AccessAboutDeps, askedAbout, demandSelfOrAdmin, principalFields } from "./accessAbout.ts";
-import { findGroup } from "./groupLookup.ts";
+import { type AccessAboutDeps, askedAbout, demandSelfOrAdmin, explained, principalFields } from "./accessAbout.ts";
+import { findReadableGroup } from "./groupLookup.ts";
 import { agentOf } from "./lookup.ts";
-import { kindNamed, namedResource } from "./namedResources.ts";
+import { kindNamed } from "./namedResources.ts";
 import { RESOURCE_TYPES } from "./policyBody.ts";
-import { groupResource, may } from "./rights.ts";
 import { type Call, json, type Route, route } from "./route.ts";
 
 /** Questions about somebody's rights: what would be decided, and which groups they are in (spec/03 6.3, 6.4). */
@@ -56,9 +55,15 @@ export const accessQuestionRoutes = ({ db, access }: AccessAboutDeps): Route[] =
       const about = await askedAbout(db, principal, body);
       const kind = kindNamed(body.resourceType);
       if (!kind) throw invalidField("resourceType", "resourceType: is no kind of resource");
-      const resource = await namedResource(db, kind, body.resourceId ?? undefined);
       if ("allowed" in about) return json(200, about);
-      const { allow, reason, policy, groups } = explain(about, body.action, resource, await access.of(about));
+      const { action, resourceId } = body;
+      const { allow, reason, policy, groups } = await explained(db, principal, {
+        about,
+        action,
+        kind,
+        resourceId: resourceId ?? undefined,
+        facts: await access.of(about),
+      });
       return json(200, {
         allowed: allow,
         reason,
@@ -111,8 +116,8 @@ const described = async (db: Db, call: Call<unknown, undefined>): Promise<object
       };
     }
     case "group": {
-      const group = await findGroup(db, name);
-      if (!group || !(await may(call.principal, "read", groupResource(group)))) throw notFound("Group");
+      const group = await findReadableGroup(db, call.principal, name);
+      if (!group) throw notFound("Group");
       return {
         principal: { type, id: group.id, displayName: group.name, ...some("projectId", group.project_id) },
         directGroups: [],
