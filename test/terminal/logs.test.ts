@@ -25,6 +25,7 @@ describe.each(WAYS)("through the %s replica", (where) => {
     log.print("first\nsec");
     expect(await next).toEqual({
       event: "log",
+      id: Buffer.from("first\n").toString("base64url"),
       data: {
         timestamp: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
         severity: "DEFAULT",
@@ -40,6 +41,34 @@ describe.each(WAYS)("through the %s replica", (where) => {
     expect(await client.ended).toBe(true);
     expect(client.lines).toEqual(["first", "second", "€", "no end"]);
     expect(client.others).toEqual([{ event: "end", data: { code: 1000, reason: "session ended", reconnect: false } }]);
+  });
+
+  test("whoever comes back with the last id goes on after its line; what had no end yet comes whole", async () => {
+    const s = await stages.stage();
+    const client = await follow(s[where], s.agent);
+    const log = await s.terminals.nth(0);
+    const printed = Array.from({ length: 40 }, (_, n) => `line ${n} €\n`).join("");
+    log.print(printed);
+    log.print("no e");
+    await client.shows("line 39");
+    s.runtimeBroker.cut();
+    await client.ended;
+    expect(client.lines.at(-1)).toBe("line 39 €");
+    const options = { query: "tail=0", lastEventId: client.lastEventId };
+    const again = await eventually(() => follow(s[where], s.agent, options));
+    const { after } = (await s.terminals.nth(1)).opened;
+    const mark = Buffer.from(String(after), "base64url");
+    expect(mark.byteLength).toBeLessThanOrEqual(384);
+    expect(Buffer.from(printed).subarray(-mark.byteLength).equals(mark)).toBe(true);
+    // Where it is does not depend on what it has had since: one short line would stand in a log many times.
+    (await s.terminals.nth(1)).print("no end\n");
+    await again.shows("no end");
+    const both = Buffer.from(again.lastEventId, "base64url");
+    expect(Buffer.from(`${printed}no end\n`).subarray(-both.byteLength).equals(both)).toBe(true);
+    again.cut();
+    const nonsense = await follow(s[where], s.agent, { lastEventId: "no/id" });
+    expect((await s.terminals.nth(2)).opened).not.toHaveProperty("after");
+    nonsense.cut();
   });
 
   test("a client that leaves ends it at the runtime broker", async () => {
@@ -115,6 +144,11 @@ test("a runtime broker without streams of logs is asked again and again; every l
   s.runtimeBroker.cut();
   expect(await client.ended).toBe(true);
   expect(client.others).toMatchObject([{ event: "error", data: { code: 4503, reconnect: true } }]);
+  // What was written in between is told to whoever comes back.
+  text += "in between\n";
+  const again = await eventually(() => follow(s.entry, s.agent, { query: "tail=0", lastEventId: client.lastEventId }));
+  await again.shows("in between");
+  expect(again.lines).toEqual(["in between"]);
 }, 60_000);
 
 test("refused like any other call: 401, 404, and 503 when the runtime broker is away", async () => {

@@ -3,6 +3,7 @@ export * from "./agents.ts";
 export * from "./errors.ts";
 export * from "./frames.ts";
 export * from "./ids.ts";
+export * from "./logPlace.ts";
 export * from "./messages.ts";
 export * from "./signature.ts";
 export * from "./slug.ts";

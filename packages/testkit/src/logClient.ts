@@ -8,12 +8,15 @@ export interface FollowOptions {
   readonly token?: string | null;
   /** Besides `follow`: `tail=5`, for one. */
   readonly query?: string;
+  /** The id of the last event that was had before. */
+  readonly lastEventId?: string;
 }
 
 /** One event of a followed log. */
 export interface LogEvent {
   readonly event: string;
   readonly data: Readonly<Record<string, unknown>>;
+  readonly id?: string;
 }
 
 /** Somebody who follows an agent's log. */
@@ -22,6 +25,8 @@ export class LogClient {
   readonly onEvent = new Probe<LogEvent>();
   /** The lines so far. */
   readonly lines: string[] = [];
+  /** The last id that an event had. */
+  lastEventId = "";
   /** Events that are no lines. */
   readonly others: LogEvent[] = [];
   /** Resolves when the answer has ended; with false when it broke off. */
@@ -43,11 +48,15 @@ export class LogClient {
   static follow(
     replica: { readonly url: string },
     agentId: string,
-    { token = TEST_TOKEN, query = "tail=100" }: FollowOptions = {},
+    { token = TEST_TOKEN, query = "tail=100", lastEventId }: FollowOptions = {},
   ): Promise<LogClient | ApiReply> {
     const asked = request(`${replica.url}/api/v1/agents/${agentId}/logs?follow=true&${query}`, {
       agent: false,
-      headers: { accept: "text/event-stream", ...(token !== null && { authorization: `Bearer ${token}` }) },
+      headers: {
+        accept: "text/event-stream",
+        ...(token !== null && { authorization: `Bearer ${token}` }),
+        ...(lastEventId && { "last-event-id": lastEventId }),
+      },
     });
     return new Promise((resolve, reject) => {
       asked.on("error", reject);
@@ -86,9 +95,10 @@ export class LogClient {
     const frames = (this.#text + text).split("\n\n");
     this.#text = frames.pop() ?? "";
     for (const frame of frames) {
-      const [, event, data] = /^event: (\w+)\ndata: (.*)$/.exec(frame) ?? [];
+      const [, event, data, id] = /^event: (\w+)\ndata: (.*?)(?:\nid: (.*))?$/.exec(frame) ?? [];
       if (event === undefined || data === undefined) continue;
-      const parsed: LogEvent = { event, data: JSON.parse(data) };
+      const parsed: LogEvent = { event, data: JSON.parse(data), ...(id && { id }) };
+      if (id) this.lastEventId = id;
       if (event === "log") this.lines.push(String(parsed.data.message));
       else this.others.push(parsed);
       this.onEvent.emit(parsed);

@@ -3,7 +3,7 @@ import type { Base } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import { z } from "zod";
 import { provenUntil, standsBy } from "../auth/index.ts";
-import { type AgentStreams, LogFollower, type Relay, refusalOf, type Tending } from "../streams/index.ts";
+import { type AgentStreams, fromEventId, LogFollower, type Relay, refusalOf, type Tending } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { askInside, runtimeBrokerOf } from "./insideCall.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
@@ -68,7 +68,9 @@ const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
   const { db, streams, tending, streamLimitMs } = deps;
   if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
   const target = await targetOf(db, call);
+  const after = call.headers.get("last-event-id") ?? undefined;
   const follower = new LogFollower(deps, {
+    after: fromEventId(after),
     limitMs: streamLimitMs,
     recheck: () => refusalOf(allowed(deps, call)),
     standsBy: new Set([...standsBy(call.principal), target.agent.id]),
@@ -82,6 +84,7 @@ const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
       slug: target.agent.slug,
       projectId: target.project.id,
       tail: call.query.tail ?? USUAL_TAIL,
+      ...(fromEventId(after) && { after }),
     },
     follower,
   );

@@ -22,6 +22,8 @@ export interface LogRequest extends AgentOnRuntimeBroker {
   readonly streamType: "logs";
   /** With how many of the lines that are there it begins. */
   readonly tail: number;
+  /** The id of the event after which it goes on instead, if that place is still there; older replicas do not know it. */
+  readonly after?: string | undefined;
 }
 
 export type AgentStreamRequest = TerminalRequest | LogRequest;

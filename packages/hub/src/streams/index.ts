@@ -5,6 +5,7 @@ export * from "./agentStreams.ts";
 export { NO_LONGER_ALLOWED, refusalOf, type ViewerClose } from "./closeCodes.ts";
 export * from "./detours.ts";
 export * from "./logFollower.ts";
+export { fromEventId } from "./logMark.ts";
 export * from "./mailbox.ts";
 export { INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 export * from "./peerLink.ts";

@@ -10,6 +10,8 @@ export interface LogFollowerOptions extends Omit<SessionLimitsOptions, "idleMs">
   /** See {@link Tended}. */
   readonly standsBy?: ReadonlySet<Uuid> | undefined;
   readonly onLeft: (follower: LogFollower) => void;
+  /** Where its client has been before; see `logMark`. */
+  readonly after?: Buffer | undefined;
 }
 
 /** So much of the answer may wait for its reader; a log that comes faster waits at the runtime broker. */
@@ -17,6 +19,7 @@ const AHEAD_BYTES = 65_536;
 /** Lines are made into events so many bytes at a time: an event is many times as long as a short line. */
 const PIECE_BYTES = 8_192;
 const HEARTBEAT_MS = 15_000;
+const CLEAN_END = 1000;
 /** A reader that takes nothing for so long although there is something counts as gone. */
 const STALLED_MS = 60_000;
 
@@ -30,7 +33,7 @@ const HEADERS = {
 /**
  * One client that follows an agent's log, as events in the form of the log streams that clients know (spec/02 section 8):
  * `event: log` with an entry for each line; at its end `event: end`, `event: timeout`, or `event: error` with a close
- * code of spec/08 1.6 and whether to come back.
+ * code of spec/08 1.6 and whether to come back. Whoever comes back with the last id goes on after its line.
  */
 export class LogFollower implements StreamHandler, Tended {
   readonly #base: Base;
@@ -50,7 +53,7 @@ export class LogFollower implements StreamHandler, Tended {
   constructor(base: Base, options: LogFollowerOptions) {
     this.#base = base;
     this.#options = options;
-    this.#events = new LogEvents(base.clock);
+    this.#events = new LogEvents(base.clock, options.after);
     this.#limits = new SessionLimits(base, { ...options, idleMs: 0 }, (close) => this.#finish(close));
     this.#wroteAt = base.clock.elapsed();
     this.#movedAt = this.#wroteAt;
@@ -138,7 +141,8 @@ export class LogFollower implements StreamHandler, Tended {
   }
 
   #close(close: ViewerClose): void {
-    this.#write(this.#events.rest() + farewell(close));
+    // Where the log goes on, a line without an end comes whole to whoever comes back.
+    this.#write((close.code === CLEAN_END ? this.#events.rest() : "") + farewell(close));
     this.#controller?.close();
     this.#leave();
   }
@@ -166,5 +170,5 @@ const farewell = (close: ViewerClose): string => {
   const { code, reason } = close;
   if (close === TIME_LIMIT) return "event: timeout\ndata: {}\n\n";
   const data = JSON.stringify({ code, reason, reconnect: mayComeBack(code) });
-  return `event: ${code === 1000 ? "end" : "error"}\ndata: ${data}\n\n`;
+  return `event: ${code === CLEAN_END ? "end" : "error"}\ndata: ${data}\n\n`;
 };

@@ -38,8 +38,11 @@ const terminal = (connection: Connection, request: TerminalRequest, handler: Str
 
 const log = (base: Base, connection: Connection, request: LogRequest, handler: StreamHandler): AgentStream => {
   if (!connection.limits.logStreams) return new PolledLog(base, connection, request, handler);
-  const { slug, projectId, tail } = request;
-  const handle = connection.openStream({ streamType: "logs", slug, projectId, tail }, handler);
+  const { slug, projectId, tail, after } = request;
+  const handle = connection.openStream(
+    { streamType: "logs", slug, projectId, tail, ...(after !== undefined && { after }) },
+    handler,
+  );
   return {
     write: () => {},
     resize: () => {},

@@ -35,13 +35,16 @@ const logQuery = z.object({
   ...agent,
   streamType: z.literal("logs"),
   tail: z.coerce.number().int().min(0),
+  after: z.string().optional(),
 }) satisfies z.ZodType<LogRequest>;
 const streamQuery = z.union([logQuery, terminalQuery]);
 
 /** The request as a URL's query. */
 export const toQuery = (request: AgentStreamRequest): string =>
   new URLSearchParams(
-    Object.fromEntries(Object.entries(request).map(([name, value]) => [name, String(value)])),
+    Object.entries(request).flatMap(([name, value]): [string, string][] =>
+      value === undefined ? [] : [[name, String(value)]],
+    ),
   ).toString();
 
 /** What `toQuery` made; undefined for anything else. */

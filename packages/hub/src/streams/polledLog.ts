@@ -1,6 +1,8 @@
+import { newsAfter } from "@rootstock/protocol";
 import { type Base, Pacer } from "@rootstock/service";
 import { type Connection, type StreamEnd, type StreamHandler, TunnelError } from "../control/index.ts";
 import type { AgentStream, LogRequest } from "./agentStream.ts";
+import { fromEventId } from "./logMark.ts";
 
 const PIECES = { pieceBytes: 32_768, aheadBytes: 262_144 };
 const POLL_MS = 3_000;
@@ -92,12 +94,14 @@ export class PolledLog implements AgentStream {
   #news(log: Buffer): Buffer {
     const seen = this.#seen;
     this.#seen = { bytes: log.byteLength, mark: Buffer.from(log.subarray(-MARK_BYTES)) };
-    if (!seen) return lastLines(log, this.#request.tail);
+    if (!seen) {
+      const after = fromEventId(this.#request.after);
+      return after ? (newsAfter(log, after) ?? log) : lastLines(log, this.#request.tail);
+    }
     const { bytes, mark } = seen;
     if (log.subarray(bytes - mark.byteLength, bytes).equals(mark)) return log.subarray(bytes);
     // Runtime brokers answer with the end of a long log: then the same text stands further up.
-    const at = log.lastIndexOf(mark);
-    return at < 0 ? log : log.subarray(at + mark.byteLength);
+    return newsAfter(log, mark) ?? log;
   }
 
   #isTaken(): boolean {

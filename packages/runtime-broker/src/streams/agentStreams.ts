@@ -18,6 +18,8 @@ const MAX_STREAMS = 256;
 
 /** With how many of the lines that are there a followed log begins at most. */
 const MAX_TAIL_LINES = 100_000;
+/** So much of what its reader has had is looked for in a log. */
+const MAX_MARK_BYTES = 4_096;
 
 /** The terminals and logs that people look at through one hub (spec/01 3.7). They end with the channel they came over. */
 export class AgentStreams {
@@ -99,7 +101,9 @@ export class AgentStreams {
 
   async #follow(frame: StreamOpenFrame, onData: (data: Buffer) => void): Promise<Following | undefined> {
     const place = this.#place(frame);
-    return place && this.#agents.runtime.follow(place, { tail: Math.min(frame.tail ?? 0, MAX_TAIL_LINES), onData });
+    const after = frame.after ? Buffer.from(frame.after, "base64url").subarray(-MAX_MARK_BYTES) : undefined;
+    const tail = Math.min(frame.tail ?? 0, MAX_TAIL_LINES);
+    return place && this.#agents.runtime.follow(place, { tail, after, onData });
   }
 
   #place(frame: StreamOpenFrame): AgentPlace | undefined {

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
@@ -16,11 +16,12 @@ beforeEach(async () => {
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
 /** A reader, and everything that it has had. */
-const following = (tail: number) => {
+const following = (tail: number, after?: string) => {
   const grown = new Probe<string>();
   const state = { text: "" };
   const file = FollowedFile.open(testBase(), path, {
     tail,
+    ...(after !== undefined && { after: Buffer.from(after) }),
     onData: (data) => {
       state.text += data.toString();
       grown.emit(state.text);
@@ -70,6 +71,41 @@ test("a log that is replaced when it is full is read on without a gap", async ()
   expect(reader.state.text.trimEnd().split("\n")).toEqual(lines);
   log.close();
   reader.file.close();
+});
+
+test("goes on after the last place where its reader has been, once it is replaced as well", async () => {
+  const log = new OutputLog(path, 4_096);
+  const line = (n: number) => `line ${n} ${"x".repeat(20)}\n`;
+  for (let n = 0; n < 40; n += 1) log.append(Buffer.from(line(n)));
+  log.append(Buffer.from("no end"));
+  const near = following(0, `xxx\n${line(30)}`);
+  await near.shows("line 39 ");
+  expect(near.state.text).toBe(Array.from({ length: 9 }, (_, n) => line(31 + n)).join(""));
+  log.append(Buffer.from("ing yet\n"));
+  await near.shows("no ending yet\n");
+  for (let n = 41; n < 100; n += 1) log.append(Buffer.from(line(n)));
+  const far = following(0, line(39));
+  await far.shows("line 99 ");
+  expect(far.state.text).toBe(`no ending yet\n${Array.from({ length: 59 }, (_, n) => line(41 + n)).join("")}`);
+  // A log that has just been replaced has its last lines in the one before.
+  while ((await stat(path)).size > 0) log.append(Buffer.from(line(0)));
+  const tailed = following(3);
+  await tailed.shows(line(0));
+  expect(tailed.state.text).toBe(line(0).repeat(3));
+  log.close();
+  for (const { file } of [near, far, tailed]) file.close();
+});
+
+test("a place that is not kept any more lies before all that is", async () => {
+  const lines = Array.from({ length: 50_000 }, (_, n) => `line ${n} ${"x".repeat(20)}\n`);
+  await writeFile(path, lines.join(""));
+  const distant = following(0, lines[7]);
+  await distant.shows("line 49999 ");
+  expect(distant.state.text).toBe(lines.slice(8).join(""));
+  const lost = following(0, "nobody has printed this\n");
+  await lost.shows("line 49999 ");
+  expect(lost.state.text).toBe(lines.join(""));
+  for (const { file } of [distant, lost]) file.close();
 });
 
 test("a reader that waits is given nothing; a long line without an end comes in parts", async () => {

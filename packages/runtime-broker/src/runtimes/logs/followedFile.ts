@@ -1,11 +1,15 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
+import { newsAfter } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { AttachmentEnd, Following, FollowRequest } from "../runtime.ts";
+import { previousLog, readBefore } from "./outputLog.ts";
 import { PlainLines } from "./plainText.ts";
 
 const READ_BYTES = 65_536;
-/** The lines that are there are looked for in so much of the file's end. */
-const MAX_TAIL_BYTES = 1_048_576;
+/** What is there already is looked for in so much of the log's end. */
+const NEAR_BYTES = 1_048_576;
+/** A reader's place that is not there, in so much: all that an `OutputLog` keeps. */
+const FAR_BYTES = 8_388_608;
 const POLL_MS = 250;
 /** A file is away for a moment when it is replaced; one that stays away was removed with its agent. */
 const MISSES_TO_END = 4;
@@ -19,7 +23,7 @@ export class FollowedFile implements Following {
   readonly #base: Base;
   readonly #path: string;
   readonly #onData: (data: Buffer) => void;
-  readonly #lines = new PlainLines();
+  #lines = new PlainLines();
   readonly #left = new AbortController();
   readonly #buffer = Buffer.allocUnsafe(READ_BYTES);
   #file: FileHandle | undefined;
@@ -28,11 +32,11 @@ export class FollowedFile implements Following {
   #paused = false;
   #resumed: (() => void) | undefined;
 
-  private constructor(base: Base, path: string, { onData, tail }: FollowRequest) {
+  private constructor(base: Base, path: string, request: FollowRequest) {
     this.#base = base;
     this.#path = path;
-    this.#onData = onData;
-    this.ended = this.#run(tail)
+    this.#onData = request.onData;
+    this.ended = this.#run(request)
       .catch((err: unknown): AttachmentEnd => {
         base.log.warn({ err }, "reading a log failed");
         return { code: 500, reason: "the log could not be read" };
@@ -58,9 +62,10 @@ export class FollowedFile implements Following {
     this.#resumed?.();
   }
 
-  async #run(tail: number): Promise<AttachmentEnd> {
+  async #run(request: FollowRequest): Promise<AttachmentEnd> {
     const { signal } = this.#left;
-    if (await this.#reopen()) await this.#begin(tail);
+    await this.#reopen();
+    if (this.#file) await this.#begin(this.#file, request);
     let misses = 0;
     while (!signal.aborted) {
       if (await this.#read()) continue;
@@ -73,16 +78,39 @@ export class FollowedFile implements Following {
     return { code: 0, reason: "session closed" };
   }
 
-  /** The lines that are there. */
-  async #begin(tail: number): Promise<void> {
-    const { size = 0 } = (await this.#file?.stat()) ?? {};
-    const length = Math.min(size, MAX_TAIL_BYTES);
+  /** What is there already: what came after the reader's place, or the last lines. */
+  async #begin(file: FileHandle, { tail, after }: FollowRequest): Promise<void> {
+    const { size } = await file.stat();
     this.#position = size;
-    const bytes = Buffer.alloc(length);
-    const { bytesRead = 0 } = (await this.#file?.read(bytes, 0, length, size - length)) ?? {};
-    const lines = this.#lines.push(bytes.subarray(0, bytesRead)).split("\n");
-    const last = tail === 0 ? [] : lines.slice(0, -1).slice(-tail);
-    if (last.length > 0) await this.#show(`${last.join("\n")}\n`);
+    const kept = await this.#kept(file, size, NEAR_BYTES);
+    if (!after) return this.#show(lastLines(kept.text, tail));
+    const near = textAfter(kept.text, after);
+    if (near !== undefined || kept.all) return this.#show(near ?? kept.text);
+    const far = await this.#kept(file, size, FAR_BYTES);
+    // A place that is not kept any more lies before all that is; the first line of that may be a part of one.
+    await this.#show(textAfter(far.text, after) ?? (far.all ? far.text : far.text.slice(far.text.indexOf("\n") + 1)));
+  }
+
+  /** The end of the log as text, with that of the one before; the line without an end is kept for what follows. */
+  async #kept(file: FileHandle, size: number, maxBytes: number): Promise<{ text: string; all: boolean }> {
+    const current = await readBefore(file, size, maxBytes);
+    const before = await this.#previous(maxBytes - current.byteLength);
+    this.#lines = new PlainLines();
+    const text = this.#lines.push(Buffer.concat([before, current]));
+    return { text, all: current.byteLength + before.byteLength < maxBytes };
+  }
+
+  /** The end of the log before this one. */
+  async #previous(maxBytes: number): Promise<Buffer> {
+    const file = await open(previousLog(this.#path), "r").catch(() => undefined);
+    if (!file) return Buffer.alloc(0);
+    try {
+      const { ino, size } = await file.stat();
+      // Replaced meanwhile, this one is that one.
+      return ino === this.#inode ? Buffer.alloc(0) : await readBefore(file, size, maxBytes);
+    } finally {
+      await file.close();
+    }
   }
 
   /** Reads on. False at the end of the file. */
@@ -129,3 +157,12 @@ export class FollowedFile implements Following {
     });
   }
 }
+
+/** The last `count` of these lines. */
+const lastLines = (text: string, count: number): string => {
+  const last = count === 0 ? [] : text.split("\n").slice(0, -1).slice(-count);
+  return last.map((line) => `${line}\n`).join("");
+};
+
+/** What stands in `text` after the reader's place; undefined when it is not there. */
+const textAfter = (text: string, place: Buffer): string | undefined => newsAfter(Buffer.from(text), place)?.toString();
