@@ -7,7 +7,7 @@ import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
 import { exactly, pageLimit, pageQuery, readPage, totalJson } from "./pages.ts";
-import { abilitiesOf, agentResource, readScope } from "./rights.ts";
+import { abilitiesOf, agentResource, may, readScope } from "./rights.ts";
 import { json, type Reply, type Route, route } from "./route.ts";
 
 /**
@@ -98,7 +98,10 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     accessTokens: true,
     summary: "One agent of a project, by id or slug",
     replies: { 200: agentReply },
-    handler: async (call) => json(200, agentJson(await agentOf(deps.db, call))),
+    handler: async (call) => {
+      const agent = await agentOf(deps.db, call);
+      return json(200, agentJson(agent, undefined, await may(call.principal, "update", agentResource(agent))));
+    },
   }),
 ];
 

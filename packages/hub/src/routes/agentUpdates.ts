@@ -63,7 +63,7 @@ export const agentUpdateRoutes = (deps: ResourceDeps): Route[] =>
         deps.changed();
         const agent = await agentById(deps.db, id);
         if (!agent) throw notFound("Agent");
-        return json(200, agentJson(agent));
+        return json(200, agentJson(agent, undefined, true));
       },
     }),
   );

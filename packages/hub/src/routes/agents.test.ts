@@ -245,6 +245,27 @@ test("a config changes only while no container runs, and is kept whole", async (
   expect((await admin().send("PATCH", path, { config })).status).toBe(409);
 });
 
+test("what its container is given is shown to who may change an agent, not to who merely reads it", async () => {
+  const p = await makeProject(hub, ADMIN, "values");
+  const id = await makeAgent(hub, p, "keeper", machine);
+  const beside = agentPrincipal(await makeAgent(hub, p, "beside", machine), p);
+  const config = { env: { API_KEY: "hush-hush" }, mcp_servers: { s: { env: { TOKEN: "hush-hush" } } } };
+  await admin().send("PATCH", `/api/v1/agents/${id}`, { config });
+  const program: Principal = {
+    ...ADMIN,
+    limits: { tokenId: UNKNOWN, projectId: p, scopes: ["agent:read", "agent:list", "agent:start"] },
+  };
+  const places = ["/api/v1/agents", `/api/v1/projects/${p}/agents`];
+  for (const path of [...places, ...places.map((place) => `${place}/${id}`)]) {
+    const shown = async (by: Principal) => JSON.stringify((await hub.as(by).get(path)).body);
+    expect(await shown(ADMIN)).toContain("hush-hush");
+    for (const by of [beside, program, { kind: "runtimeBroker", id: machine } as const]) {
+      expect(await shown(by)).toContain("keeper");
+      expect(await shown(by)).not.toContain("hush-hush");
+    }
+  }
+});
+
 test("an agent's reports move it along, make it ready once, and are answered with JSON", async () => {
   const id = await makeAgent(hub, project, "reporting", machine);
   await hub.test.query("update agents set phase = 'provisioning' where id = $1", [id]);

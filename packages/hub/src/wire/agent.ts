@@ -1,4 +1,4 @@
-import type { AgentView } from "@rootstock/store";
+import type { AgentView, AppliedConfig } from "@rootstock/store";
 import { z } from "zod";
 import type { Capabilities } from "./capabilities.ts";
 import { some, time, timeOrZero } from "./fields.ts";
@@ -93,8 +93,18 @@ export const agentDetail = (a: AgentView) => ({
 /** Activities that tell why an agent ended. */
 const EXIT_REASONS = ["crashed", "limits_exceeded"];
 
-/** The agent, and what the caller may do with it where that is shown. */
-export const agentJson = (a: AgentView, capabilities?: Capabilities): AgentJson => ({
+/** A configuration without what is for the container alone: keys and passwords come to it as values like any other. */
+const withoutValues = ({ env: _, inlineConfig: __, ...rest }: AppliedConfig): AppliedConfig => rest;
+
+/**
+ * The agent, and what the caller may do with it where that is shown. `values`: whether the caller sees what its container
+ * is given, as whoever may change the agent does; who merely reads it, by its visibility or beside it, does not.
+ */
+export const agentJson = (
+  a: AgentView,
+  capabilities?: Capabilities,
+  values = capabilities?.actions.includes("update") === true,
+): AgentJson => ({
   id: a.id,
   slug: a.slug,
   name: a.name,
@@ -140,6 +150,6 @@ export const agentJson = (a: AgentView, capabilities?: Capabilities): AgentJson 
   updated: time(a.updated),
   stateVersion: a.state_version,
   ...some("ancestry", a.ancestry),
-  ...some("appliedConfig", a.applied_config),
+  ...some("appliedConfig", values ? a.applied_config : withoutValues(a.applied_config)),
   ...(capabilities && { _capabilities: capabilities }),
 });
