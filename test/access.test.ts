@@ -59,6 +59,29 @@ test("weak point 15: who is in the members' group reads the project at every rep
   await eventually(async () => (await status(bob, `/projects/${id}`)) === 404, 2_000);
 });
 
+test("who may make agents in a project takes up nobody else's, whatever it waits for", async () => {
+  const [moe, ned] = [await person("moe"), await person("ned")];
+  const id = await project(moe, "taken up");
+  await as(moe.token, "POST", `/groups/${await membersOf(id)}/members`, { memberType: "user", memberId: ned.id });
+  await eventually(async () => (await status(ned, `/projects/${id}`)) === 200, 2_000);
+  await scene.runtimeBroker(a);
+  const make = (by: Person, more: object) =>
+    as(by.token, "POST", `/projects/${id}/agents`, { name: "a1", task: "mine", ...more }, b);
+  const agent = (await make(moe, {})).text("agent.id");
+  for (const [phase, more] of [
+    ["provisioning", { gatherEnv: true }],
+    ["provisioning", {}],
+    ["created", {}],
+    ["suspended", { resume: true }],
+    ["stopped", { resume: true }],
+  ] as const) {
+    await scene.database.query("update agents set phase = $1, launching = false where id = $2", [phase, agent]);
+    const { status: answered, body } = await make(ned, { ...more, task: "theirs" });
+    expect([phase, more, answered, body]).toEqual([phase, more, 403, expect.stringContaining("you may not start")]);
+  }
+  expect((await as(moe.token, "GET", `/agents/${agent}`)).get("appliedConfig.task")).toBe("mine");
+});
+
 test("a policy for a group gives and takes at every replica; a deny never reaches the owner", async () => {
   const [cas, dot] = [await person("cas"), await person("dot")];
   const id = await project(cas, "two");

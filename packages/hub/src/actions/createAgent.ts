@@ -127,16 +127,23 @@ const planFor = async (
   if (!existing || existing.agent.deleted_at) return { kind: "new" };
   const { phase } = existing.agent;
   if (!(await decisionOn(call.principal, "read", targetResource(existing))).allow) throw taken(slug);
-  const inPlace = async (op: "start" | "resume"): Promise<Plan> => {
+  const demandStart = async (): Promise<void> => {
     const decision = await decisionOn(call.principal, "lifecycle", targetResource(existing));
     if (!decision.allow) throw new HubError("forbidden", `you may not start this agent: ${decision.reason}`);
+  };
+  const inPlace = async (op: "start" | "resume"): Promise<Plan> => {
+    await demandStart();
     return { kind: "inPlace", op, target: existing };
   };
   const underWay = existing.agent.launching && now - existing.agent.updated.getTime() < LAUNCH_MS;
   if (request.provisionOnly || underWay) throw taken(slug, phase);
   if (phase === "suspended") return inPlace("resume");
   if (phase === "stopped" && request.resume) return inPlace("start");
-  if (phase === "provisioning" && request.gatherEnv) return { kind: "again", target: existing };
+  if (phase === "provisioning" && request.gatherEnv) {
+    // It would get the caller's task, and do it with the rights and the values of whose it is.
+    await demandStart();
+    return { kind: "again", target: existing };
+  }
   if (phase === "created" || phase === "provisioning") return inPlace("start");
   throw taken(slug, phase);
 };
