@@ -150,6 +150,23 @@ test("weak point 14: nobody registers somebody else's runtime broker again, by n
   expect((await runtimeBroker.heartbeat()).status).toBe(200);
 });
 
+test("weak point 14: only an administrator offers a runtime broker to projects that are not its owner's", async () => {
+  const own = { name: "eves" };
+  const offered = { ...own, autoProvide: true };
+  expect((await as(eve, "POST", "/brokers", offered)).status).toBe(403);
+  expect((await as(eve, "POST", "/brokers", own)).status).toBe(201);
+  expect((await as(eve, "POST", "/brokers", offered)).status).toBe(403);
+  const serves = async () => (await as(ann, "GET", `/runtime-brokers?projectId=${project}&name=eves`)).list("brokers");
+  expect(await serves()).toEqual([]);
+  expect((await as(TEST_TOKEN, "POST", "/brokers", offered)).status).toBe(201);
+  expect(await serves()).toHaveLength(1);
+  // What it is already its owner need not ask for.
+  expect((await as(eve, "POST", "/brokers", offered)).status).toBe(201);
+  expect((await as(eve, "POST", "/brokers", own)).status).toBe(201);
+  expect((await as(eve, "POST", "/brokers", { ...offered, preserveSettings: true })).status).toBe(201);
+  expect(await serves()).toEqual([]);
+});
+
 const CHANGES = (): readonly (readonly [string, string, object?])[] => [
   ["PATCH", `/projects/${project}`, { name: "taken" }],
   ["PUT", `/projects/${project}/settings`, {}],

@@ -10,6 +10,7 @@ import {
   isUniqueViolation,
   lockRuntimeBroker,
   markRuntimeBrokerJoined,
+  type RuntimeBrokerRow,
   recordAudit,
   takeJoinToken,
   transaction,
@@ -18,7 +19,7 @@ import {
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Denials } from "../audit/index.ts";
-import type { RuntimeBrokerSecrets, UserPrincipal } from "../auth/index.ts";
+import { isAdmin, type RuntimeBrokerSecrets, type UserPrincipal } from "../auth/index.ts";
 import { id, some, time, timestamp } from "../wire/index.ts";
 import { anyone, users, usersAndRuntimeBrokers } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
@@ -104,9 +105,10 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       (await findRuntimeBrokerByName(tx, body.name)) ??
       (given === undefined ? undefined : await findRuntimeBroker(tx, given));
     const id = found?.id ?? given ?? deps.random.uuid();
+    if (found && !(await may(user, "update", runtimeBrokerResource(found))))
+      throw new HubError("forbidden", "a runtime broker with this name or id belongs to somebody else");
+    if (offersItself(body, found)) demandAdmin(user);
     if (found) {
-      if (!(await may(user, "update", runtimeBrokerResource(found))))
-        throw new HubError("forbidden", "a runtime broker with this name or id belongs to somebody else");
       await lockRuntimeBroker(tx, id);
       if (!body.preserveSettings)
         await updateRuntimeBroker(tx, id, {
@@ -243,6 +245,24 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
       },
     }),
   ];
+};
+
+/** Whether a runtime broker would be one for every project that was none before. */
+const offersItself = (
+  { autoProvide, preserveSettings }: z.output<typeof registerBody>,
+  found: RuntimeBrokerRow | undefined,
+): boolean => autoProvide === true && found?.auto_provide !== true && !(found && preserveSettings);
+
+/**
+ * Throws 403. What serves every project is sent everybody's agents, with their tasks, tokens and values: it is not for
+ * anybody to put their own machine there (weak point 14).
+ */
+const demandAdmin = (user: UserPrincipal): void => {
+  if (isAdmin(user)) return;
+  throw new HubError(
+    "forbidden",
+    "only administrators offer a runtime broker to every project; register it without auto-provide and link it to yours",
+  );
 };
 
 const hashOf = (token: string): string => createHash("sha256").update(token).digest("base64");
