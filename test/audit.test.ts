@@ -209,7 +209,7 @@ test("pages follow each other, filters narrow, and a project's owner sees what c
 
   expect(await log(`&actor=kim@example.org&project=${project}`)).toHaveLength(6);
   expect(await log(`&actor=${session.text("user.id")}&action=project_created`)).toHaveLength(1);
-  expect(await log(`&target=${project}`)).toHaveLength(6);
+  expect(await log(`&target=${project}&result=success`)).toHaveLength(6);
   expect(await log("&since=2100-01-01T00:00:00Z")).toHaveLength(0);
   expect((await log("&until=2100-01-01T00:00:00Z")).length).toBeGreaterThan(6);
 });
@@ -252,8 +252,19 @@ test("who may not is in the log, whether the door or the room refuses, with what
   await expect(new Promise((resolve, reject) => others.on("open", resolve).on("error", reject))).rejects.toThrow("403");
   await eventually(async () => (await log("&action=access_denied")).length === refused.length + 2);
   expect((await log("&action=access_denied"))[0]).toMatchObject({ details: { does: "connect self" } });
-  // What is as if it were not there, and what is let in, are no refusals.
-  expect((await call("GET", `/api/v1/projects/${systemRandom.uuid()}`, undefined, other)).status).toBe(404);
+  // What is hidden is refused as well, though nobody is told; what is not there, and what is let in, are no refusals.
+  const secret = (await call("POST", "/api/v1/projects", { name: "secret" }, owner)).text("id");
+  const hidden = await call("GET", `/api/v1/projects/${secret}/agents`, undefined, other);
+  await eventually(async () => (await log("&action=access_denied")).length === refused.length + 3);
+  expect((await log("&action=access_denied"))[0]).toMatchObject({
+    reason: "default deny",
+    actor: { kind: "user", email: "oth@example.org" },
+    projectId: secret,
+    details: { method: "GET", does: "list agent", hidden: true },
+  });
+  const absent = await call("GET", `/api/v1/projects/${systemRandom.uuid()}/agents`, undefined, other);
+  const toldOf = ({ status, json }: ApiReply) => [status, JSON.stringify(json).replace(/"requestId":"[^"]*"/, "")];
+  expect(toldOf(hidden)).toEqual(toldOf(absent));
   expect((await call("GET", `/api/v1/projects/${project}`, undefined, other)).status).toBe(200);
   for (let i = 0; i < 40; i += 1) await call("GET", "/api/v1/admin/invites", undefined, other);
   await eventually(async () => /unrecorded_total [23]\d/.test((await api(a, "GET", "/metrics")).body));

@@ -1,3 +1,4 @@
+import type { HubError } from "@rootstock/protocol";
 import { type Base, type Service, startStages, stopStages } from "@rootstock/service";
 import {
   actingAs,
@@ -225,12 +226,17 @@ export class Hub implements Service {
     };
     const refusedAt =
       (route: UpgradeRoute | undefined) =>
-      (principal: Principal, credentials: Credentials, reason: string, params: Readonly<Record<string, string>> = {}) =>
+      (
+        principal: Principal,
+        credentials: Credentials,
+        refusal: HubError,
+        params: Readonly<Record<string, string>> = {},
+      ) =>
         void (
           route &&
           actingAs(
             () => actor(principal, credentials),
-            () => denied(refusalEvent(route, params, reason)),
+            () => denied(refusalEvent(route, params, refusal)),
           )
         );
     const opened = (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) =>

@@ -184,7 +184,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   /** Tells of a refusal; nobody waits for that. */
   const note = (route: Route, c: Context, actor: () => AuditActor, err: HubError): void => {
     const { denied } = options;
-    if (denied) void actingAs(actor, () => denied(refusalEvent(route, c.req.param(), err.message)));
+    if (denied) void actingAs(actor, () => denied(refusalEvent(route, c.req.param(), err)));
   };
 
   /** A browser that is in use stays signed in. What has been answered stays answered if that fails. */

@@ -5,7 +5,7 @@ import { ACTIONS } from "../auth/index.ts";
 import { id, some } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { type AccessAboutDeps, askedAbout, demandSelfOrAdmin, explained, principalFields } from "./accessAbout.ts";
-import { findReadableGroup } from "./groupLookup.ts";
+import { groupOf } from "./groupLookup.ts";
 import { agentOf } from "./lookup.ts";
 import { kindNamed } from "./namedResources.ts";
 import { RESOURCE_TYPES } from "./policyBody.ts";
@@ -116,8 +116,7 @@ const described = async (db: Db, call: Call<unknown, undefined>): Promise<object
       };
     }
     case "group": {
-      const group = await findReadableGroup(db, call.principal, name);
-      if (!group) throw notFound("Group");
+      const group = await groupOf(db, { ...call, params: { groupId: name } });
       return {
         principal: { type, id: group.id, displayName: group.name, ...some("projectId", group.project_id) },
         directGroups: [],

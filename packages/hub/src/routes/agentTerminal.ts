@@ -142,7 +142,7 @@ export class TerminalUpgrades {
       return { principal, ...(await requestOf(db, { principal, params, does: ATTACH }, query)) };
     };
     const { principal, agentId, request } = await allowed().catch((err: unknown) => {
-      if (isRefusal(err)) this.#deps.refused(known, credentials, err.message, params);
+      if (isRefusal(err)) this.#deps.refused(known, credentials, err, params);
       throw err;
     });
     this.#deps.limits.act("terminal", principal);

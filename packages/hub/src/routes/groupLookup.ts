@@ -2,7 +2,7 @@ import { HubError, isStorable, notFound, parseUuid } from "@rootstock/protocol";
 import { type Db, findGroupMember, type GroupRole, type GroupView, groupById, groupBySlug } from "@rootstock/store";
 import type { Principal, UserPrincipal } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
-import { demand, groupResource, may } from "./rights.ts";
+import { demandReadAnd, groupResource, may } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
 /** The group with this id or slug; none of a name that the database could not even look for. */
@@ -20,9 +20,9 @@ export const findReadableGroup = async (db: Db, principal: Principal, name: stri
 
 /** The group of `:groupId`. Throws 404 when the caller may not read it, 403 when it may not do what the route does. */
 export const groupOf = async (db: Db, call: Asking): Promise<GroupView> => {
-  const group = await findReadableGroup(db, call.principal, call.params.groupId ?? "");
+  const group = await findGroup(db, call.params.groupId ?? "");
   if (!group) throw notFound("Group");
-  await demand(call.principal, demandedOf(call.does, "group"), groupResource(group));
+  await demandReadAnd(call.principal, demandedOf(call.does, "group"), groupResource(group), "Group");
   return group;
 };
 

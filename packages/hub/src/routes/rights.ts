@@ -1,4 +1,4 @@
-import { HubError, notFound } from "@rootstock/protocol";
+import { HubError } from "@rootstock/protocol";
 import type { AgentView, GroupView, PolicyRow, ProjectRow, ReadScope, UserRow } from "@rootstock/store";
 import {
   type Action,
@@ -15,6 +15,7 @@ import {
   readScope as scopeOf,
 } from "../auth/index.ts";
 import { type Capabilities, ITEM_ACTIONS, LIST_ACTIONS } from "../wire/index.ts";
+import { Hidden } from "./hidden.ts";
 
 /** The access decision, asked in the words of the routes. */
 
@@ -110,8 +111,19 @@ export const demandOf = async (
 ): Promise<void> => {
   const decision = await decisionOn(principal, action, resource);
   if (decision.allow) return;
-  if (action === "read" || !(await may(principal, "read", resource))) throw notFound(what);
+  if (action === "read" || !(await may(principal, "read", resource))) throw new Hidden(what, decision.reason);
   throw new HubError("forbidden", `you may not do this: ${decision.reason}`);
+};
+
+/** Throws 404 unless the principal may read the resource; then 403 with the reason unless it may do the thing itself too. */
+export const demandReadAnd = async (
+  principal: Principal,
+  action: Action,
+  resource: Resource,
+  what: string,
+): Promise<void> => {
+  await demandOf(principal, "read", resource, what);
+  await demand(principal, action, resource);
 };
 
 /** Those of `items` that the principal may do one of `actions` to. */

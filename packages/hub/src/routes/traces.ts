@@ -15,6 +15,7 @@ import { type Principal, principalId } from "../auth/index.ts";
 import { dispatchSummary, dispatchTrace, messageTrace, type TraceLimits } from "../trace/index.ts";
 import { dispatchSummaryReply, traceReply } from "../wire/index.ts";
 import { usersAndAgents } from "./access.ts";
+import { Hidden } from "./hidden.ts";
 import { agentOf } from "./lookup.ts";
 import { agentResource, may, projectResource } from "./rights.ts";
 import { type Call, json, type Route, route } from "./route.ts";
@@ -35,7 +36,8 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
   const ofDispatch = async (call: Call) => {
     const id = idOf(call, "dispatchId", "Dispatch");
     const found = await dispatchTraceFacts(db, id);
-    if (!found || !(await maySeeDispatch(db, call.principal, found.dispatch))) throw notFound("Dispatch");
+    if (!found) throw notFound("Dispatch");
+    if (!(await maySeeDispatch(db, call.principal, found.dispatch))) throw hidden("Dispatch");
     return json(200, dispatchTrace({ ...found, limits }));
   };
   return [
@@ -50,7 +52,7 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
         const found = await messageTraceFacts(db, idOf(call, "messageId", "Message"));
         if (!found) throw notFound("Message");
         const agent = await agentFor(db, found.message.agent_id);
-        if (!(await maySeeMessage(db, call.principal, found.message, agent))) throw notFound("Message");
+        if (!(await maySeeMessage(db, call.principal, found.message, agent))) throw hidden("Message");
         return json(200, messageTrace({ ...found, agent, limits }));
       },
     }),
@@ -80,6 +82,8 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
     }),
   ];
 };
+
+const hidden = (what: string) => new Hidden(what, "neither a party to it nor a reader of its agent");
 
 const idOf = (call: Pick<Call, "params">, name: string, what: string): Uuid => {
   const id = parseUuid(call.params[name] ?? "");

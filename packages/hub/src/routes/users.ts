@@ -18,7 +18,7 @@ import { admins, authenticated, users } from "./access.ts";
 import { demandedOf, NOTHING } from "./does.ts";
 import { choice, MAX_NAME, text } from "./fields.ts";
 import { listJson, pageQuery } from "./pages.ts";
-import { demand, may, userResource } from "./rights.ts";
+import { demand, demandReadAnd, may, userResource } from "./rights.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -199,7 +199,7 @@ const shown = (principal: Principal, user: UserRow) => {
 const userOf = async (db: Db, call: Asking): Promise<UserRow> => {
   const id = parseUuid(call.params.userId ?? "");
   const user = id && (await userById(db, id));
-  if (!user || !(await may(call.principal, "read", userResource(user)))) throw notFound("User");
-  await demand(call.principal, demandedOf(call.does, "user"), userResource(user));
+  if (!user) throw notFound("User");
+  await demandReadAnd(call.principal, demandedOf(call.does, "user"), userResource(user), "User");
   return user;
 };

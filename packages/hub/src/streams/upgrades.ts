@@ -6,7 +6,7 @@ import type { Credentials, Principal } from "../auth/index.ts";
 import { credentialsOf, refuseSocket } from "../control/index.ts";
 
 /** Is told who may not have a WebSocket, and why. */
-export type Refused = (principal: Principal, credentials: Credentials, reason: string) => void;
+export type Refused = (principal: Principal, credentials: Credentials, refusal: HubError) => void;
 
 /** 403, and `refused` told of it. */
 export const refusing = (
@@ -15,8 +15,9 @@ export const refusing = (
   credentials: Credentials,
   reason: string,
 ): HubError => {
-  refused(principal, credentials, reason);
-  return new HubError("forbidden", reason);
+  const refusal = new HubError("forbidden", reason);
+  refused(principal, credentials, refusal);
+  return refusal;
 };
 
 /** What is behind an upgrade, made ready before it is answered: a refusal is then an HTTP answer like any other. */
