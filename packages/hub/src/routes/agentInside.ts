@@ -1,9 +1,9 @@
 import { HubError } from "@rootstock/protocol";
-import type { Db } from "@rootstock/store";
+import { type Db, recordAudit } from "@rootstock/store";
 import { z } from "zod";
 import type { Relay } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
-import { askInside } from "./insideCall.ts";
+import { askInside, runtimeBrokerOf } from "./insideCall.ts";
 import { json, type Route, route } from "./route.ts";
 import { targetOf } from "./targets.ts";
 
@@ -39,6 +39,15 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
       handler: async (call) => {
         const target = await targetOf(deps.db, call);
         const { command, timeout } = call.body;
+        runtimeBrokerOf(target);
+        // Before it runs: what cannot be recorded does not happen. What it says may hold anything, so it is not told.
+        await recordAudit(deps.db, {
+          action: "command_run",
+          targetType: "agent",
+          targetId: target.agent.id,
+          targetName: target.agent.slug,
+          projectId: target.project.id,
+        });
         const text = await askInside(deps.relay, target, {
           what: "execute command",
           method: "POST",
