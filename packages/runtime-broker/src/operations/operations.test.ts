@@ -365,6 +365,9 @@ test("exec gives output and exit code, the agent's environment, and a screen to 
   expect((await exec(["/no/such/program"])).get("error.code")).toBe("runtime_error");
   expect((await exec(["sleep", "30"], 0.2)).get("error.message")).toContain("took longer");
   expect((await exec([])).get("error.details.field")).toBe("command");
+  // As long as the hub lets through, and no longer.
+  expect((await exec(["true"], 3_600)).get("exitCode")).toBe(0);
+  expect((await exec(["true"], 3_601)).get("error.details.field")).toBe("timeout");
   expect((await call("POST", `/api/v1/agents/${slug}/exec`, { command: "ls" })).status).toBe(400);
 });
 

@@ -17,7 +17,9 @@ export class Screen {
 
   /** `answer` gets what a terminal replies to questions of the program inside (where is the cursor, what are you). */
   constructor(size: TerminalSize, answer: (text: string) => void) {
-    this.#terminal = new headless.Terminal({ ...size, scrollback: SCROLLBACK_LINES, allowProposedApi: true });
+    // It would complain of every byte that it cannot read, in a file that nothing bounds.
+    const options = { scrollback: SCROLLBACK_LINES, allowProposedApi: true, logLevel: "off" } as const;
+    this.#terminal = new headless.Terminal({ ...size, ...options });
     this.#terminal.loadAddon(this.#serializer);
     this.#terminal.onData(answer);
   }
