@@ -212,6 +212,25 @@ test("its owner died in the middle: attempt 1 there, given back, attempt 2 at th
   ]);
 });
 
+test("its owner hangs: since when it is not heard of, and what will help", async () => {
+  const a = await replica("A");
+  await connect(a);
+  const ids = [await message(a), await operation(a)];
+  const traces = async () => [await traced(ids[0] ?? ""), await read(`/api/v1/dispatches/${ids[1]}`)];
+  const reasons = async () => (await traces()).map((trace) => trace.waiting?.reasons[0]);
+  await hub.test.query("update hub_replicas set last_seen = now() - interval '1 minute' where instance_id = $1", [a]);
+  const [row] = await hub.test.query<{ at: Date }>("select last_seen as at from hub_replicas where instance_id = $1", [
+    a,
+  ]);
+  const held = "replica A, which held the runtime broker's socket, has";
+  const silent = `${held} not been heard of since ${row?.at.toISOString()}`;
+  expect(await reasons()).toEqual([silent, silent]);
+  const when = "once that replica is back, or the runtime broker has connected to another";
+  for (const { next } of await traces()) expect(next[0]).toEqual({ event: "claimed", when });
+  await hub.test.query("delete from hub_replicas where instance_id = $1", [a]);
+  expect(await reasons()).toEqual([`${held} gone`, `${held} gone`]);
+});
+
 test("a newer socket voids the claim, and says so", async () => {
   const a = await replica("A");
   const first = await connect(a);

@@ -5,8 +5,10 @@ import {
   claimedHop,
   ownerInWords,
   pastAttempts,
+  reachedAgain,
   replicaOf,
   secondsAfter,
+  silentOwner,
   timeOf,
   unreachable,
   wasGivenBack,
@@ -82,7 +84,7 @@ const hopsOf = ({
 };
 
 const waitsFor = ({ dispatch, facts }: DispatchTraceInput): string[] => {
-  const away = unreachable(facts);
+  const away = unreachable(facts) ?? silentOwner(facts);
   const { operation } = facts.obstacles;
   const reasons = [
     ...(away ? [away] : []),
@@ -98,11 +100,9 @@ const nextOf = ({ dispatch: d, facts, limits }: DispatchTraceInput): TraceNext[]
   switch (d.state) {
     case "pending":
       return [
-        {
+        reachedAgain(facts) ?? {
           event: "claimed",
-          when: unreachable(facts)
-            ? "once the runtime broker connects, to whichever replica"
-            : "once what is before it on this agent has ended, and its owner looks: within seconds",
+          when: "once what is before it on this agent, and what the runtime broker has now, has ended: then within seconds",
         },
         {
           event: "expired",

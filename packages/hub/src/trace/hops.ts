@@ -1,4 +1,4 @@
-import type { TraceHop, TracePlace, Uuid } from "@rootstock/protocol";
+import type { TraceHop, TraceNext, TracePlace, Uuid } from "@rootstock/protocol";
 import type { HopRow, TraceFacts } from "@rootstock/store";
 
 /** RFC 3339, UTC, milliseconds. */
@@ -92,6 +92,26 @@ export const unreachable = (facts: TraceFacts): string | undefined => {
   return runtimeBroker.disconnectedAt === null
     ? `owner unknown: runtime broker ${runtimeBroker.name} has not connected yet`
     : `owner unknown: waiting for reconnect of runtime broker ${runtimeBroker.name} since ${timeOf(runtimeBroker.disconnectedAt)}`;
+};
+
+/** Replicas say every 2 s that they live: one that has not for so long hangs, or is dead and not yet buried. */
+const SILENT_MS = 5_000;
+
+/** Why nobody takes it up although a replica holds the socket: it is not heard of any more. */
+export const silentOwner = (facts: TraceFacts): string | undefined => {
+  const { runtimeBroker: rb, now } = facts;
+  if (!rb?.connectedHubId) return undefined;
+  const seen = rb.ownerSeenAt;
+  if (seen && now.getTime() - seen.getTime() < SILENT_MS) return undefined;
+  const since = seen ? `not been heard of since ${timeOf(seen)}` : "gone";
+  return `replica ${ownerInWords(facts)}, which held the runtime broker's socket, has ${since}`;
+};
+
+/** What has to happen before anybody takes it up, where that lies in the socket or in who holds it. */
+export const reachedAgain = (facts: TraceFacts): TraceNext | undefined => {
+  if (unreachable(facts)) return { event: "claimed", when: "once the runtime broker connects, to whichever replica" };
+  if (!silentOwner(facts)) return undefined;
+  return { event: "claimed", when: "once that replica is back, or the runtime broker has connected to another" };
 };
 
 /** The replica that should take it up, in words. */

@@ -6,8 +6,10 @@ import {
   claimedHop,
   ownerInWords,
   pastAttempts,
+  reachedAgain,
   replicaOf,
   secondsAfter,
+  silentOwner,
   timeOf,
   unreachable,
   wasGivenBack,
@@ -79,7 +81,7 @@ const wentBefore = ({ wentBefore: n }: TraceFacts): string | undefined => (n ===
 
 /** Why a pending message is not under way: everything that holds now. */
 const waitsFor = ({ message, facts, agent, limits }: MessageTraceInput): string[] => {
-  const away = unreachable(facts);
+  const away = unreachable(facts) ?? silentOwner(facts);
   const { operation, earlierMessages } = facts.obstacles;
   const reasons = [
     ...(away ? [away] : []),
@@ -137,7 +139,8 @@ const nextOf = (input: MessageTraceInput): TraceNext[] => {
 
 /** What has to happen before the next claim. */
 const claimNext = ({ message: m, facts, agent, limits }: MessageTraceInput): TraceNext => {
-  if (unreachable(facts)) return { event: "claimed", when: "once the runtime broker connects, to whichever replica" };
+  const reached = reachedAgain(facts);
+  if (reached) return reached;
   if (!agent || agent.deleted_at) return { event: "claimed", when: "once the agent is restored and runs" };
   const at = listensAt(agent, facts.now, limits);
   if (at) return { event: "claimed", at, when: "at the latest; sooner if the agent reports an activity" };
@@ -147,7 +150,11 @@ const claimNext = ({ message: m, facts, agent, limits }: MessageTraceInput): Tra
   if (earlierMessages > 0)
     return { event: "claimed", when: "once what is before it has been delivered, or has failed" };
   const last = facts.hops.at(-1);
-  if (!last) return { event: "claimed", when: "at the owner's next look: within a second or two" };
+  if (!last)
+    return {
+      event: "claimed",
+      when: "at the owner's next look: within a second or two, or once the runtime broker has answered what it has now",
+    };
   return {
     event: "claimed",
     at: secondsAfter(last.last_at, pauseAfterMs(m.attempts) / 1000),

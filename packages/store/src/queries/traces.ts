@@ -15,6 +15,8 @@ export interface TraceRuntimeBroker {
   readonly name: string;
   readonly connectedHubId: Uuid | null;
   readonly disconnectedAt: Date | null;
+  /** When the replica that holds its socket last said that it lives; null when it is not registered. */
+  readonly ownerSeenAt: Date | null;
 }
 
 /** What stands before a message or an operation now. */
@@ -81,9 +83,11 @@ const runtimeBrokerOf = async (db: Db, id: Uuid | null): Promise<TraceRuntimeBro
   id === null
     ? undefined
     : db
-        .selectFrom("runtime_brokers")
-        .select(["id", "name", "connected_hub_id as connectedHubId", "disconnected_at as disconnectedAt"])
-        .where("id", "=", id)
+        .selectFrom("runtime_brokers as rb")
+        .leftJoin("hub_replicas as owner", "owner.instance_id", "rb.connected_hub_id")
+        .select(["rb.id", "rb.name", "rb.connected_hub_id as connectedHubId", "rb.disconnected_at as disconnectedAt"])
+        .select("owner.last_seen as ownerSeenAt")
+        .where("rb.id", "=", id)
         .executeTakeFirst();
 
 /** The first unfinished operation of the agent, of those before `seq` where that is given. */
