@@ -54,19 +54,22 @@ export class Relay {
   /** Throws 503 when nobody reaches the runtime broker, 502 when it did not answer, 413 for what it cannot read. */
   async call(runtimeBrokerId: Uuid, request: RelayRequest): Promise<TunnelResponse> {
     const unreached = new Set<Uuid>();
-    for (let attempt = 0; attempt < MAX_RESOLUTIONS; attempt += 1) {
-      const here = await this.callHere(runtimeBrokerId, request);
+    const { clock } = this.#base;
+    const until = clock.elapsed() + request.timeoutMs;
+    for (let attempt = 0; attempt < MAX_RESOLUTIONS && clock.elapsed() < until; attempt += 1) {
+      const left = { ...request, timeoutMs: Math.ceil(until - clock.elapsed()) };
+      const here = await this.callHere(runtimeBrokerId, left);
       if (here) return here;
       const owner = await ownerOf(this.#deps.db, runtimeBrokerId);
-      const response = owner && (await this.#callPeer(owner, toRelayed(runtimeBrokerId, request), unreached, attempt));
+      const response = owner && (await this.#callPeer(owner, toRelayed(runtimeBrokerId, left), unreached, attempt));
       if (response) return response;
       // Affinity and sockets move together within milliseconds; a moment later one of the two is right.
-      await this.#base.clock.sleep(FIRST_WAIT_MS * 2 ** attempt);
+      await clock.sleep(FIRST_WAIT_MS * 2 ** attempt);
     }
     throw unreached.size > 0 ? unreachable() : notConnected(runtimeBrokerId);
   }
 
-  /** The same for a socket that this replica holds; undefined when it holds none. */
+  /** The same for a socket that this replica holds; undefined when it holds none, or lost it before the call's turn came. */
   async callHere(runtimeBrokerId: Uuid, request: RelayRequest): Promise<TunnelResponse | undefined> {
     const connection = this.#deps.registry.get(runtimeBrokerId);
     if (!connection?.isOpen) return undefined;
@@ -74,6 +77,7 @@ export class Relay {
       return await connection.call(request);
     } catch (err) {
       if (!(err instanceof TunnelError)) throw err;
+      if (err.kind === "not_sent" && !connection.isOpen) return undefined;
       if (err.kind === "not_sent") throw notConnected(runtimeBrokerId, err);
       if (err.kind === "too_large") throw new HubError("payload_too_large", err.message, { cause: err });
       throw new HubError("runtime_error", `the runtime broker gave no answer: ${err.message}`, { cause: err });
