@@ -1,5 +1,6 @@
+import { request } from "node:http";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { api, eventually, type InProcessReplica, Scene, type SimulatedReply } from "@rootstock/testkit";
+import { api, eventually, type InProcessReplica, Scene, type SimulatedReply, TEST_TOKEN } from "@rootstock/testkit";
 
 /** Lifecycle calls between two replicas: the runtime broker hangs on `owner`, calls reach either. */
 
@@ -107,6 +108,36 @@ test("values that are missing are asked for, kept encrypted, and there again at 
        union all select c::text from change_log c) as everything`,
   );
   expect(stored[0]?.text).not.toContain("s3cret-value");
+});
+
+test("where the hub is, containers are told by its configuration, never by the Host of a call", async () => {
+  const told = await scene.replica({ ROOTSTOCK_PUBLIC_URL: "https://hub.example.org" });
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const lying = (replica: InProcessReplica, path: string, body: object) =>
+    new Promise<number>((resolve, reject) => {
+      const { hostname, port } = new URL(replica.url);
+      const headers = {
+        host: "evil.example",
+        "x-forwarded-host": "evil.example",
+        authorization: `Bearer ${TEST_TOKEN}`,
+        "content-type": "application/json",
+      };
+      request({ hostname, port, path, method: "POST", headers }, (answer) => {
+        answer.resume().once("end", () => resolve(answer.statusCode ?? 0));
+      })
+        .once("error", reject)
+        .end(JSON.stringify(body));
+    });
+  const agents = `/api/v1/projects/${project}/agents`;
+  for (const replica of [owner, entry, told]) {
+    const name = `a-${replica.hub.instanceId.slice(0, 4)}`;
+    expect(await lying(replica, agents, { name, task: "wait" })).toBe(201);
+    for (const verb of ["restart", "stop", "start"])
+      expect([verb, await lying(replica, `${agents}/${name}/${verb}`, {})]).toEqual([verb, 200]);
+  }
+  const sent = JSON.stringify(runtimeBroker.received.map((r) => r.json));
+  expect(sent).not.toContain("evil.example");
+  expect(sent).toContain('"hubEndpoint":"https://hub.example.org"');
 });
 
 test("values missing and nobody to ask: 422 that names them, and no agent is left", async () => {

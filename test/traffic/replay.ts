@@ -28,6 +28,9 @@ interface Asked {
   readonly answer: Promise<Ours | typeof REFUSED>;
 }
 
+/** Where the hub of the recordings was. */
+const RECORDED_AT = "http://127.0.0.1:8080";
+
 /**
  * Plays a recording against replicas on one database: sends what clients, tool and runtime broker sent, in the recorded
  * interleaving, each call to the next replica in turn, and compares what our hub does with what was recorded.
@@ -68,7 +71,9 @@ export class Replay {
 
   /** Starts the replicas. */
   async open(): Promise<void> {
-    this.#replicas = [await this.#scene.replica(), await this.#scene.replica()];
+    // The original knows its address by configuration alone, as replicas do.
+    const env = { ROOTSTOCK_PUBLIC_URL: RECORDED_AT };
+    this.#replicas = [await this.#scene.replica(env), await this.#scene.replica(env)];
   }
 
   /** Connects the runtime broker with what its join gave. */

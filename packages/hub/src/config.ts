@@ -101,7 +101,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
     "who wraps the keys of what is stored encrypted, as a list separated by commas: secret (ROOTSTOCK_SECRET), file:<path> (a file of keys). The first wraps, all unwrap (default: secret)",
   ROOTSTOCK_NAME: "name of this replica in logs and health (default: host name)",
   ROOTSTOCK_INTERNAL_URL: "where other replicas reach this one (default: its own address when it is a loopback one)",
-  ROOTSTOCK_PUBLIC_URL: "where clients and containers reach the hub (default: the request's own origin)",
+  ROOTSTOCK_PUBLIC_URL:
+    "where clients and containers reach the hub (default: in links the request's own origin, for containers where their runtime broker dials)",
   ROOTSTOCK_TRUSTED_PROXIES: "comma-separated addresses and networks whose X-Forwarded headers are believed",
   SCION_DEV_TOKEN: "turns development login on: whoever shows this token (scion_dev_ + 64 hex digits) is an admin",
   ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN: "1: development login on a host that is not loopback, too",

@@ -121,6 +121,7 @@ export class Hub implements Service {
       idempotency: new Idempotency(this.#base, { database, box, finishers: () => finishing }),
       box,
       changed: () => signaller.changed(),
+      publicUrl: this.#config.publicUrl,
       softDeleteSeconds: this.#config.softDeleteSeconds,
     };
     const finishing = finishers(actions);

@@ -11,6 +11,7 @@ import {
   carryOut,
   type LifecycleKind,
   throwUnlessDone,
+  whereHubIs,
 } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
@@ -53,7 +54,7 @@ export const changeLifecycle = async (
   const args = {
     ...(options.task && { task: options.task }),
     ...(op === "resume" && { resume: true }),
-    ...(!halts && { hubEndpoint: call.origin }),
+    ...(!halts && whereHubIs(deps)),
   };
   const createdBy = principalId(call.principal);
   return carryOut(deps, call, VERB, {

@@ -25,6 +25,7 @@ import {
   type LifecycleKind,
   targetResource,
   throwUnlessDone,
+  whereHubIs,
 } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
@@ -92,7 +93,7 @@ export const createAgent = async (
       runtimeBrokerId: runtimeBroker.id,
       createdBy: call.principal.id,
       args: {
-        hubEndpoint: call.origin,
+        ...whereHubIs(deps),
         ...(plan.kind === "new" && { fresh: true }),
         ...(plan.kind === "inPlace" && plan.op === "resume" && { resume: true }),
         ...(plan.kind === "inPlace" && request.task && { task: request.task }),

@@ -25,15 +25,21 @@ export interface ActionDeps {
   readonly box: SecretBox;
   /** After a commit that changed what others may see. */
   readonly changed: () => void;
+  /** Where clients and containers reach the hub, if it is configured. */
+  readonly publicUrl: string | undefined;
   /** How long a deleted agent can be restored, in seconds; 0 deletes at once. */
   readonly softDeleteSeconds: number;
 }
 
 /** A call as actions see it: who, and what makes it repeatable. */
-export interface ActionCall extends KeyedCall {
-  /** Where the caller believes the hub is: what containers are told. */
-  readonly origin: string;
-}
+export type ActionCall = KeyedCall;
+
+/**
+ * What containers are told of where the hub is: what is configured, else nothing, and they go where their runtime broker
+ * dials. Never what a request says: whoever may start an agent would have it show its token wherever their `Host` leads.
+ */
+export const whereHubIs = ({ publicUrl }: Pick<ActionDeps, "publicUrl">): { readonly hubEndpoint?: string } =>
+  publicUrl === undefined ? {} : { hubEndpoint: publicUrl };
 
 /** The access decision's view of a dispatch target. */
 export const targetResource = ({ agent, project }: DispatchTarget): AgentResource => ({

@@ -3,7 +3,15 @@ import { type DispatchTarget, keepValues } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
 import { sealKeptValue } from "../dispatch/index.ts";
 import { agentJson } from "../wire/index.ts";
-import { type ActionCall, type ActionDeps, agentAfter, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
+import {
+  type ActionCall,
+  type ActionDeps,
+  agentAfter,
+  carryOut,
+  type LifecycleKind,
+  throwUnlessDone,
+  whereHubIs,
+} from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
 
 /**
@@ -42,7 +50,7 @@ export const submitEnv = async (
       agentSlug: agent.slug,
       projectId: agent.project_id,
       runtimeBrokerId: runtimeBroker.id,
-      args: { hubEndpoint: call.origin, gather: true },
+      args: { ...whereHubIs(deps), gather: true },
       ...(createdBy && { createdBy }),
     };
   });
