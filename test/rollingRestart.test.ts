@@ -4,7 +4,6 @@ import { HubClient } from "@rootstock/client";
 import { freePort, silentLog, systemClock, systemRandom } from "@rootstock/service";
 import {
   type ApiReply,
-  AttachRefused,
   api,
   eventually,
   type ReplicaProcess,
@@ -122,6 +121,14 @@ test("no call fails, every message arrives once and in order, events go on witho
       await ledger.call("agent", () => api(balancer, "GET", `/api/v1/agents/${idOf("a1")}`));
     }
   };
+  const lookingInside = async (): Promise<void> => {
+    const path = `/api/v1/agents/${idOf("b1")}`;
+    while (!over.signal.aborted) {
+      await ledger.call("exec", () => api(balancer, "POST", `${path}/exec`, { command: ["true"] }));
+      await ledger.call("logs", () => api(balancer, "GET", `${path}/logs`));
+      await ledger.call("preflight", () => api(balancer, "GET", `${path}/pty`));
+    }
+  };
   const phases: unknown[] = [];
   const cycling = async (): Promise<void> => {
     while (!over.signal.aborted)
@@ -157,20 +164,10 @@ test("no call fails, every message arrives once and in order, events go on witho
   };
 
   const closes: { readonly code: number; readonly reason: string }[] = [];
-  const attach = (): Promise<TerminalClient> =>
-    eventually(async () => {
-      try {
-        return await TerminalClient.attach(balancer, idOf("terminal"));
-      } catch (err) {
-        // The runtime broker is on its way to another replica: told to come back.
-        if (err instanceof AttachRefused && err.status === 503) return false;
-        throw err;
-      }
-    });
   const viewing = async (): Promise<void> => {
     while (!over.signal.aborted) {
       const seen = terminals.opened.length;
-      const client = await attach();
+      const client = await TerminalClient.attach(balancer, idOf("terminal"));
       const stop = () => client.cut();
       over.signal.addEventListener("abort", stop);
       const terminal = await Promise.race([terminals.nth(seen), client.closed.then(() => undefined)]);
@@ -181,7 +178,7 @@ test("no call fails, every message arrives once and in order, events go on witho
     }
   };
 
-  const load = [...["a1", "a2", "b1", "b2"].map(sending), reading(), cycling(), viewing()];
+  const load = [...["a1", "a2", "b1", "b2"].map(sending), reading(), lookingInside(), cycling(), viewing()];
   const subscriber = listening();
   await eventually(() => [...sent.values()].every((texts) => texts.length > 5) && heard.size === 4);
 

@@ -1,6 +1,6 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
-import { type Db, ownerOf } from "@rootstock/store";
+import { type Db, isBetweenSockets, type Owner, ownerOf } from "@rootstock/store";
 import type { Registry, StreamHandler } from "../control/index.ts";
 import type { AgentStream, AgentStreamRequest, OwnerLink } from "./agentStream.ts";
 import type { Detours } from "./detours.ts";
@@ -18,6 +18,8 @@ export interface AgentStreamsDeps {
 
 const MAX_RESOLUTIONS = 5;
 const FIRST_WAIT_MS = 50;
+/** A runtime broker whose socket ended no longer ago is on its way to another replica: it dials within milliseconds. */
+const MOVING_SECONDS = 5;
 /** The owner that cannot be reached is asked by the detour from this attempt on: it may have died just now. */
 const DETOUR_FROM = 3;
 
@@ -33,8 +35,11 @@ export class AgentStreams {
 
   /** Throws 503 `runtime_broker_unavailable` when nobody holds the runtime broker's socket. */
   async check(runtimeBrokerId: Uuid): Promise<void> {
-    if (this.#deps.registry.get(runtimeBrokerId)) return;
-    if (!(await ownerOf(this.#deps.db, runtimeBrokerId))) throw notConnected(runtimeBrokerId);
+    for (let attempt = 0; attempt < MAX_RESOLUTIONS; attempt += 1) {
+      if (this.#deps.registry.get(runtimeBrokerId) || (await this.#ownerOf(runtimeBrokerId))) return;
+      await this.#base.clock.sleep(FIRST_WAIT_MS * 2 ** attempt);
+    }
+    throw notConnected(runtimeBrokerId);
   }
 
   /** Throws 503 as `check` does, also when the owner cannot be reached; nothing is open then. */
@@ -52,14 +57,22 @@ export class AgentStreams {
     throw notConnected(runtimeBrokerId);
   }
 
+  /** Undefined while it moves. Throws 503 when nobody is expected. */
+  async #ownerOf(runtimeBrokerId: Uuid): Promise<Owner | undefined> {
+    const owner = await ownerOf(this.#deps.db, runtimeBrokerId);
+    if (!owner && !(await isBetweenSockets(this.#deps.db, runtimeBrokerId, MOVING_SECONDS)))
+      throw notConnected(runtimeBrokerId);
+    return owner;
+  }
+
   async #openThere(
     request: AgentStreamRequest,
     handler: StreamHandler,
     unreached: Set<Uuid>,
     attempt: number,
   ): Promise<AgentStream | undefined> {
-    const owner = await ownerOf(this.#deps.db, request.runtimeBrokerId);
-    if (!owner) throw notConnected(request.runtimeBrokerId);
+    const owner = await this.#ownerOf(request.runtimeBrokerId);
+    if (!owner) return undefined;
     const { direct, detour, detours } = this.#deps;
     const { instanceId } = owner;
     const goesDirectly = direct?.reaches(owner) ?? false;

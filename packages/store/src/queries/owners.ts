@@ -1,4 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
+import { sql } from "kysely";
 import type { Db } from "../database.ts";
 
 /** The replica that holds a runtime broker's socket, as affinity says: a hint, which the replica itself confirms. */
@@ -16,3 +17,11 @@ export const ownerOf = (db: Db, runtimeBrokerId: Uuid): Promise<Owner | undefine
     .select(["r.instance_id as instanceId", "r.internal_url as internalUrl"])
     .where("rb.id", "=", runtimeBrokerId)
     .executeTakeFirst();
+
+/** Whether a socket is expected at any moment: somebody holds one, or the last ended less than `seconds` ago. */
+export const isBetweenSockets = async (db: Db, runtimeBrokerId: Uuid, seconds: number): Promise<boolean> => {
+  const { rows } = await sql<{ soon: boolean | null }>`
+    select connected_hub_id is not null or disconnected_at > now() - make_interval(secs => ${seconds}::float8) as soon
+      from runtime_brokers where id = ${runtimeBrokerId}`.execute(db);
+  return rows[0]?.soon ?? false;
+};
