@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { silentLog, systemClock } from "@rootstock/service";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { createTestDatabase, leftByMinorCollections, type TestDatabase } from "@rootstock/testkit";
 import { sql } from "kysely";
 import { Database } from "./database.ts";
 import { PreparedStatements } from "./preparedStatements.ts";
@@ -67,4 +67,9 @@ test("a server that has forgotten the statements, as behind a pooling proxy, is 
   expect(await find()).toEqual([{ id: 1, name: "one" }]);
   for (let i = 0; i < 5; i += 1) expect(await find()).toEqual([{ id: 1, name: "one" }]);
   expect(await keptStatements()).toBe(0);
+});
+
+test("what a statement returned goes with the next small collection, and is not kept until a full one", async () => {
+  const read = () => sql`select repeat('x', ${20_000}) as text`.execute(store.db);
+  expect(await leftByMinorCollections(1_000, read)).toBeLessThan(5);
 });

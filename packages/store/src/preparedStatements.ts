@@ -133,9 +133,23 @@ class PreparingClient implements PostgresPoolClient {
   }
 
   #send(query: pg.QueryConfig): Promise<PostgresQueryResult<unknown>> {
-    return this.#answers.watch(
-      () => this.#client.query(query) as unknown as Promise<PostgresQueryResult<unknown>>,
-      this.#giveUp,
-    );
+    return this.#answers.watch(() => this.#ask(query), this.#giveUp);
+  }
+
+  /**
+   * With a callback: what the driver's own promise returns outlives small collections until the next full one, however
+   * short it was needed, and each of them takes 5 to 20 ms for it instead of half a millisecond (driver 8.23, Node 24).
+   */
+  #ask(query: pg.QueryConfig): Promise<PostgresQueryResult<unknown>> {
+    return new Promise<PostgresQueryResult<unknown>>((resolve, reject) => {
+      this.#client.query(query, (err, result) => {
+        if (err) reject(err);
+        else resolve(result as unknown as PostgresQueryResult<unknown>);
+      });
+    }).catch((err: Error) => {
+      // Of whoever asked, not of the socket that the answer came by.
+      Error.captureStackTrace(err);
+      throw err;
+    });
   }
 }

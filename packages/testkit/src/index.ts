@@ -7,6 +7,7 @@ export * from "./embeddedPostgres.ts";
 export * from "./eventStream.ts";
 export * from "./eventually.ts";
 export * from "./frontProxy.ts";
+export * from "./garbage.ts";
 export * from "./identityProvider.ts";
 export * from "./logClient.ts";
 export * from "./past.ts";
