@@ -72,6 +72,8 @@ export interface PoliciesTable {
   delegated_from: ColumnType<Uuid | null, never, never>;
   /** Follows `conditions`; never written. */
   delegated_from_group: ColumnType<Uuid | null, never, never>;
+  /** What of it decides, as JSON (migration 0031). Follows the rest; never written. */
+  facts: ColumnType<string, never, never>;
   priority: Generated<number>;
   labels: DefaultJson<Labels>;
   annotations: DefaultJson<Labels>;

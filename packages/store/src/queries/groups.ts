@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Insertable, type Selectable, sql, type Updateable } from "kysely";
+import { type Insertable, type RawBuilder, type Selectable, sql, type Updateable } from "kysely";
 import type { GroupRole, GroupsTable, GroupType } from "../accessTables.ts";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
@@ -281,7 +281,8 @@ const countGroupOwners = async (tx: Db, groupId: Uuid): Promise<number> => {
 /** A person or an agent, whose groups are asked for. */
 export interface GroupedPrincipal {
   readonly type: "user" | "agent";
-  readonly id: Uuid;
+  /** Or its place in a statement. */
+  readonly id: Uuid | RawBuilder<Uuid>;
 }
 
 /** The groups that a principal is in itself: of an agent, with the group of its project's agents. */
