@@ -40,7 +40,7 @@ const gotBy = (userId: Uuid): Condition => sql<boolean>`(messages.recipient_id =
 
 /** What a person said to agents. */
 const saidBy = (userId: Uuid): Condition =>
-  sql<boolean>`(messages.sender_id = ${userId} and messages.state is not null)`;
+  sql<boolean>`(messages.sender_id = ${userId} and length(messages.state) > 0)`;
 
 /** What the filter asks for, as parts of which each is found in the order of lists; no message is in two of them. */
 const parts = (f: MessageFilter): readonly Condition[] =>

@@ -114,7 +114,7 @@ const earlierUndelivered = async (db: Db, agentId: Uuid, seq: string): Promise<n
 const deliveredAfter = async (db: Db, m: MessageRow): Promise<number> => {
   const { rows } = await sql<{ n: number }>`
     select count(*)::int as n from (
-      select seq, dispatched_at from messages where agent_id = ${m.agent_id} and state is not null
+      select seq, dispatched_at from messages where agent_id = ${m.agent_id} and length(state) > 0
          and created <= ${m.created}
        order by created desc, id desc limit ${MOST_COUNTED}) as around
      where around.seq < ${m.seq}::bigint and around.dispatched_at > ${m.created}`.execute(db);
