@@ -1,4 +1,4 @@
-import { type Base, Hook, Lifecycle, Loop, type Service, SingleFlight } from "@rootstock/service";
+import { type Base, Hook, Lifecycle, Loop, type Service, SingleFlight, type Timer } from "@rootstock/service";
 import { type Database, type Listener, verifyHistory } from "@rootstock/store";
 import { type Batch, ChangeFeed, type Resync, type Step } from "./changeFeed.ts";
 import type { Interest } from "./interest.ts";
@@ -20,6 +20,11 @@ export interface ReaderStats {
   readonly resyncs: number;
 }
 
+/**
+ * How long a signal is let lie. It tells of a commit that somebody is at work on: read at once, on every replica, the
+ * change would keep that from going on.
+ */
+const LINGER_MS = 5;
 /** The pause after a read that found something: under load, changes then share reads instead of each costing one. */
 const BREATHER_MS = 10;
 /** The pause after one that found many: each read, and each write to each listener, costs the same for many as for few. */
@@ -43,6 +48,7 @@ export class ChangeReader implements Service {
   #running = false;
   #historyChecked = false;
   #failing = false;
+  #lingering: Timer | undefined;
   #stats: ReaderStats = { lagMs: 0, xminAge: 0, events: 0, resyncs: 0 };
   #offs: (() => void)[] = [];
 
@@ -110,16 +116,25 @@ export class ChangeReader implements Service {
         this.#historyChecked = false;
         void this.poke();
       }),
-      listener.onChanges(() => void this.poke()),
+      listener.onChanges(() => this.#linger()),
     ];
     await this.#polling.start();
   }
 
   async #end(): Promise<void> {
     this.#running = false;
+    this.#lingering?.cancel();
+    this.#lingering = undefined;
     for (const off of this.#offs) off();
     await this.#polling.stop();
     await this.#reading.idle();
+  }
+
+  #linger(): void {
+    this.#lingering ??= this.#base.clock.after(LINGER_MS, () => {
+      this.#lingering = undefined;
+      void this.poke();
+    });
   }
 
   async #poll(signal: AbortSignal): Promise<void> {
