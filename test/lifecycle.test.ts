@@ -259,6 +259,23 @@ test("invariant 2: twenty forwarded stops of one agent run one at a time", async
   expect(most).toBe(1);
 });
 
+test("a stop from another replica is taken up while a message is on the wire, and runs when that has ended", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  runtimeBroker.holdAnswers();
+  const message = api(owner, "POST", `/api/v1/agents/${agent}/message`, { message: "hello" });
+  await eventually(() => runtimeBroker.received.some((r) => r.path.endsWith("/message")));
+  const stop = act(entry, agent, "stop");
+  await eventually(async () => {
+    const [row] = await scene.database.query("select state from broker_dispatch where op = 'stop'");
+    return row?.state === "in_progress";
+  });
+  expect(runtimeBroker.received.some((r) => r.path.endsWith("/stop"))).toBe(false);
+  runtimeBroker.releaseAnswers();
+  expect((await message).status).toBe(200);
+  expect((await stop).json).toMatchObject({ phase: "stopped" });
+});
+
 test("stop-all stops every running agent, beyond a page", async () => {
   await scene.runtimeBroker(owner);
   for (let i = 0; i < 55; i += 1) await create(owner, { name: `a${i}` });

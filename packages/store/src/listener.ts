@@ -196,7 +196,8 @@ export class Listener implements Service {
       return [];
     }
     const { probes, ...commands } = decodeCommands(payload);
-    if (commands.everything || commands.wake.size > 0 || commands.done.length > 0) this.#commands.emit(commands);
+    const { everything, wake, done, delivered } = commands;
+    if (everything || wake.size > 0 || done.length > 0 || delivered.length > 0) this.#commands.emit(commands);
     return probes;
   }
 

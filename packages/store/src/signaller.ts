@@ -23,6 +23,7 @@ export class Signaller implements Service {
   readonly #sending: SingleFlight;
   #wake = new Wakes();
   #done = new Set<Uuid>();
+  #delivered = new Set<Uuid>();
   #changed = false;
   #stopped = false;
   #sent = 0;
@@ -57,6 +58,12 @@ export class Signaller implements Service {
     if (this.#done.size > 0) this.#poke();
   }
 
+  /** Messages that somebody may wait for and that their runtime brokers have taken. */
+  delivered(ids: Iterable<Uuid>): void {
+    for (const id of ids) this.#delivered.add(id);
+    if (this.#delivered.size > 0) this.#poke();
+  }
+
   /** Something was committed that the change log tells of. */
   changed(): void {
     this.#changed = true;
@@ -85,13 +92,15 @@ export class Signaller implements Service {
   async #send(): Promise<void> {
     // An end and the change that it is are told one after the other: sent apart, the second waits for the first's way.
     await endOfTurn();
-    const notifications: Notification[] = encodeCommands(this.#wake, this.#done).map((payload) => ({
-      channel: COMMANDS_CHANNEL,
-      payload,
-    }));
+    const notifications: Notification[] = encodeCommands({
+      wake: this.#wake,
+      done: this.#done,
+      delivered: this.#delivered,
+    }).map((payload) => ({ channel: COMMANDS_CHANNEL, payload }));
     if (this.#changed) notifications.push({ channel: EVENTS_CHANNEL, payload: "" });
     this.#wake = new Wakes();
     this.#done = new Set();
+    this.#delivered = new Set();
     this.#changed = false;
     if (notifications.length === 0) return;
     await notify(this.#options.database.db, notifications);

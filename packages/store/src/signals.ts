@@ -4,10 +4,11 @@ import { type ReadonlyWakes, Wakes } from "./wakes.ts";
 /**
  * The wire form of signals (design section 6). A signal says "look" and carries ids only; it may be lost or doubled.
  * A payload is a row of tokens of 33 characters: one letter and the 32 digits of an id. Agents for which messages wait
- * follow the runtime broker where they run; a runtime broker without any is to be looked at as a whole.
+ * follow the runtime broker where they run; a runtime broker without any is to be looked at as a whole. Where an intent
+ * waits the letter is another one.
  */
 
-/** Ids of runtime brokers and agents that have work, of dispatches that ended, and the probes of listeners. */
+/** Ids of runtime brokers and agents that have work, of what has ended or been delivered, and the probes of listeners. */
 export const COMMANDS_CHANNEL = "rootstock_commands";
 /** "There are new changes", without a payload. */
 export const EVENTS_CHANNEL = "rootstock_events";
@@ -15,11 +16,20 @@ export const EVENTS_CHANNEL = "rootstock_events";
 /** What a replica is told to look at. `everything`: at all that it cares about. */
 export interface Commands {
   readonly wake: ReadonlyWakes;
+  /** What has ended, one way or the other: its row says which. */
   readonly done: readonly Uuid[];
+  /** Messages that their runtime brokers have taken: nothing is to be read to know how they ended. */
+  readonly delivered: readonly Uuid[];
   readonly everything: boolean;
 }
 
-export const LOOK_AT_EVERYTHING: Commands = { wake: new Wakes(), done: [], everything: true };
+/** What a round of signals says. */
+export type Told = Pick<Commands, "wake"> & {
+  readonly done: Iterable<Uuid>;
+  readonly delivered: Iterable<Uuid>;
+};
+
+export const LOOK_AT_EVERYTHING: Commands = { wake: new Wakes(), done: [], delivered: [], everything: true };
 
 const EVERYTHING = "*";
 const TOKEN_LENGTH = 33;
@@ -28,24 +38,26 @@ const TOKENS_PER_PAYLOAD = 200;
 /** Beyond this many payloads, ids cost more than the look at everything that they are to spare. */
 const MAX_PAYLOADS = 5;
 
-const token = (kind: "w" | "a" | "d" | "p", id: Uuid): string => kind + id.replaceAll("-", "");
+const token = (kind: "w" | "i" | "a" | "d" | "m" | "p", id: Uuid): string => kind + id.replaceAll("-", "");
 
 /** Rows of tokens that must not be torn apart. */
-const rows = (wake: ReadonlyWakes, done: Iterable<Uuid>): string[][] => {
+const rows = ({ wake, done, delivered }: Told): string[][] => {
   const whole: string[][] = [];
-  for (const [runtimeBrokerId, agentIds] of wake) {
+  for (const [runtimeBrokerId, { intents, messages }] of wake) {
     // An agent is worth a token as long as there are few: many are told as the whole runtime broker.
-    const agents = agentIds && agentIds.size < TOKENS_PER_PAYLOAD ? [...agentIds] : [];
-    whole.push([token("w", runtimeBrokerId), ...agents.map((id) => token("a", id))]);
+    const agents = messages !== "any" && messages.size < TOKENS_PER_PAYLOAD ? [...messages] : undefined;
+    if (intents && agents) whole.push([token("i", runtimeBrokerId)]);
+    if (agents?.length !== 0) whole.push([token("w", runtimeBrokerId), ...(agents ?? []).map((id) => token("a", id))]);
   }
   for (const id of done) whole.push([token("d", id)]);
+  for (const id of delivered) whole.push([token("m", id)]);
   return whole;
 };
 
 /** The payloads of one round of signals: none when there is nothing to say. */
-export const encodeCommands = (wake: ReadonlyWakes, done: Iterable<Uuid>): string[] => {
+export const encodeCommands = (told: Told): string[] => {
   const payloads: string[][] = [];
-  for (const row of rows(wake, done)) {
+  for (const row of rows(told)) {
     const last = payloads.at(-1);
     if (last && last.length + row.length <= TOKENS_PER_PAYLOAD) last.push(...row);
     else payloads.push([...row]);
@@ -56,7 +68,7 @@ export const encodeCommands = (wake: ReadonlyWakes, done: Iterable<Uuid>): strin
 /** The payload with which a listener proves to itself that it hears. */
 export const encodeProbe = (id: Uuid): string => token("p", id);
 
-const TOKEN = /^[wadp][0-9a-f]{32}$/;
+const TOKEN = /^[wiadmp][0-9a-f]{32}$/;
 
 const idOf = (text: string): Uuid =>
   [text.slice(1, 9), text.slice(9, 13), text.slice(13, 17), text.slice(17, 21), text.slice(21)].join("-");
@@ -68,11 +80,17 @@ const idOf = (text: string): Uuid =>
 export const decodeCommands = (payload: string): Commands & { readonly probes: readonly Uuid[] } => {
   const wake = new Wakes();
   const done: Uuid[] = [];
+  const delivered: Uuid[] = [];
   const probes: Uuid[] = [];
+  const lists = new Map([
+    ["d", done],
+    ["m", delivered],
+    ["p", probes],
+  ]);
   let runtimeBroker: { readonly id: Uuid; readonly agents: Uuid[] } | undefined;
   const woken = () => {
     if (runtimeBroker?.agents.length === 0) wake.add(runtimeBroker.id);
-    for (const agentId of runtimeBroker?.agents ?? []) wake.add(runtimeBroker?.id ?? "", agentId);
+    for (const agentId of runtimeBroker?.agents ?? []) wake.addMessage(runtimeBroker?.id ?? "", agentId);
     runtimeBroker = undefined;
   };
   for (let i = 0; i < payload.length; i += TOKEN_LENGTH) {
@@ -85,8 +103,9 @@ export const decodeCommands = (payload: string): Commands & { readonly probes: r
     }
     woken();
     if (text[0] === "w") runtimeBroker = { id, agents: [] };
-    else (text[0] === "d" ? done : probes).push(id);
+    else if (text[0] === "i") wake.addIntent(id);
+    else lists.get(text.charAt(0))?.push(id);
   }
   woken();
-  return { wake, done, probes, everything: payload.length === 0 };
+  return { wake, done, delivered, probes, everything: payload.length === 0 };
 };

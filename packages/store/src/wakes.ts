@@ -1,46 +1,77 @@
 import type { Uuid } from "@rootstock/protocol";
 
-/** Runtime brokers that may have work, each with the agents for which messages wait; undefined: with whatever waits there. */
+/** Runtime brokers that may have work, each with what may wait there. */
 export interface ReadonlyWakes extends Iterable<Wake> {
   readonly size: number;
 }
 
 /** One runtime broker to look at. */
-export type Wake = readonly [runtimeBrokerId: Uuid, agentIds: ReadonlySet<Uuid> | undefined];
+export type Wake = readonly [runtimeBrokerId: Uuid, waiting: Waiting];
+
+/** What may wait at a runtime broker. */
+export interface Waiting {
+  readonly intents: boolean;
+  /** Messages of these agents, or of whichever. */
+  readonly messages: ReadonlySet<Uuid> | "any";
+}
+
+/** As {@link Waiting}, while it is gathered. */
+interface Gathered {
+  intents: boolean;
+  messages: Set<Uuid> | "any";
+}
 
 /** What somebody is to look at, gathered until it is. */
 export class Wakes implements ReadonlyWakes {
-  readonly #agents = new Map<Uuid, Set<Uuid> | undefined>();
+  readonly #waiting = new Map<Uuid, Gathered>();
 
   /** How many runtime brokers. */
   get size(): number {
-    return this.#agents.size;
+    return this.#waiting.size;
   }
 
-  /** A message waits for this agent at this runtime broker; without an agent: anything may. */
-  add(runtimeBrokerId: Uuid, agentId?: Uuid): void {
-    if (agentId === undefined) this.#agents.set(runtimeBrokerId, undefined);
-    else if (!this.#agents.has(runtimeBrokerId)) this.#agents.set(runtimeBrokerId, new Set([agentId]));
-    else this.#agents.get(runtimeBrokerId)?.add(agentId);
+  /** Anything may wait at this runtime broker. */
+  add(runtimeBrokerId: Uuid): void {
+    this.#waiting.set(runtimeBrokerId, { intents: true, messages: "any" });
   }
 
   addAll(runtimeBrokerIds: Iterable<Uuid>): void {
     for (const id of runtimeBrokerIds) this.add(id);
   }
 
+  /** An intent waits for this runtime broker. */
+  addIntent(runtimeBrokerId: Uuid): void {
+    this.#at(runtimeBrokerId).intents = true;
+  }
+
+  /** A message waits for this agent at this runtime broker. */
+  addMessage(runtimeBrokerId: Uuid, agentId: Uuid): void {
+    const { messages } = this.#at(runtimeBrokerId);
+    if (messages !== "any") messages.add(agentId);
+  }
+
   merge(other: Iterable<Wake>): void {
-    for (const [id, agentIds] of other) {
-      if (agentIds === undefined) this.add(id);
-      else for (const agentId of agentIds) this.add(id, agentId);
+    for (const [id, { intents, messages }] of other) {
+      if (intents) this.addIntent(id);
+      if (messages === "any") this.#at(id).messages = "any";
+      else for (const agentId of messages) this.addMessage(id, agentId);
     }
   }
 
   delete(runtimeBrokerId: Uuid): boolean {
-    return this.#agents.delete(runtimeBrokerId);
+    return this.#waiting.delete(runtimeBrokerId);
   }
 
   [Symbol.iterator](): Iterator<Wake> {
-    return this.#agents.entries();
+    return this.#waiting.entries();
+  }
+
+  #at(runtimeBrokerId: Uuid): Gathered {
+    const known = this.#waiting.get(runtimeBrokerId);
+    if (known) return known;
+    const nothing: Gathered = { intents: false, messages: new Set() };
+    this.#waiting.set(runtimeBrokerId, nothing);
+    return nothing;
   }
 }
 
@@ -48,5 +79,12 @@ export class Wakes implements ReadonlyWakes {
 export const wakesOf = (runtimeBrokerIds: Iterable<Uuid>): Wakes => {
   const wakes = new Wakes();
   wakes.addAll(runtimeBrokerIds);
+  return wakes;
+};
+
+/** A wake for the intents of one runtime broker. */
+export const intentAt = (runtimeBrokerId: Uuid): Wakes => {
+  const wakes = new Wakes();
+  wakes.addIntent(runtimeBrokerId);
   return wakes;
 };

@@ -17,6 +17,7 @@ export class CommandBus implements Service {
   readonly #base: Base;
   readonly #wakes: Hook<ReadonlyWakes>;
   readonly #dones: Hook<ReadonlySet<Uuid>>;
+  readonly #deliveries: Hook<readonly Uuid[]>;
   readonly #everything: Hook;
   readonly #polling: Loop;
   #off: (() => void) | undefined;
@@ -26,6 +27,7 @@ export class CommandBus implements Service {
     this.#options = options;
     this.#wakes = new Hook("wake", base.log);
     this.#dones = new Hook("done", base.log);
+    this.#deliveries = new Hook("delivered", base.log);
     this.#everything = new Hook("look at everything", base.log);
     this.#polling = new Loop(base.log, "fallback poll", (signal) => this.#poll(signal));
   }
@@ -45,6 +47,11 @@ export class CommandBus implements Service {
     this.#options.signaller.done(ids);
   }
 
+  /** These messages have been taken by their runtime brokers; their rows may say so a moment later. */
+  delivered(ids: Iterable<Uuid>): void {
+    this.#options.signaller.delivered(ids);
+  }
+
   /** Runtime brokers, or agents of theirs, for which some replica committed something. */
   onWake(fn: (wakes: ReadonlyWakes) => void): () => void {
     return this.#wakes.on(fn);
@@ -55,14 +62,20 @@ export class CommandBus implements Service {
     return this.#dones.on(fn);
   }
 
+  /** Messages that the runtime brokers of some replica have taken. */
+  onDelivered(fn: (ids: readonly Uuid[]) => void): () => void {
+    return this.#deliveries.on(fn);
+  }
+
   /** After each connect of the listener and on each fallback poll: whatever a lost signal may have been about. */
   onLookAtEverything(fn: () => void): () => void {
     return this.#everything.on(fn);
   }
 
   async start(): Promise<void> {
-    this.#off ??= this.#options.listener.onCommands(({ wake, done, everything }) => {
+    this.#off ??= this.#options.listener.onCommands(({ wake, done, delivered, everything }) => {
       if (wake.size > 0) this.#wakes.emit(wake);
+      if (delivered.length > 0) this.#deliveries.emit(delivered);
       if (done.length > 0) this.#dones.emit(new Set(done));
       if (everything) this.#everything.emit();
     });

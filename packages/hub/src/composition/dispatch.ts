@@ -50,7 +50,12 @@ export const buildDispatch = (
     changed,
   });
   const shared = { database, registry, membership, commandBus, locks, metrics, tracing, changed };
-  const dispatcher = new Dispatcher(base, { ...shared, eventBus, executor, wake: (id) => reconciler.wake([id]) });
+  const dispatcher = new Dispatcher(base, {
+    ...shared,
+    eventBus,
+    executor,
+    ended: (id, more) => reconciler.operationEnded(id, more),
+  });
   const courier: Courier = new Courier(base, { ...shared, reconciler: () => reconciler });
   const reconciler = new Reconciler(base, {
     ...shared,

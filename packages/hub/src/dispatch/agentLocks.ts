@@ -9,7 +9,12 @@ export class AgentLocks {
   readonly #lifecycle = new Map<Uuid, Promise<void>>();
   readonly #inFlight = new Map<Uuid, Promise<void>>();
 
-  /** Agents that must not be claimed for now: an operation is under way, or a message is on the wire. */
+  /** Agents with an operation under way or waiting for its turn. */
+  operatedOn(): Uuid[] {
+    return [...this.#lifecycle.keys()];
+  }
+
+  /** Agents for which no message must be claimed for now: an operation is under way, or a message is on the wire. */
   busy(): Uuid[] {
     return [...this.#lifecycle.keys(), ...this.#inFlight.keys()];
   }

@@ -21,7 +21,7 @@ import type { Membership } from "../replicas/index.ts";
 import type { Span, Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import { breatherOf } from "./load.ts";
-import { Outcomes, type OutcomeWait } from "./outcomes.ts";
+import { deliveredOutcome, Outcomes, type OutcomeWait } from "./outcomes.ts";
 import type { Reconciler } from "./reconciler.ts";
 import { StaleTarget, Targets } from "./targets.ts";
 import { untilCertain } from "./untilCertain.ts";
@@ -84,6 +84,9 @@ export class Courier implements Service {
   async start(): Promise<void> {
     if (this.#unsubscribe.length > 0) return;
     this.#unsubscribe = [
+      this.#deps.commandBus.onDelivered((ids) => {
+        for (const id of ids) this.announce(deliveredOutcome(id));
+      }),
       this.#deps.commandBus.onDone((ids) => this.#outcomes.look(ids)),
       this.#deps.commandBus.onLookAtEverything(() => this.#outcomes.lookAtEverything()),
     ];
@@ -179,7 +182,7 @@ export class Courier implements Service {
     const elsewhere = new Wakes();
     for (const { runtimeBrokerId, agentId } of messages)
       if (runtimeBrokerId && agentId)
-        (this.#deps.registry.get(runtimeBrokerId) ? here : elsewhere).add(runtimeBrokerId, agentId);
+        (this.#deps.registry.get(runtimeBrokerId) ? here : elsewhere).addMessage(runtimeBrokerId, agentId);
     if (here.size > 0) this.#deps.reconciler().wakeFor(here);
     if (elsewhere.size > 0) this.#deps.commandBus.wakeFor(elsewhere);
     this.#deps.changed();

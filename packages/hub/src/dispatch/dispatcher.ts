@@ -12,6 +12,7 @@ import {
   hasUnfinishedDispatch,
   insertClaimedDispatch,
   insertDispatch,
+  intentAt,
   isInDoubt,
   type NewDispatch,
   transaction,
@@ -79,8 +80,8 @@ export interface DispatcherDeps {
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   readonly changed: () => void;
-  /** After a direct call: what it kept from going on may go on. */
-  readonly wake: (runtimeBrokerId: Uuid) => void;
+  /** After a direct call: what it kept from going on may go on; `more`: something of its agent may wait. */
+  readonly ended: (runtimeBrokerId: Uuid, more: boolean) => void;
 }
 
 /**
@@ -142,6 +143,7 @@ export class Dispatcher implements Service {
     const wait = this.#open(intent.id);
     try {
       await untilCertain(this.#base, () => this.begin(this.#deps.database.db, intent, attempts));
+
       this.begun(intent);
       return this.#count(intent, "forward", started, await this.#finish(intent, started, wait));
     } finally {
@@ -183,7 +185,7 @@ export class Dispatcher implements Service {
   begun(intent: Intent): void {
     this.#base.log.info({ dispatchId: intent.id, op: intent.op, agentId: intent.agentId }, "dispatch committed");
     this.#deps.changed();
-    this.#deps.commandBus.wake([intent.runtimeBrokerId]);
+    this.#deps.commandBus.wakeFor(intentAt(intent.runtimeBrokerId));
   }
 
   /**
@@ -252,7 +254,7 @@ export class Dispatcher implements Service {
       return begun && executor.run({ ...job, traceparent: begun.traceparent }, connection);
     });
     void run.then(
-      () => this.#deps.wake(intent.runtimeBrokerId),
+      (outcome) => this.#deps.ended(intent.runtimeBrokerId, !(outcome && "more" in outcome) || outcome.more),
       () => {},
     );
     return this.#within(run);

@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { Backoff, type Base } from "@rootstock/service";
 import {
   type Claim,
+  type CompletedHalt,
   completeDispatch,
   completeHalt,
   type Database,
@@ -43,10 +44,13 @@ export interface Job {
   readonly traceparent?: string | null | undefined;
 }
 
-/** How a job ended here. `lost`: the socket went, or another replica owns it now; whoever claims it next goes on. */
+/**
+ * How a job ended here, and whether more may wait for its agent. `lost`: the socket went, or another replica owns it now;
+ * whoever claims it next goes on.
+ */
 export type JobOutcome =
-  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>> }
-  | { readonly kind: "failed"; readonly failure: OperationFailure }
+  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>>; readonly more: boolean }
+  | { readonly kind: "failed"; readonly failure: OperationFailure; readonly more: boolean }
   | { readonly kind: "lost"; readonly sent: boolean; readonly reason: string };
 
 export interface ExecutorDeps extends OperationDeps {
@@ -123,15 +127,18 @@ export class Executor {
         settle: async () => {},
       };
     }
-    const counted = await this.#settle(job, claim, started, result);
+    const settled = await this.#settle(job, claim, started, result);
     const ms = Math.round(this.#base.clock.elapsed() - started);
-    if (!counted) {
+    if (!settled) {
       log.warn({ ...names, ms }, "dispatch ended, but its claim has moved on");
       return { kind: "lost", sent: true, reason: "the runtime broker is connected elsewhere" };
     }
     this.#deps.changed();
     log.info({ ...names, ok: result.ok, ms, ...(!result.ok && { failure: result.failure.message }) }, "dispatch ended");
-    return result.ok ? { kind: "done", result: result.result } : { kind: "failed", failure: result.failure };
+    const { more } = settled;
+    return result.ok
+      ? { kind: "done", result: result.result, more }
+      : { kind: "failed", failure: result.failure, more };
   }
 
   async #attempt(job: Job, connection: Connection, traceparent: string | undefined): Promise<OperationResult> {
@@ -157,7 +164,7 @@ export class Executor {
   }
 
   /** Writes the end of the job, again and again while the database is away: what a runtime broker did is not forgotten. */
-  #settle(job: Job, claim: Claim, started: number, result: OperationResult): Promise<boolean> {
+  #settle(job: Job, claim: Claim, started: number, result: OperationResult): Promise<CompletedHalt | undefined> {
     const halted = result.ok && !job.record ? result.halted : undefined;
     if (halted) {
       const p = { id: job.id, claim, agentId: job.agentId, phase: halted };
@@ -165,9 +172,9 @@ export class Executor {
     }
     return this.persist(() =>
       transaction(this.#deps.db, async (tx) => {
-        if (!(await this.#fence(tx, job, claim, started, result))) return false;
+        if (!(await this.#fence(tx, job, claim, started, result))) return undefined;
         await result.settle(tx);
-        return true;
+        return { more: true };
       }),
     );
   }
@@ -186,21 +193,18 @@ export class Executor {
 
   async #release(job: Job, claim: Claim, sent: boolean, reason: string): Promise<void> {
     if (job.record) return;
-    await this.persist(async () => {
-      await releaseDispatch(this.#deps.db, { id: job.id, claim, sent, reason });
-      return true;
-    });
+    await this.persist(() => releaseDispatch(this.#deps.db, { id: job.id, claim, sent, reason }));
   }
 
-  /** Runs a write until the database takes it. False when this replica stops first. */
-  async persist(write: () => Promise<boolean>): Promise<boolean> {
+  /** Runs a write until the database takes it. Undefined when this replica stops first. */
+  async persist<T>(write: () => Promise<T>): Promise<T | undefined> {
     const backoff = new Backoff({ firstMs: 50, maxMs: 2_000 }, this.#base.random);
     for (;;) {
       try {
         return await this.#deps.database.background(write);
       } catch (err) {
         if (!isDatabaseUnavailable(err)) throw err;
-        if (this.#stopping.signal.aborted) return false;
+        if (this.#stopping.signal.aborted) return undefined;
         await this.#base.clock.sleep(backoff.next(), this.#stopping.signal);
       }
     }

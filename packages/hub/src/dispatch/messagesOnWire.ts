@@ -16,6 +16,7 @@ import type { Span, Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import { type DeliveryResult, deliver } from "./delivery.ts";
 import type { Executor } from "./executor.ts";
+import { deliveredOutcome } from "./outcomes.ts";
 import { pauseAfterMs } from "./pause.ts";
 import type { Settlements } from "./settlements.ts";
 
@@ -60,7 +61,7 @@ export class MessagesOnWire {
   /** `settledSoon`: nobody elsewhere waits to hear of the end, and the agent's next message may settle this one. */
   async deliver(message: ClaimedMessage, connection: Connection, { settledSoon = false } = {}): Promise<void> {
     const { agentId, runtimeBrokerId } = message;
-    const { locks, metrics, announceMessage, settlements, round, wake } = this.#deps;
+    const { locks, metrics, announceMessage, commandBus, settlements, round, wake } = this.#deps;
     const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
     if (settlements.has(message.id)) {
       // Acknowledged over the socket before, and claimed anew before that was written down: it counts for this claim.
@@ -87,11 +88,14 @@ export class MessagesOnWire {
     const names = { messageId: message.id, agentId, attempt: message.attempts };
     if (result.kind === "acknowledged") {
       log.debug(names, "message acknowledged");
-      announceMessage({ id: message.id, state: "delivered", holdReason: null, error: null });
+      // Told at once, wherever somebody waits: that it was taken stays true, whenever the row comes to say so.
+      announceMessage(deliveredOutcome(message.id));
+      if (!settledSoon) commandBus.delivered([message.id]);
       settlements.acknowledged({ ...delivery, agentId, runtimeBrokerId });
       // Settling finds out whether more waits.
       if (settledSoon) this.#base.clock.after(SETTLED_WITHIN_MS, round);
-      else round();
+      // Not before the signal is on its way: somebody waits for that, and nobody for the row.
+      else setImmediate(round);
       return;
     }
     log.warn({ ...names, outcome: result.kind, reason: result.reason }, "message not delivered");
@@ -127,10 +131,9 @@ export class MessagesOnWire {
       }
     } else {
       if (result.kind === "held") this.#pause(message);
-      await executor.persist(async () => {
-        await releaseMessages(database.db, { instanceId, deliveries: [delivery], reason: result.reason });
-        return true;
-      });
+      await executor.persist(() =>
+        releaseMessages(database.db, { instanceId, deliveries: [delivery], reason: result.reason }),
+      );
       if (result.kind === "lost") commandBus.wake([message.runtimeBrokerId]);
     }
     settlements.givenBack(message.id);

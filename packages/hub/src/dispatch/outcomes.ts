@@ -1,5 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type Clock, type Log, SingleFlight, type Timer } from "@rootstock/service";
+import type { MessageOutcome } from "@rootstock/store";
 import { breatherOf } from "./load.ts";
 
 /** How the waits of one kind are answered: the row is the authority, signals only say when to look. */
@@ -66,6 +67,14 @@ export class Outcomes<T extends { readonly id: Uuid }> {
     this.look(this.#waits.keys());
   }
 }
+
+/** Of a message that its runtime broker has taken. */
+export const deliveredOutcome = (id: Uuid): MessageOutcome => ({
+  id,
+  state: "delivered",
+  holdReason: null,
+  error: null,
+});
 
 /** One wait for one row. */
 export class OutcomeWait<T> {

@@ -67,6 +67,8 @@ export class Reconciler implements Service {
   readonly #running = new Map<Uuid, Promise<void>>();
   /** Messages that are being stored already claimed. */
   readonly #expected = new Set<Uuid>();
+  /** Runtime brokers whose intents were looked for while some agent here was operated on, and not taken for it. */
+  readonly #passedOver = new Set<Uuid>();
   #ownClaimsDue = false;
   #unsubscribe: (() => void)[] = [];
   #started = false;
@@ -130,6 +132,11 @@ export class Reconciler implements Service {
     if (this.#woken.any || this.#settlements.waiting) void this.#rounds.poke();
   }
 
+  /** What an operation kept from going on may go on; `more`: its agent is known to have more that waits. */
+  operationEnded(runtimeBrokerId: Uuid, more: boolean): void {
+    if (this.#passedOver.delete(runtimeBrokerId) || more) this.wake([runtimeBrokerId]);
+  }
+
   /** A message that is being stored already claimed is not missing on the wire while `storing` runs. */
   async expect<T>(messageId: Uuid, storing: () => Promise<T>): Promise<T> {
     this.#expected.add(messageId);
@@ -157,13 +164,18 @@ export class Reconciler implements Service {
 
   async #round(): Promise<void> {
     for (const agent of await this.#settlements.settle()) this.#woken.add(agent);
+
     if (!this.#started || !this.#deps.membership.mayClaim()) return;
     if (this.#ownClaimsDue) await this.#takeBackOwnClaims();
     const { membership, locks } = this.#deps;
-    const { whole, some, agents } = this.#woken.take();
-    const scope = { instanceId: membership.instanceId, busyAgents: [...locks.busy(), ...this.#messages.paused()] };
+    const { intents, messages, some, agents } = this.#woken.take();
+    const { instanceId } = membership;
+    const scope = { instanceId, busyAgents: [...locks.busy(), ...this.#messages.paused()] };
     if (agents.length > 0) await this.#claimOf({ ...scope, sockets: some, agents });
-    if (whole.length > 0) await this.#claimAll({ ...scope, sockets: whole });
+    await Promise.all([
+      intents.length > 0 && this.#claimIntents({ instanceId, busyAgents: locks.operatedOn(), sockets: intents }),
+      messages.length > 0 && this.#claimMessages({ ...scope, sockets: messages }),
+    ]);
   }
 
   /** Claims and begins what waits for the agents that were woken. */
@@ -175,18 +187,19 @@ export class Reconciler implements Service {
       this.#beginDelivery(message);
   }
 
-  /** Claims and begins whatever waits for these sockets. */
-  async #claimAll(p: ClaimScope): Promise<void> {
+  /** Claims and begins the intents that wait for these sockets: beside a message that is on the wire they wait for its end. */
+  async #claimIntents(p: ClaimScope): Promise<void> {
     const { database } = this.#deps;
-    const dispatches = async () => {
-      for (const row of await database.background(() => claimDispatches(database.db, p)))
-        this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
-    };
-    const messages = async () => {
-      const claimed = await this.#unlessTaken(p, [], () => database.background(() => claimMessages(database.db, p)));
-      for (const message of claimed) this.#beginDelivery(message);
-    };
-    await Promise.all([dispatches(), messages()]);
+    if (p.busyAgents.length > 0) for (const { runtimeBrokerId } of p.sockets) this.#passedOver.add(runtimeBrokerId);
+    for (const row of await database.background(() => claimDispatches(database.db, p)))
+      this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
+  }
+
+  /** Claims and begins the messages that wait for these sockets. */
+  async #claimMessages(p: ClaimScope): Promise<void> {
+    const { database } = this.#deps;
+    const claimed = await this.#unlessTaken(p, [], () => database.background(() => claimMessages(database.db, p)));
+    for (const message of claimed) this.#beginDelivery(message);
   }
 
   /** Somebody may put a message of an agent on the wire between our look and our claim: then we look again. */
@@ -269,6 +282,6 @@ export class Reconciler implements Service {
     metrics.dispatchSeconds.observe({ op: row.op, way: "forward" }, (this.#base.clock.elapsed() - started) / 1000);
     if (outcome.kind === "lost") commandBus.wake([row.runtime_broker_id]);
     else commandBus.done([row.id]);
-    this.wake([row.runtime_broker_id]);
+    this.operationEnded(row.runtime_broker_id, outcome.kind === "lost" || outcome.more);
   }
 }

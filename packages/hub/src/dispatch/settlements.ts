@@ -1,6 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type AgentAt, type ClaimedInsert, type Database, type EndedDelivery, settleDelivered } from "@rootstock/store";
-import type { CommandBus } from "../commands/index.ts";
 import type { Registry } from "../control/index.ts";
 import type { Membership } from "../replicas/index.ts";
 
@@ -16,7 +15,6 @@ export interface SettlementDeps {
   readonly database: Database;
   readonly registry: Registry;
   readonly membership: Membership;
-  readonly commandBus: CommandBus;
   /** Something waits to be settled, and nothing is under way that will see it. */
   readonly due: () => void;
 }
@@ -136,11 +134,10 @@ export class Settlements {
     if (this.#deps.registry.get(runtimeBrokerId)?.sessionId === sessionId) this.#uncounted.set(id, sessionId);
   }
 
-  /** What `work` has settled is off the wire, and told. */
+  /** What `work` has settled is off the wire. */
   async #settleWith<T extends { readonly settled: readonly Uuid[] }>(work: () => Promise<T>): Promise<T> {
     const result = await work();
     for (const id of result.settled) this.#onWire.delete(id);
-    this.#deps.commandBus.done(result.settled);
     return result;
   }
 }

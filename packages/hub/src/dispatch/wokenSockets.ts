@@ -2,9 +2,13 @@ import type { Uuid } from "@rootstock/protocol";
 import { type AgentAt, type HeldSocket, type ReadonlyWakes, Wakes } from "@rootstock/store";
 import type { Registry } from "../control/index.ts";
 
-/** The sockets of a round: looked at as a whole, or for these agents alone. */
+/** The sockets of a round. */
 export interface Sockets {
-  readonly whole: readonly HeldSocket[];
+  /** For which intents are looked for. */
+  readonly intents: readonly HeldSocket[];
+  /** For which messages are looked for, whichever agents they are for. */
+  readonly messages: readonly HeldSocket[];
+  /** For which messages are looked for to these agents alone. */
   readonly some: readonly HeldSocket[];
   readonly agents: readonly AgentAt[];
 }
@@ -31,7 +35,7 @@ export class WokenSockets {
 
   /** More waits for this agent. */
   add({ runtimeBrokerId, agentId }: AgentAt): void {
-    this.#woken.add(runtimeBrokerId, agentId);
+    this.#woken.addMessage(runtimeBrokerId, agentId);
   }
 
   /** There is room on this socket again. True when something was turned away for want of it. */
@@ -41,24 +45,25 @@ export class WokenSockets {
 
   /** The woken runtime brokers with room on their sockets. What occupies the others may be no work of ours. */
   take(): Sockets {
-    const whole: HeldSocket[] = [];
+    const intents: HeldSocket[] = [];
+    const messages: HeldSocket[] = [];
     const some: HeldSocket[] = [];
     const agents: AgentAt[] = [];
-    for (const [runtimeBrokerId, agentIds] of this.#woken) {
+    for (const [runtimeBrokerId, waiting] of this.#woken) {
       const connection = this.#registry.get(runtimeBrokerId);
       this.#crowded.delete(runtimeBrokerId);
       if (!connection?.isOpen) continue;
       const slots = connection.limits.concurrentRequests - connection.inFlight();
       const socket = { runtimeBrokerId, sessionId: connection.sessionId, slots };
-      if (slots <= 0 || (agentIds && agentIds.size > slots)) this.#crowded.merge([[runtimeBrokerId, agentIds]]);
+      const agentIds = waiting.messages === "any" ? [] : [...waiting.messages];
+      if (slots <= 0 || agentIds.length > slots) this.#crowded.merge([[runtimeBrokerId, waiting]]);
       if (slots <= 0) continue;
-      if (agentIds === undefined) whole.push(socket);
-      else {
-        some.push(socket);
-        for (const agentId of [...agentIds].slice(0, slots)) agents.push({ agentId, runtimeBrokerId });
-      }
+      if (waiting.intents) intents.push(socket);
+      if (waiting.messages === "any") messages.push(socket);
+      if (agentIds.length > 0) some.push(socket);
+      for (const agentId of agentIds.slice(0, slots)) agents.push({ agentId, runtimeBrokerId });
     }
     this.#woken = new Wakes();
-    return { whole, some, agents };
+    return { intents, messages, some, agents };
   }
 }

@@ -167,7 +167,12 @@ interface EndedHalt {
   readonly phase: HaltedPhase;
 }
 
-const completingHalt = statement<EndedHalt, unknown>((given) => {
+/** That an intent has been marked, and whether another of its agent waits. */
+export interface CompletedHalt {
+  readonly more: boolean;
+}
+
+const completingHalt = statement<EndedHalt, CompletedHalt>((given) => {
   const claim = { instanceId: given((p) => p.claim.instanceId), sessionId: given((p) => p.claim.sessionId) };
   return sql`
     with ended as (
@@ -177,15 +182,16 @@ const completingHalt = statement<EndedHalt, unknown>((given) => {
     halted as (
       update agents set ${haltedValues(given((p) => p.phase))}
        where id = ${given((p) => p.agentId)} and exists (select from ended))
-    select from ended`;
+    select (select true from broker_dispatch o where o.agent_id = ${given((p) => p.agentId)} and o.id <> ended.id
+        and o.state in ('pending', 'in_progress') limit 1) is not null as more from ended`;
 });
 
 /**
- * Marks an intent done that ended its agent's run, and the agent with it, in one statement. False when the claim has
+ * Marks an intent done that ended its agent's run, and the agent with it, in one statement. Undefined when the claim has
  * moved on.
  */
-export const completeHalt = async (db: Db, p: EndedHalt): Promise<boolean> =>
-  (await completingHalt(db, p)).rows.length === 1;
+export const completeHalt = async (db: Db, p: EndedHalt): Promise<CompletedHalt | undefined> =>
+  (await completingHalt(db, p)).rows[0];
 
 /** Marks an intent failed for good, with what the caller is told. False when the claim has moved on. */
 export const failDispatch = async (
