@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
 import {
   claimRuntimeBroker,
@@ -10,73 +10,14 @@ import {
   transaction,
   voidOlderClaims,
 } from "@rootstock/store";
-import {
-  createTestDatabase,
-  eventually,
-  type SimulatedCredentials,
-  SimulatedRuntimeBroker,
-  type SimulatedRuntimeBrokerOptions,
-  type TestDatabase,
-  testBase,
-} from "@rootstock/testkit";
-import { type ControlPlane, seedRuntimeBroker, startControlPlane } from "./controlPlane.testing.ts";
-import { type Connection, type ControlOptions, Ownership } from "./index.ts";
+import { eventually } from "@rootstock/testkit";
+import { seedRuntimeBroker } from "./controlPlane.testing.ts";
+import { ControlScene, ready } from "./controlScene.testing.ts";
 
-let database: TestDatabase;
-let planes: ControlPlane[];
-let simulated: SimulatedRuntimeBroker[];
+/** Who owns a runtime broker: claims, releases, and what an older socket may not do (design section 4). */
 
-beforeEach(async () => {
-  database = await createTestDatabase();
-  planes = [];
-  simulated = [];
-});
-
-afterEach(async () => {
-  await Promise.all(simulated.map((s) => s.stop()));
-  await Promise.all(planes.map((p) => p.stop()));
-  await database.drop();
-});
-
-const plane = async (options: Partial<ControlOptions> = {}): Promise<ControlPlane> => {
-  const started = await startControlPlane(database, options);
-  planes.push(started);
-  return started;
-};
-
-const dial = (
-  credentials: SimulatedCredentials,
-  hubUrl: string | (() => string),
-  options: Partial<SimulatedRuntimeBrokerOptions> = {},
-): SimulatedRuntimeBroker => {
-  const broker = new SimulatedRuntimeBroker({ hubUrl, credentials, firstRetryMs: 20, ...options });
-  simulated.push(broker);
-  return broker;
-};
-
-interface Row {
-  readonly status: string;
-  readonly hub: string | null;
-  readonly session: string | null;
-  readonly away: boolean;
-}
-
-const rowOf = async (id: string): Promise<Row> => {
-  const [row] = await database.query<Row & Record<string, unknown>>(
-    `select status, connected_hub_id as hub, connected_session_id as session, disconnected_at is not null as away
-     from runtime_brokers where id = $1`,
-    [id],
-  );
-  if (!row) throw new Error("no row");
-  return row;
-};
-
-const ready = (at: ControlPlane, id: string): Promise<Connection> =>
-  eventually(() => {
-    const connection = at.registry.get(id);
-    if (!connection) throw new Error("not connected");
-    return connection;
-  });
+const scene = new ControlScene();
+const { plane, dial, rowOf } = scene;
 
 test("a dial makes the replica the owner, and `connected` is the first frame", async () => {
   const a = await plane();
@@ -104,10 +45,10 @@ test("a socket that ends is given up, and the status waits for the redial", asyn
   expect(a.registry.get(credentials.brokerId)).toBeUndefined();
   const grace = { redialGraceMs: 60_000, heartbeatGraceMs: 90_000, limit: 10 };
   expect(await markSilentRuntimeBrokersOffline(a.database.db, grace)).toEqual([]);
-  await database.query("update runtime_brokers set disconnected_at = now() - interval '70 seconds'");
-  await database.query("update runtime_broker_heartbeats set last_heartbeat = now() - interval '50 seconds'");
+  await scene.database.query("update runtime_brokers set disconnected_at = now() - interval '70 seconds'");
+  await scene.database.query("update runtime_broker_heartbeats set last_heartbeat = now() - interval '50 seconds'");
   expect(await markSilentRuntimeBrokersOffline(a.database.db, grace)).toEqual([]);
-  await database.query("update runtime_brokers set disconnected_at = now() - interval '100 seconds'");
+  await scene.database.query("update runtime_brokers set disconnected_at = now() - interval '100 seconds'");
   expect(await markSilentRuntimeBrokersOffline(a.database.db, grace)).toEqual([credentials.brokerId]);
 });
 
@@ -229,7 +170,7 @@ test("a row that names nobody is claimed again for the socket held, without a ne
   const { sessionId } = await broker.connect();
   await ready(a, credentials.brokerId);
   // As the reaper leaves it, having taken this replica for dead.
-  await database.query(
+  await scene.database.query(
     "update runtime_brokers set connected_hub_id = null, connected_session_id = null, disconnected_at = now()",
   );
   a.mayClaim = false;
@@ -247,7 +188,7 @@ test("a deleted runtime broker's socket is closed, and its dials are refused", a
   const broker = dial(credentials, a.url);
   await broker.connect();
   await ready(a, credentials.brokerId);
-  await database.query("delete from runtime_brokers");
+  await scene.database.query("delete from runtime_brokers");
   const refused = broker.onRefusedDial.next();
   await a.registry.poll();
   expect(await refused).toBe(401);
@@ -267,36 +208,25 @@ test("a second socket at the same replica replaces the first, whose end changes 
   expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: a.instanceId, session: sessionId, away: false });
 });
 
-test("two machines with one credential are slowed down", async () => {
-  const a = await plane();
-  const credentials = await seedRuntimeBroker(a, "one");
-  const [first, second] = [dial(credentials, a.url), dial(credentials, a.url)];
-  await Promise.all([first.connect(), second.connect()]);
-  await eventually(() => a.channel.stats().delayed > 0);
-  // While one waits, the other works.
-  expect(a.channel.stats().displaced).toBeLessThan(10);
-  expect(first.sessions.length + second.sessions.length).toBeLessThan(12);
-});
-
 test("a new session voids what older ones had claimed, and only that", async () => {
   const a = await plane();
   const { brokerId } = await seedRuntimeBroker(a, "one");
   const { brokerId: other } = await seedRuntimeBroker(a, "two");
   const [older, newer] = [systemRandom.uuid(), systemRandom.uuid()];
   const [project, agent, lone] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
-  await database.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
+  await scene.database.query("insert into projects (id, name, slug) values ($1, 'p', 'p')", [project]);
   for (const [id, slug] of [
     [agent, "a"],
     [lone, "b"],
   ])
-    await database.query("insert into agents (id, project_id, slug, name) values ($1, $2, $3, $3)", [
+    await scene.database.query("insert into agents (id, project_id, slug, name) values ($1, $2, $3, $3)", [
       id,
       project,
       slug,
     ]);
   const intent = async (session: string, attempts: number, runtimeBroker = brokerId) => {
     const id = systemRandom.uuid();
-    await database.query(
+    await scene.database.query(
       `insert into broker_dispatch (id, runtime_broker_id, op, state, claimed_by, claim_session, attempts, deadline_at)
        values ($1, $2, 'stop', 'in_progress', $3, $4, $5, now() + interval '90 seconds')`,
       [id, runtimeBroker, a.instanceId, session, attempts],
@@ -305,7 +235,7 @@ test("a new session voids what older ones had claimed, and only that", async () 
   };
   const message = async (session: string, to: string, runtimeBroker = brokerId) => {
     const id = systemRandom.uuid();
-    await database.query(
+    await scene.database.query(
       `insert into messages (id, project_id, agent_id, runtime_broker_id, sender, recipient, msg, state, claimed_by, claim_session)
        values ($1, $2, $3, $4, 's', 'r', 'm', 'delivering', $5, $6)`,
       [id, project, to, runtimeBroker, a.instanceId, session],
@@ -325,7 +255,7 @@ test("a new session voids what older ones had claimed, and only that", async () 
     return voidOlderClaims(tx, [held]);
   });
   expect(voided).toEqual({ returned: [again], failed: [spent], messages: 1 });
-  const states = await database.query<{ id: string; state: string }>(
+  const states = await scene.database.query<{ id: string; state: string }>(
     "select id, state from broker_dispatch union all select id, state from messages",
   );
   expect(Object.fromEntries(states.map((s) => [s.id, s.state]))).toEqual({
@@ -336,38 +266,6 @@ test("a new session voids what older ones had claimed, and only that", async () 
     [returned]: "pending",
     [kept]: "delivering",
   });
-});
-
-test("sockets that dial at one moment are claimed each for itself; of two of one runtime broker the later one wins", async () => {
-  const a = await plane();
-  const [one = "", two = ""] = await Promise.all(
-    ["one", "two"].map(async (n) => (await seedRuntimeBroker(a, n)).brokerId),
-  );
-  const replica = { instanceId: a.instanceId, mayClaim: () => true };
-  const ownership = new Ownership(a.database, replica, { changed: () => {}, done: () => {} }, testBase());
-  const sockets = [one, two, one, systemRandom.uuid(), one].map((runtimeBrokerId) => ({
-    runtimeBrokerId,
-    sessionId: systemRandom.uuid(),
-  }));
-  // The first two go alone; the others wait for them and go together.
-  const [first] = await Promise.all([
-    ownership.claim({ runtimeBrokerId: two, sessionId: systemRandom.uuid() }),
-    ownership.claim({ runtimeBrokerId: systemRandom.uuid(), sessionId: systemRandom.uuid() }),
-  ]);
-  expect(first?.displaced).toBe(false);
-  const held = [
-    ownership.claim({ runtimeBrokerId: one, sessionId: systemRandom.uuid() }),
-    ownership.claim({ runtimeBrokerId: systemRandom.uuid(), sessionId: systemRandom.uuid() }),
-    ...sockets.map((socket) => ownership.claim(socket)),
-  ];
-  const claimed = (await Promise.all(held)).slice(2);
-  expect(claimed.map((c) => c?.displaced)).toEqual([true, true, true, undefined, true]);
-  expect(await database.query("select id, connected_session_id as session from runtime_brokers order by name")).toEqual(
-    [
-      { id: one, session: sockets[4]?.sessionId },
-      { id: two, session: sockets[1]?.sessionId },
-    ],
-  );
 });
 
 test("what the database names as held is one number of each session, and another when one of them changes", async () => {
@@ -408,83 +306,4 @@ test("held sockets are compared with the database in one question", async () => 
       [gone.runtimeBrokerId, "gone"],
     ]),
   );
-});
-
-test("a replica that may not claim, or drains, takes no socket and says so", async () => {
-  const a = await plane();
-  const credentials = await seedRuntimeBroker(a, "one");
-  const broker = dial(credentials, a.url);
-  a.mayClaim = false;
-  const refused = broker.onRefusedDial.next();
-  const connected = broker.connect();
-  expect(await refused).toBe(503);
-  a.mayClaim = true;
-  await connected;
-  await ready(a, credentials.brokerId);
-  const b = await plane();
-  const drained = a.registry.drain(200);
-  expect(await broker.onRefusedDial.next()).toBe(503);
-  await drained;
-  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: null, away: true, status: "online" });
-  expect(broker.closes[0]).toMatchObject({ code: 1012 });
-  expect(b.registry.size).toBe(0);
-});
-
-test("draining waits for what is on the wire", async () => {
-  const a = await plane();
-  const credentials = await seedRuntimeBroker(a, "one");
-  const broker = dial(credentials, a.url, { redials: false });
-  await broker.connect();
-  const connection = await ready(a, credentials.brokerId);
-  broker.holdAnswers();
-  const arrived = broker.onRequest.next();
-  const call = connection.call({ method: "POST", path: "/api/v1/agents/a/stop" });
-  await arrived;
-  const waiting = connection.call({ method: "POST", path: "/api/v1/agents/b/stop" });
-  const drained = a.registry.drain(0);
-  await expect(waiting).rejects.toMatchObject({ kind: "not_sent" });
-  expect(a.registry.get(credentials.brokerId)).toBeUndefined();
-  expect(broker.closes).toEqual([]);
-  broker.releaseAnswers();
-  expect(await call).toMatchObject({ status: 202 });
-  await drained;
-  await eventually(() => broker.closes.length === 1);
-});
-
-test("a replica that is suspended closes its sockets and takes none until it resumes", async () => {
-  const a = await plane();
-  const credentials = await seedRuntimeBroker(a, "one");
-  const broker = dial(credentials, a.url);
-  await broker.connect();
-  await ready(a, credentials.brokerId);
-  const refused = broker.onRefusedDial.next();
-  a.registry.suspend();
-  expect(await refused).toBe(503);
-  a.registry.resume();
-  await ready(a, credentials.brokerId);
-});
-
-test("1,000 simultaneous dials: all online within seconds, and no call fails for lack of connections", async () => {
-  const [a, b] = [await plane(), await plane()];
-  const seeded: SimulatedCredentials[] = [];
-  // A few at a time: what is tested is the dials.
-  while (seeded.length < 1_000)
-    seeded.push(
-      ...(await Promise.all(
-        Array.from({ length: 50 }, (_, i) => seedRuntimeBroker(a, `machine-${seeded.length + i}`)),
-      )),
-    );
-  const calls: Promise<unknown>[] = [];
-  const started = performance.now();
-  const dialled = seeded.map((credentials, i) =>
-    dial(credentials, i % 2 === 0 ? a.url : b.url, { firstRetryMs: 1_000 }).connect(),
-  );
-  for (let i = 0; i < 50; i += 1) calls.push(a.database.db.selectFrom("users").select("id").execute());
-  await Promise.all([...dialled, ...calls]);
-  await eventually(() => [...a.registry.all(), ...b.registry.all()].length === 1_000);
-  const [row] = await database.query<{ online: number }>(
-    "select count(*)::int as online from runtime_brokers where status = 'online' and connected_hub_id is not null",
-  );
-  expect(row?.online).toBe(1_000);
-  expect(performance.now() - started).toBeLessThan(20_000);
 });
