@@ -62,6 +62,18 @@ test("weak points section 8: who tries tokens is kept out, and who works at the 
   expect((await me(a, bea, "203.0.113.2")).status).toBe(200);
 });
 
+test("programs that wait for a code cannot be made without end by one address", async () => {
+  const [a, b] = await replicas("");
+  const begin = (replica: InProcessReplica, address: string) =>
+    api(replica, "POST", "/api/v1/auth/cli/device", {}, { headers: { authorization: "", ...from(address) } });
+  const replies: ApiReply[] = [];
+  for (let i = 0; i < 140; i += 1) replies.push(await begin(i % 2 === 0 ? a : b, "203.0.113.1"));
+  const refused = replies.filter((r) => r.status === 429);
+  expect(refused.length).toBeGreaterThan(5);
+  expect(refused[0]?.get("error.details")).toEqual({ limit: "device" });
+  expect((await begin(a, "203.0.113.2")).status).not.toBe(429);
+});
+
 test("calls of one person are bounded over all replicas, and those of others go on", async () => {
   const [a, b] = await replicas("principal=100/h:100");
   const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");

@@ -51,8 +51,11 @@ const LONGEST_INTERVAL_SECONDS = 60;
 const LEEWAY_SECONDS = 1;
 const DEVICE_CODE_BYTES = 32;
 const DEVICE_CODE_PREFIX = "scion_device_";
-/** Whoever asks makes a row: so many at most wait at once, over all replicas. */
-const MOST_WAITING = 10_000;
+/**
+ * Whoever asks makes a row: so many at most wait at once, over all replicas. An address makes 720 in a row's lifetime (the
+ * limit `device`), so that it takes well over a hundred of them to keep everybody else out.
+ */
+const MOST_WAITING = 100_000;
 /** A person may try so many codes that are none in so many seconds, at all replicas together. */
 const MOST_WRONG_CODES = 10;
 const WRONG_CODES_SECONDS = 600;

@@ -75,7 +75,7 @@ export class RateLimits implements Service {
   }
 }
 
-const DOORS: readonly DoorName[] = ["login", "refresh", "validate", "poll", "join", "webhook", "code"];
+const DOORS: readonly DoorName[] = ["login", "refresh", "validate", "device", "poll", "join", "webhook", "code"];
 const DEEDS: readonly DeedName[] = ["terminal", "create"];
 
 /** One token for everybody, on machines of developers: what uses it is many, and load tests above all. */

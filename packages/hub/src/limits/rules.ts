@@ -15,6 +15,8 @@ const DEFAULTS = {
   login: perMinute(600, 600),
   refresh: perMinute(1_200, 1_200),
   validate: perMinute(1_200, 1_200),
+  /** Beginning to wait for a person to type a code. By address: so that few cannot fill what waits for everybody. */
+  device: perMinute(60, 120),
   /** Asking whether a device was let in. */
   poll: perMinute(1_800, 1_800),
   join: perMinute(6_000, 20_000),
@@ -34,7 +36,7 @@ const DEFAULTS = {
 export type LimitName = keyof typeof DEFAULTS;
 
 /** Limits of routes that need no credential, and of codes: each call asks the database. */
-export type DoorName = "login" | "refresh" | "validate" | "poll" | "join" | "webhook" | "code";
+export type DoorName = "login" | "refresh" | "validate" | "device" | "poll" | "join" | "webhook" | "code";
 /** Limits of what principals do beside the general budget. */
 export type DeedName = "terminal" | "create";
 

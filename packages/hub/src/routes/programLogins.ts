@@ -117,7 +117,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     method: "POST",
     path: "/api/v1/auth/cli/device",
     access: anyone,
-    limited: "login",
+    limited: "device",
     does: PUBLIC,
     body: z.object({ provider }),
     summary: "Begins to sign a program on another machine in",
