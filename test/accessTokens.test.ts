@@ -76,6 +76,19 @@ test("weak points 17 and 29: a token does what its scopes say in its project, an
   expect((await as(blind, "GET", "/api/v1/agents")).list("agents")).toEqual([]);
 });
 
+test("weak point 17: a token for messages reaches the agents of its project, and no person", async () => {
+  await scene.runtimeBroker(a);
+  const agent = await scene.agent(a, project, "told");
+  const token = (await create(["agent:message"])).text("token");
+  const message = { msg: "hear", recipient: "set[told,user:ann@example.org]" };
+  const sent = await as(token, "POST", `/api/v1/agents/${agent}/message`, { structured_message: message }, b);
+  expect(sent.list("results")).toMatchObject([
+    { recipient: "told", status: "delivered" },
+    { recipient: "user:ann@example.org", status: "failed", error: "access tokens write to no person" },
+  ]);
+  expect(await scene.database.query("select 1 from messages where recipient like 'user:%'")).toEqual([]);
+});
+
 test("weak point 1: a token is out when it is revoked, has run out, or its owner is suspended, at every replica", async () => {
   const out = (token: string) =>
     eventually(async () => (await as(token, "GET", "/api/v1/auth/me", undefined, b)).status === 401, 2_000);

@@ -9,7 +9,7 @@ import {
   usersNamed,
 } from "@rootstock/store";
 import { z } from "zod";
-import { decide, decisionOn, factsOf } from "../auth/index.ts";
+import { decide, decisionOn, factsOf, type Principal } from "../auth/index.ts";
 import { admitMessage, untilCertain } from "../dispatch/index.ts";
 import { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
 import type { Answer } from "./idempotency.ts";
@@ -76,6 +76,8 @@ export const sendToSet = async (
   const address = async (element: string): Promise<Addressed> => {
     try {
       if (element.startsWith("user:") || (!element.startsWith("agent:") && element.includes("@"))) {
+        // What its scopes allow is messages to agents of one project.
+        if (isLimited(call.principal)) throw new HubError("forbidden", "access tokens write to no person");
         const person = await personOf(deps.database.db, element.replace(/^user:/, ""));
         const base = personMessage(deps, { ...p, traceparent, sender, person, groupId, agentId: null });
         return { recipient: element, message: base, toPerson: true };
@@ -124,6 +126,8 @@ export const broadcast = async (
     });
   return post(deps, call, groupId, addressed);
 };
+
+const isLimited = (principal: Principal): boolean => principal.kind === "user" && principal.limits !== undefined;
 
 const toAgent = (
   deps: ActionDeps,
