@@ -57,6 +57,13 @@ test("a token of the original, without version, counts as version 1", async () =
   });
 });
 
+test("whoever a token names in its ancestry by anything but an id is nobody", async () => {
+  const [known = ""] = claims.ancestry;
+  const ancestry = ["x y", known.toUpperCase(), "\u0000", 7, null, "'; select 1"];
+  const { token } = await tokens().issue({ ...claims, ancestry: ancestry.map(String) });
+  expect((await tokens().verify(token)).ancestry).toEqual([known]);
+});
+
 test("a token is refused after its time and a minute of leeway, and before it", async () => {
   const { token } = await tokens().issue(claims);
   await expect(tokens(NOW + 36_059_000).verify(token)).resolves.toBeDefined();

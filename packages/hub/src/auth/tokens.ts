@@ -16,7 +16,7 @@ export interface AgentClaims {
   readonly projectId: Uuid | undefined;
   readonly scopes: readonly string[];
   /** Root user first, direct parent last. */
-  readonly ancestry: readonly string[];
+  readonly ancestry: readonly Uuid[];
   /** Must equal the row's; a token of the original has none and counts as 1. */
   readonly tokenVersion: number;
   /** The container run that the token was issued for; undefined for one that was issued for none. */
@@ -35,6 +35,9 @@ interface TokenBase {
 
 const texts = (value: unknown): string[] =>
   Array.isArray(value) ? value.filter((v): v is string => typeof v === "string") : [];
+
+/** The ids among them, as they are stored: whoever is named otherwise is nobody. */
+const ids = (value: unknown): Uuid[] => texts(value).flatMap((text) => parseUuid(text) ?? []);
 
 /** Issues and reads the tokens that agents carry (spec/03 1.2). */
 export class AgentTokens {
@@ -84,7 +87,7 @@ export class AgentTokens {
       agentId,
       projectId: typeof payload.project_id === "string" ? parseUuid(payload.project_id) : undefined,
       scopes: texts(payload.scopes),
-      ancestry: texts(payload.ancestry),
+      ancestry: ids(payload.ancestry),
       tokenVersion: version,
       runId: typeof payload.run === "string" ? parseUuid(payload.run) : undefined,
       until: endOf(this.#base.clock, payload),
