@@ -1,45 +1,24 @@
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { expect, test } from "@jest/globals";
 import { AGENT_TOKEN_HEADER, AgentTokens, REPLICA_TOKEN_HEADER } from "@rootstock/hub";
 import { signatureHeaders } from "@rootstock/protocol";
 import { systemClock, systemRandom } from "@rootstock/service";
 import { api, sampleOf, TEST_SECRET, TEST_TOKEN } from "@rootstock/testkit";
-import {
-  expectUnharmed,
-  forEach,
-  makeWorld,
-  name,
-  nobody,
-  nothing,
-  parametersOf,
-  pathOf,
-  problemsOf,
-  rowCounts,
-  type World,
-} from "./world.ts";
+import { KeptWorld } from "./keptWorld.ts";
+import { forEach, name, nobody, nothing, parametersOf, pathOf, problemsOf } from "./world.ts";
 
 /**
  * Credentials of every kind that prove nothing, or not enough, at every declared route.
  */
 
-let world: World;
-let before: Readonly<Record<string, number>>;
-
-beforeAll(async () => {
-  world = await makeWorld();
-  before = await rowCounts(world.scene);
-});
-afterAll(async () => {
-  await world.scene.end();
-});
-const unharmed = () => expectUnharmed(world, before);
+const world = new KeptWorld();
 
 const bearer = (token: string) => ({ authorization: `Bearer ${token}` });
 
 test("credentials that prove nothing: 401, at every route that asks for any", async () => {
   const past = { ...systemClock, now: () => systemClock.now() - 11 * 3_600_000 };
   const expired = await new AgentTokens([TEST_SECRET], { clock: past, random: systemRandom }).issue({
-    agentId: world.agentId,
-    projectId: world.projectId,
+    agentId: world.now.agentId,
+    projectId: world.now.projectId,
     scopes: [],
     ancestry: [],
     tokenVersion: 1,
@@ -47,10 +26,10 @@ test("credentials that prove nothing: 401, at every route that asks for any", as
   const foreign = await new AgentTokens(["another secret of at least 32 bytes"], {
     clock: systemClock,
     random: systemRandom,
-  }).issue({ agentId: world.agentId, projectId: world.projectId, scopes: [], ancestry: [], tokenVersion: 1 });
-  const [head = "", , signature = ""] = world.agentToken.split(".");
-  const forged = `${head}.${Buffer.from(JSON.stringify({ sub: world.agentId })).toString("base64url")}.${signature}`;
-  const unsigned = `${Buffer.from('{"alg":"none"}').toString("base64url")}.${world.agentToken.split(".")[1]}.`;
+  }).issue({ agentId: world.now.agentId, projectId: world.now.projectId, scopes: [], ancestry: [], tokenVersion: 1 });
+  const [head = "", , signature = ""] = world.now.agentToken.split(".");
+  const forged = `${head}.${Buffer.from(JSON.stringify({ sub: world.now.agentId })).toString("base64url")}.${signature}`;
+  const unsigned = `${Buffer.from('{"alg":"none"}').toString("base64url")}.${world.now.agentToken.split(".")[1]}.`;
   const credentials: readonly Readonly<Record<string, string>>[] = [
     { authorization: "" },
     { authorization: "Basic dXNlcjpwYXNz" },
@@ -61,22 +40,22 @@ test("credentials that prove nothing: 401, at every route that asks for any", as
     bearer("nonsense"),
     bearer("a.b.c"),
     bearer("x".repeat(8_000)),
-    ...[expired.token, foreign.token, forged, unsigned, world.deletedToken].flatMap((token) => [
+    ...[expired.token, foreign.token, forged, unsigned, world.now.deletedToken].flatMap((token) => [
       bearer(token),
       { ...bearer(TEST_TOKEN), [AGENT_TOKEN_HEADER]: token },
     ]),
     { ...bearer(TEST_TOKEN), [AGENT_TOKEN_HEADER]: TEST_TOKEN },
-    { ...bearer(TEST_TOKEN), [REPLICA_TOKEN_HEADER]: world.agentToken },
+    { ...bearer(TEST_TOKEN), [REPLICA_TOKEN_HEADER]: world.now.agentToken },
     { ...bearer(TEST_TOKEN), "x-scion-broker-id": "nonsense" },
-    { ...bearer(TEST_TOKEN), "x-scion-broker-id": world.runtimeBroker.id },
+    { ...bearer(TEST_TOKEN), "x-scion-broker-id": world.now.runtimeBroker.id },
   ];
   const found = await forEach(
-    world.routes.filter((r) => r.access.name !== "anyone"),
+    world.now.routes.filter((r) => r.access.name !== "anyone"),
     async (route) => {
       const path = nothing(route);
       const problems: string[] = [];
       for (const headers of credentials) {
-        const reply = await api(world.replica, route.method, path, undefined, { headers });
+        const reply = await api(world.now.replica, route.method, path, undefined, { headers });
         const what = `${name(route, path)} ${JSON.stringify(headers).slice(0, 80)}`;
         problems.push(...problemsOf(what, reply, () => reply.status === 401));
       }
@@ -84,33 +63,33 @@ test("credentials that prove nothing: 401, at every route that asks for any", as
     },
   );
   expect(found).toEqual([]);
-  await unharmed();
+  await world.unharmed();
 }, 180_000);
 
 test("an agent of another project reaches nothing", async () => {
-  const ids = { projectId: world.projectId, agentId: world.agentId };
-  const within = world.routes.filter((r) => parametersOf(r).some((p) => p in ids));
+  const ids = { projectId: world.now.projectId, agentId: world.now.agentId };
+  const within = world.now.routes.filter((r) => parametersOf(r).some((p) => p in ids));
   const found = await forEach(within, async (route) => {
     const path = pathOf(route, ids, nobody);
     const raw = route.body && JSON.stringify(sampleOf(route.body));
-    const headers = { authorization: "", [AGENT_TOKEN_HEADER]: world.strangerToken };
-    const reply = await api(world.replica, route.method, path, undefined, {
+    const headers = { authorization: "", [AGENT_TOKEN_HEADER]: world.now.strangerToken };
+    const reply = await api(world.now.replica, route.method, path, undefined, {
       headers,
       ...(raw !== undefined && { raw }),
     });
     return problemsOf(name(route, path), reply, () => [400, 403, 404, 501].includes(reply.status));
   });
   expect(found).toEqual([]);
-  await unharmed();
+  await world.unharmed();
 });
 
 test("signatures of runtime brokers: wrong, replayed, skewed, for another call", async () => {
-  const path = `/api/v1/runtime-brokers/${world.runtimeBroker.id}/heartbeat`;
+  const path = `/api/v1/runtime-brokers/${world.now.runtimeBroker.id}/heartbeat`;
   const raw = '{"status":"online"}';
   const signed = (p: { seconds?: number; body?: string; path?: string; method?: string; secret?: Buffer } = {}) =>
     signatureHeaders({
-      brokerId: world.runtimeBroker.id,
-      secret: p.secret ?? Buffer.from(world.runtimeBroker.verifyingKeys[0] ?? "", "base64"),
+      brokerId: world.now.runtimeBroker.id,
+      secret: p.secret ?? Buffer.from(world.now.runtimeBroker.verifyingKeys[0] ?? "", "base64"),
       method: p.method ?? "POST",
       path: p.path ?? path,
       query: "",
@@ -119,7 +98,7 @@ test("signatures of runtime brokers: wrong, replayed, skewed, for another call",
       nonce: systemRandom.bytes(16),
     });
   const beat = (headers: Readonly<Record<string, string>>) =>
-    api(world.replica, "POST", path, undefined, { raw, headers: { authorization: "", ...headers } });
+    api(world.now.replica, "POST", path, undefined, { raw, headers: { authorization: "", ...headers } });
   const good = signed();
   expect((await beat(good)).status).toBe(200);
   const tries: readonly Readonly<Record<string, string>>[] = [
@@ -144,5 +123,5 @@ test("signatures of runtime brokers: wrong, replayed, skewed, for another call",
     const reply = await beat(headers);
     expect([headers, reply.status, reply.get("error.code")]).toEqual([headers, 401, "broker_auth_failed"]);
   }
-  await unharmed();
+  await world.unharmed();
 });

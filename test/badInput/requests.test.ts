@@ -1,38 +1,25 @@
-import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { expect, test } from "@jest/globals";
 import { type ApiReply, api, fieldsOf, sampleOf, TEST_TOKEN } from "@rootstock/testkit";
 import { exchange } from "./exchange.ts";
+import { KeptWorld } from "./keptWorld.ts";
 import {
   callAllowed,
-  expectUnharmed,
   forEach,
   type Ids,
   isStream,
-  makeWorld,
   name,
   nobody,
   nothing,
   parametersOf,
   pathOf,
   problemsOf,
-  rowCounts,
-  type World,
 } from "./world.ts";
 
 /**
  * Ids, paths, methods, queries and headers that make no sense, at every declared route.
  */
 
-let world: World;
-let before: Readonly<Record<string, number>>;
-
-beforeAll(async () => {
-  world = await makeWorld();
-  before = await rowCounts(world.scene);
-});
-afterAll(async () => {
-  await world.scene.end();
-});
-const unharmed = () => expectUnharmed(world, before);
+const world = new KeptWorld();
 
 const ODD_SEGMENTS = [
   "not-a-uuid",
@@ -60,9 +47,13 @@ const isRefused = ({ status, headers }: ApiReply): boolean =>
   REFUSED.includes(status) || (status === 302 && /[?&]error=/.test(headers.get("location") ?? ""));
 
 test("ids that are none, are nobody's, or name something of another kind", async () => {
-  const kinds: Ids = { projectId: world.projectId, agentId: world.agentId, brokerId: world.runtimeBroker.id };
+  const kinds: Ids = {
+    projectId: world.now.projectId,
+    agentId: world.now.agentId,
+    brokerId: world.now.runtimeBroker.id,
+  };
   const found = await forEach(
-    world.routes.filter((r) => parametersOf(r).length > 0),
+    world.now.routes.filter((r) => parametersOf(r).length > 0),
     async (route) => {
       const body = route.body && sampleOf(route.body);
       const odd = ODD_SEGMENTS.map((segment) => pathOf(route, {}, segment));
@@ -74,40 +65,40 @@ test("ids that are none, are nobody's, or name something of another kind", async
       );
       const problems: string[] = [];
       for (const path of [nothing(route), ...odd, ...foreign]) {
-        const reply = await callAllowed(world, route, path, { body });
+        const reply = await callAllowed(world.now, route, path, { body });
         problems.push(...problemsOf(name(route, path.slice(0, 200)), reply, isRefused));
       }
       return problems;
     },
   );
   expect(found).toEqual([]);
-  await unharmed();
+  await world.unharmed();
 }, 60_000);
 
 test("methods that a path does not have: 405", async () => {
   const methods = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"];
-  const patterns = world.routes.map((r) => ({
+  const patterns = world.now.routes.map((r) => ({
     method: r.method,
     matches: new RegExp(`^${r.path.replace(/:\w+/g, "[^/]+").replace("*", ".+")}$`),
   }));
-  const found = await forEach([...new Set(world.routes.map((r) => r.path))], async (pattern) => {
+  const found = await forEach([...new Set(world.now.routes.map((r) => r.path))], async (pattern) => {
     const path = pathOf({ path: pattern }, {}, nobody);
     const served = patterns.filter((p) => p.matches.test(path)).map((p) => String(p.method));
     const problems: string[] = [];
     for (const method of methods.filter((m) => !served.includes(m))) {
-      const reply = await api(world.replica, method, path);
+      const reply = await api(world.now.replica, method, path);
       problems.push(...problemsOf(`${method} ${path}`, reply, () => reply.status === 405));
     }
     return problems;
   });
   expect(found).toEqual([]);
-  await unharmed();
+  await world.unharmed();
 });
 
 test("paths that nobody serves: 404", async () => {
   const paths = ["/api", "/api/v1", "/api/v2/agents", "/api/v1/agents/", "//api/v1/agents", "/api/v1/nothing", "/.env"];
   const found = await forEach(paths, async (path) => {
-    const reply = await api(world.replica, "GET", path);
+    const reply = await api(world.now.replica, "GET", path);
     return problemsOf(path, reply, () => reply.status === 404 && reply.get("error.code") === "not_found");
   });
   expect(found).toEqual([]);
@@ -133,13 +124,13 @@ const ODD_VALUES = [
 
 test("query parameters with values that make no sense", async () => {
   const ids = {
-    projectId: world.projectId,
-    agentId: world.agentId,
-    brokerId: world.runtimeBroker.id,
+    projectId: world.now.projectId,
+    agentId: world.now.agentId,
+    brokerId: world.now.runtimeBroker.id,
     groupId: "hub-members",
   };
   const found = await forEach(
-    world.routes.filter((r) => r.query),
+    world.now.routes.filter((r) => r.query),
     async (route) => {
       const path = pathOf(route, route.method === "GET" ? ids : {}, nobody);
       const problems: string[] = [];
@@ -148,7 +139,7 @@ test("query parameters with values that make no sense", async () => {
         if (parameter === undefined || at.length > 1) continue;
         const queries = ODD_VALUES.map((value) => `${parameter}=${value}`);
         for (const query of [...queries, `${parameter}=a&${parameter}=b`, `${parameter}[]=a`]) {
-          const reply = await callAllowed(world, route, `${path}?${query}`);
+          const reply = await callAllowed(world.now, route, `${path}?${query}`);
           problems.push(...problemsOf(name(route, `${path}?${query.slice(0, 99)}`), reply, () => reply.status < 500));
         }
       }
@@ -156,13 +147,13 @@ test("query parameters with values that make no sense", async () => {
     },
   );
   expect(found).toEqual([]);
-  await unharmed();
+  await world.unharmed();
 });
 
 test("cursors that are damaged, forged or of another list", async () => {
-  const pages = world.routes.filter((r) => r.query && fieldsOf(r.query).some((f) => f.path[0] === "cursor"));
+  const pages = world.now.routes.filter((r) => r.query && fieldsOf(r.query).some((f) => f.path[0] === "cursor"));
   expect(pages.length).toBeGreaterThan(3);
-  const first = await api(world.replica, "GET", "/api/v1/agents?limit=1");
+  const first = await api(world.now.replica, "GET", "/api/v1/agents?limit=1");
   const real = first.text("nextCursor");
   const forged = (change: object): string =>
     Buffer.from(JSON.stringify({ ...JSON.parse(Buffer.from(real, "base64url").toString()), ...change })).toString(
@@ -179,35 +170,37 @@ test("cursors that are damaged, forged or of another list", async () => {
     forged({ c: "now" }),
   ];
   const found = await forEach(pages, async (route) => {
-    const ids = { projectId: world.projectId, agentId: world.agentId, groupId: "hub-members" };
+    const ids = { projectId: world.now.projectId, agentId: world.now.agentId, groupId: "hub-members" };
     const path = pathOf(route, ids, nobody);
-    const replies = await Promise.all(cursors.map((cursor) => callAllowed(world, route, `${path}?cursor=${cursor}`)));
+    const replies = await Promise.all(
+      cursors.map((cursor) => callAllowed(world.now, route, `${path}?cursor=${cursor}`)),
+    );
     return replies.flatMap((r) =>
       problemsOf(name(route, path), r, () => r.status === 400 && r.get("error.details.field") === "cursor"),
     );
   });
   expect(found).toEqual([]);
   for (const c of [-8.64e15, -1e14, 8.64e15, 1e15]) {
-    const reply = await api(world.replica, "GET", `/api/v1/agents?limit=1&cursor=${forged({ c })}`);
+    const reply = await api(world.now.replica, "GET", `/api/v1/agents?limit=1&cursor=${forged({ c })}`);
     expect([c, reply.status, reply.get("error.code")]).toEqual([c, 400, "invalid_cursor"]);
   }
 });
 
 test("headers that make no sense", async () => {
-  const keyed = world.routes.filter((r) => r.method === "POST" && r.access.name !== "anyone");
+  const keyed = world.now.routes.filter((r) => r.method === "POST" && r.access.name !== "anyone");
   const found = await forEach(keyed, async (route) => {
     const path = nothing(route);
     const body = route.body && sampleOf(route.body);
     const problems: string[] = [];
     for (const key of ["x".repeat(256), "two words", "\u00e9t\u00e9"]) {
-      const reply = await callAllowed(world, route, path, { body, headers: { "idempotency-key": key } });
+      const reply = await callAllowed(world.now, route, path, { body, headers: { "idempotency-key": key } });
       problems.push(...problemsOf(`${name(route, path)} ${key}`, reply, () => reply.status === 400));
     }
     return problems;
   });
   expect(found).toEqual([]);
-  const streams = world.routes.filter(isStream);
-  const at = { agentId: world.agentId, projectId: world.projectId };
+  const streams = world.now.routes.filter(isStream);
+  const at = { agentId: world.now.agentId, projectId: world.now.projectId };
   const positions = [
     "garbage",
     "%00",
@@ -218,7 +211,7 @@ test("headers that make no sense", async () => {
   const streamed = await forEach(streams, async (route) => {
     const path = `${pathOf(route, at, nobody)}${route.repeated ? "?sub=project.%3E" : ""}`;
     const replies = await Promise.all(
-      positions.map((id) => callAllowed(world, route, path, { headers: { "last-event-id": id } })),
+      positions.map((id) => callAllowed(world.now, route, path, { headers: { "last-event-id": id } })),
     );
     return replies.flatMap((r) => problemsOf(name(route, path), r, () => r.status === 200 || r.status === 501));
   });
@@ -234,7 +227,7 @@ test("headers that make no sense", async () => {
     "x-scion-plugin-name": "\u00ff".repeat(500),
   };
   const reply = await api(
-    world.replica,
+    world.now.replica,
     "POST",
     `/api/v1/agents/${nobody}/message`,
     { message: "hi" },
@@ -242,11 +235,11 @@ test("headers that make no sense", async () => {
   );
   expect([reply.status, reply.get("error.code")]).toEqual([404, "not_found"]);
   expect(reply.headers.get("x-request-id")).not.toBe("a b\tc");
-  await unharmed();
+  await world.unharmed();
 });
 
 test("bytes that are hardly HTTP: 4xx in the envelope where there is an answer at all", async () => {
-  const { host } = new URL(world.replica.url);
+  const { host } = new URL(world.now.replica.url);
   const lines = (...given: string[]) => `${given.join("\r\n")}\r\n\r\n`;
   const auth = `Authorization: Bearer ${TEST_TOKEN}`;
   const post = `POST /api/v1/agents/${nobody}/message HTTP/1.1`;
@@ -278,11 +271,11 @@ test("bytes that are hardly HTTP: 4xx in the envelope where there is an answer a
     [lines("TRACE /healthz HTTP/1.1", `Host: ${host}`, auth), 405],
   ];
   for (const [bytes, status] of tries) {
-    const answer = await exchange(world.replica.url, bytes);
+    const answer = await exchange(world.now.replica.url, bytes);
     const told = [bytes.slice(0, 60), status, answer.slice(0, 400)];
     if (status === 0) continue;
     expect([...told, answer.startsWith(`HTTP/1.1 ${status}`)]).toEqual([...told, true]);
     expect([...told, answer.includes('"error":{"code":"')]).toEqual([...told, true]);
   }
-  await unharmed();
+  await world.unharmed();
 });

@@ -1,4 +1,3 @@
-import { expect } from "@jest/globals";
 import { AGENT_TOKEN_HEADER, REPLICA_TOKEN_HEADER, ReplicaTokens, type Route, SigningKeys } from "@rootstock/hub";
 import { systemClock, systemRandom } from "@rootstock/service";
 import {
@@ -193,11 +192,4 @@ export const rowCounts = async (scene: Scene): Promise<Readonly<Record<string, n
     `select ${names.map((name) => `(select count(*) from ${name}) as ${name}`).join(", ")}`,
   );
   return Object.fromEntries(Object.entries(row).map(([name, count]) => [name, Number(count)]));
-};
-
-/** Nothing was written, and the replica serves. */
-export const expectUnharmed = async (world: World, before: Readonly<Record<string, number>>): Promise<void> => {
-  expect(await rowCounts(world.scene)).toEqual(before);
-  expect((await api(world.replica, "GET", "/readyz")).status).toBe(200);
-  expect((await api(world.replica, "GET", `/api/v1/agents/${world.agentId}`)).get("phase")).toBe("running");
 };

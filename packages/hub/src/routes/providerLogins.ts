@@ -26,23 +26,29 @@ export interface ProviderLoginDeps {
 const MAX_TOKEN = 16_384;
 const MAX_URL = 2_048;
 
+/** What both routes are: a door that anybody may knock at, and behind it whoever a provider vouches for. */
+const DOOR = {
+  method: "POST",
+  access: anyone,
+  limited: "login",
+  does: PUBLIC,
+  replies: { 200: signedInReply },
+} as const;
+const NOT_LET_IN = [
+  "invalid_provider",
+  "not_implemented",
+  "unauthorized",
+  "unauthorized_domain",
+  "user_suspended",
+] as const;
+
 export const providerLoginRoutes = (deps: ProviderLoginDeps): Route[] => [
   route({
-    method: "POST",
+    ...DOOR,
     path: "/api/v1/auth/login",
-    access: anyone,
-    does: PUBLIC,
     body: z.object({ provider: text(100), providerToken: text(MAX_TOKEN) }),
     summary: "Tokens for somebody who shows a provider's token",
-    replies: { 200: signedInReply },
-    refuses: [
-      "invalid_provider",
-      "not_implemented",
-      "unauthorized",
-      "unauthorized_domain",
-      "user_suspended",
-      "invalid_provider_token",
-    ],
+    refuses: [...NOT_LET_IN, "invalid_provider_token"],
     handler: async ({ body: { provider, providerToken } }) => {
       if (!provider || !providerToken) throw missingFields("provider", "providerToken");
       const found = providerOf(deps, provider);
@@ -53,10 +59,8 @@ export const providerLoginRoutes = (deps: ProviderLoginDeps): Route[] => [
     },
   }),
   route({
-    method: "POST",
+    ...DOOR,
     path: "/api/v1/auth/token",
-    access: anyone,
-    does: PUBLIC,
     body: z.object({
       provider: text(100),
       code: text(MAX_TOKEN),
@@ -68,15 +72,7 @@ export const providerLoginRoutes = (deps: ProviderLoginDeps): Route[] => [
       iss: text(MAX_URL),
     }),
     summary: "Tokens for a provider's authorization code",
-    replies: { 200: signedInReply },
-    refuses: [
-      "invalid_provider",
-      "not_implemented",
-      "unauthorized",
-      "unauthorized_domain",
-      "user_suspended",
-      "oauth_error",
-    ],
+    refuses: [...NOT_LET_IN, "oauth_error"],
     handler: async ({ body }) => {
       const { code, redirectUri, grantType, codeVerifier, iss } = body;
       if (!code || !redirectUri || !grantType) throw missingFields("code", "redirectUri", "grantType");
