@@ -119,6 +119,32 @@ test("weak point 23: who did what, on what, from where, with which credential, a
   expect([...secrets, TEST_TOKEN].filter((secret) => text.includes(secret))).toEqual([]);
 });
 
+test("what decides about rights and containers is in the log when it changes, by name and without its values", async () => {
+  const project = (await call("POST", "/api/v1/projects", { name: "labelled" })).text("id");
+  await call("PATCH", `/api/v1/projects/${project}`, { labels: { tier: "gold" } });
+  await call("POST", `/api/v1/projects/${project}/shared-dirs`, { name: "shared" });
+  expect((await log("&action=project_changed")).map((item) => item.details)).toEqual([
+    { shared_dirs: { from: [], to: [{ name: "shared" }] } },
+    { labels: ["tier"] },
+  ]);
+  const group = (await call("POST", "/api/v1/groups", { name: "Labelled" })).text("id");
+  await call("PATCH", `/api/v1/groups/${group}`, { labels: { tier: "gold" }, description: "told" });
+  expect((await one("group_changed")).details).toEqual({ labels: ["tier"] });
+  const runtimeBroker = await scene.runtimeBroker(a);
+  const agent = await scene.agent(a, project, "worker", runtimeBroker.id);
+  await call("POST", `/api/v1/agents/${agent}/stop`);
+  await call("PATCH", `/api/v1/agents/${agent}`, {
+    labels: { x: "hush-hush" },
+    config: { env: { KEY: "hush-hush" }, model: "m" },
+  });
+  expect(await one("agent_changed")).toMatchObject({
+    target: { type: "agent", id: agent, name: "worker" },
+    projectId: project,
+    details: { changed: ["labels"], config: ["env", "model"] },
+  });
+  expect(JSON.stringify(await log())).not.toContain("hush-hush");
+});
+
 test("what did not happen is not in the log, and who is refused is", async () => {
   const session = await testLogin(a, { email: "bea@example.org", role: "member" });
   const token = session.text("accessToken");

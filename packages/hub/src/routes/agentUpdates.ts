@@ -7,6 +7,7 @@ import {
   type Db,
   findRuntimeBroker,
   lockAgent,
+  recordAudit,
   transaction,
 } from "@rootstock/store";
 import { z } from "zod";
@@ -84,6 +85,23 @@ const patch = async (tx: Db, principal: Principal, id: Uuid, body: PatchBody): P
     ...(config && { applied_config: JSON.stringify(config) }),
     ...some("image", body.config?.image),
   });
+  await recordAudit(tx, {
+    action: "agent_changed",
+    targetType: "agent",
+    targetId: id,
+    targetName: agent.slug,
+    projectId: agent.project_id,
+    details: changesOf(body),
+  });
+};
+
+/** What was given, by name: the values are for the container, and may be secret. */
+const changesOf = ({ config, stateVersion: _, ...rest }: PatchBody): Readonly<Record<string, readonly string[]>> => {
+  const given = (of: object): string[] =>
+    Object.entries(of)
+      .flatMap(([key, value]) => (value === undefined || value === null ? [] : key))
+      .sort();
+  return { changed: given(rest), ...(config && { config: given(config) }) };
 };
 
 const configured = async (
