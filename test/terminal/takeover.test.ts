@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { eventually, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
+import { api, eventually, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
 import { agentOn, replicaProcess } from "./stage.ts";
 
 /** Replicas that stop, die, or are no longer the owner while somebody looks at a terminal. */
@@ -73,6 +73,35 @@ test.each([
     const again = await eventually(() => attach(entry, s.agent));
     (await s.terminals.nth(1)).print("after");
     await again.shows("after");
+  },
+  60_000,
+);
+
+test.each([
+  ["directly", {}],
+  ["through the database", THROUGH_DATABASE],
+])(
+  "the owner is killed, reached %s, before it has answered: a question is asked again, a command is in doubt",
+  async (_, env) => {
+    const owner = await replicaProcess(scene, "owner");
+    const entry = await scene.replica(env);
+    const third = await scene.replica(env);
+    const place = { url: owner.url };
+    const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+    s.runtimeBroker.holdAnswers();
+    const arrived = [/\/exec$/, /\/logs$/].map((end) => s.runtimeBroker.onRequest.next(({ path }) => end.test(path)));
+    const exec = api(entry, "POST", `/api/v1/agents/${s.agent}/exec`, { command: ["true"] });
+    const logs = api(entry, "GET", `/api/v1/agents/${s.agent}/logs`);
+    await Promise.all(arrived);
+    place.url = third.url;
+    const again = s.runtimeBroker.onSession.next();
+    owner.signal("SIGKILL");
+    await again;
+    s.runtimeBroker.releaseAnswers();
+    expect((await logs).status).toBe(200);
+    const doubtful = await exec;
+    expect([doubtful.status, doubtful.get("error.code")]).toEqual([502, "runtime_error"]);
+    expect(doubtful.headers.has("retry-after")).toBe(false);
   },
   60_000,
 );

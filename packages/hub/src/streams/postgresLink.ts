@@ -18,6 +18,9 @@ export interface PeerAnswer {
   readonly body: unknown;
 }
 
+/** A call that was sent and of which nothing was heard. */
+export const NO_ANSWER: PeerAnswer = { status: 504, body: undefined };
+
 /** The answer that becomes of a call served here. Never rejects. */
 export const answering = async (
   call: Promise<RelayedResponse>,
@@ -43,6 +46,8 @@ export interface PostgresLinkDeps {
 /** A replica that lives answers at the latest with its fallback poll. */
 const OPEN_TIMEOUT_MS = 3_000;
 const ANSWER_GRACE_MS = 3_000;
+/** How often somebody who waits for an answer looks whether its replica still holds the runtime broker's socket. */
+const LOOK_MS = 1_500;
 
 const answerBody = z.object({ status: z.number().int(), body: z.unknown() });
 
@@ -89,7 +94,7 @@ export class PostgresLink implements OwnerLink, Service {
     const { streamId } = conversation.thread;
     const end: EntryEnd = new EntryEnd(conversation, {
       handler,
-      isOwner: async () => (await ownerOf(this.#deps.db, request.runtimeBrokerId))?.instanceId === owner.instanceId,
+      isOwner: () => this.#isOwner(owner, request.runtimeBrokerId),
       onGone: () => this.#remove(streamId, end),
     });
     this.#add(streamId, end);
@@ -111,11 +116,27 @@ export class PostgresLink implements OwnerLink, Service {
       // Taken back from the table, it has not been read and never will be.
       const heard = await this.#within(OPEN_TIMEOUT_MS, accepted.promise);
       if (!heard && (await this.#deps.mailbox.withdraw(conversation.thread))) return "unreachable";
-      const answer = await this.#within(request.timeoutMs + ANSWER_GRACE_MS, answered.promise);
-      return answer ?? { status: 504, body: undefined };
+      return (await this.#answerFrom(owner, request, answered.promise)) ?? NO_ANSWER;
     } finally {
       this.#calls.delete(streamId);
     }
+  }
+
+  /** Undefined when there is none in time, or its replica has lost the runtime broker's socket and says nothing. */
+  async #answerFrom(owner: Owner, request: RelayedRequest, answer: Promise<PeerAnswer>) {
+    const { clock } = this.#base;
+    const until = clock.elapsed() + request.timeoutMs + ANSWER_GRACE_MS;
+    // One that lives says within a look that its socket is gone.
+    for (let lost = 0; lost < 2 && clock.elapsed() < until; ) {
+      const got = await this.#within(Math.min(LOOK_MS, until - clock.elapsed()), answer);
+      if (got) return got;
+      lost = (await this.#isOwner(owner, request.runtimeBrokerId).catch(() => true)) ? 0 : lost + 1;
+    }
+    return undefined;
+  }
+
+  async #isOwner(owner: Owner, runtimeBrokerId: Uuid): Promise<boolean> {
+    return (await ownerOf(this.#deps.db, runtimeBrokerId))?.instanceId === owner.instanceId;
   }
 
   #converse(to: Uuid, streamId: Uuid): Conversation {

@@ -7,7 +7,7 @@ import { type Registry, TunnelError, type TunnelRequest, type TunnelResponse } f
 import { acceptedTraceparent } from "../telemetry/index.ts";
 import type { Detours } from "./detours.ts";
 import { PeerNotConnected, postToPeer } from "./peerCall.ts";
-import type { PeerAnswer } from "./postgresLink.ts";
+import { NO_ANSWER, type PeerAnswer } from "./postgresLink.ts";
 import { INTERNAL_TUNNEL_PATH, type RelayedRequest, type RelayedResponse, relayedResponse } from "./relayedCall.ts";
 
 /**
@@ -51,7 +51,11 @@ export class Relay {
     this.#deps = deps;
   }
 
-  /** Throws 503 when nobody reaches the runtime broker, 502 when it did not answer, 413 for what it cannot read. */
+  /**
+   * Throws 503 when nobody reaches the runtime broker: then the call was not carried out. 502 when there was no answer,
+   * and nobody knows whether it was; one that changes nothing is asked again where the runtime broker is then. 413 for
+   * what it cannot read.
+   */
   async call(runtimeBrokerId: Uuid, request: RelayRequest): Promise<TunnelResponse> {
     const unreached = new Set<Uuid>();
     const { clock } = this.#base;
@@ -77,7 +81,8 @@ export class Relay {
       return await connection.call(request);
     } catch (err) {
       if (!(err instanceof TunnelError)) throw err;
-      if (err.kind === "not_sent" && !connection.isOpen) return undefined;
+      const mayGoOn = err.kind === "not_sent" || (err.kind === "lost" && changesNothing(request));
+      if (mayGoOn && !connection.isOpen) return undefined;
       if (err.kind === "not_sent") throw notConnected(runtimeBrokerId, err);
       if (err.kind === "too_large") throw new HubError("payload_too_large", err.message, { cause: err });
       throw new HubError("runtime_error", `the runtime broker gave no answer: ${err.message}`, { cause: err });
@@ -110,7 +115,7 @@ export class Relay {
     const goesDirectly = direct && owner.internalUrl !== null;
     if (goesDirectly && !unreached.has(owner.instanceId) && !(detour && detours.has(owner.instanceId))) {
       const answer = await this.#post(owner, owner.internalUrl, request);
-      if (answer) return responseOf(answer);
+      if (answer) return responseOf(answer, request);
       unreached.add(owner.instanceId);
       return undefined;
     }
@@ -119,7 +124,7 @@ export class Relay {
     const answer = await detour.call(owner, request);
     if (answer === "unreachable") throw unreachable();
     if (goesDirectly) detours.mark(owner.instanceId);
-    return responseOf(answer);
+    return responseOf(answer, request);
   }
 
   /** Undefined when the replica could not be reached and has certainly not been asked. */
@@ -133,15 +138,24 @@ export class Relay {
       });
     } catch (err) {
       this.#base.log.warn({ err, owner: owner.instanceId }, "peer replica not reached");
-      if (err instanceof PeerNotConnected) return undefined;
-      throw unreachable(err);
+      return err instanceof PeerNotConnected ? undefined : NO_ANSWER;
     }
   }
 }
 
-/** What a peer answered. Undefined: it is not the owner any more. */
-const responseOf = ({ status, body }: PeerAnswer): TunnelResponse | undefined => {
+/** Nobody is there to do it twice. */
+const changesNothing = ({ method }: { readonly method: string }): boolean => method === "GET";
+
+/** What a peer answered. Undefined: it is not the owner any more, or what was lost with it may be asked again. */
+const responseOf = ({ status, body }: PeerAnswer, request: RelayedRequest): TunnelResponse | undefined => {
   if (status === 409) return undefined;
+  if (status === NO_ANSWER.status) {
+    if (changesNothing(request)) return undefined;
+    throw new HubError(
+      "runtime_error",
+      "the replica that holds the runtime broker gave no answer; it may have been done",
+    );
+  }
   if (status < 200 || status >= 300) throw peerError(body);
   const parsed = relayedResponse.parse(body);
   return { status: parsed.status, headers: parsed.headers, body: Buffer.from(parsed.body, "base64") };
@@ -157,11 +171,8 @@ const toRelayed = (runtimeBrokerId: Uuid, request: RelayRequest): RelayedRequest
   ...(request.body && { body: toBytes(request.body).toString("base64") }),
 });
 
-const unreachable = (cause?: unknown): HubError =>
-  new HubError("unavailable", "the replica that holds the runtime broker could not be reached", {
-    retryAfter: 2,
-    cause,
-  });
+const unreachable = (): HubError =>
+  new HubError("unavailable", "the replica that holds the runtime broker could not be reached", { retryAfter: 2 });
 
 const toBytes = (body: Uint8Array | object): Buffer =>
   body instanceof Uint8Array ? Buffer.from(body) : Buffer.from(JSON.stringify(body));
