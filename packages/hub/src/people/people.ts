@@ -62,7 +62,7 @@ export class People {
 
   /**
    * The account of a proven identity, made at the first sign-in. An account is found by issuer and subject. By its address
-   * it is found only as long as it is nobody else's at that issuer. Throws 403 `unauthorized_domain` for who may not come
+   * it is found only as long as it is nobody else's at that issuer, and some issuer still gives it that address. Throws 403 `unauthorized_domain` for who may not come
    * in, 403 `user_suspended` for who may not any more. An invite is used up only if it was needed.
    */
   async signIn(identity: ProvenIdentity, extras: SignInExtras = {}): Promise<UserRow> {
@@ -110,7 +110,7 @@ export class People {
       }));
     if (!user) return undefined;
     if (!(await linkIdentity(tx, { ...identity, userId: user.id })))
-      throw refused("this address belongs to another account of the same issuer; an administrator can help");
+      throw refused("this address belongs to another account; an administrator can help");
     if (extras.lasting === false && this.#isNewVisit(known)) await recordLogin(tx, user, identity);
     return recordSignIn(tx, user.id, {
       displayName: identity.displayName,

@@ -71,8 +71,8 @@ export const upsertTestUser = (
   );
 
 /**
- * Makes the identity the user's, or notes that it was shown again. False: this user is somebody else at the same issuer.
- * To be called with the user's row locked.
+ * Makes the identity the user's, or notes that it was shown again. False: this user is somebody else at the same issuer, or
+ * had this address once and has another by now, whoever has it today. To be called with the user's row locked.
  */
 export const linkIdentity = (
   tx: Db,
@@ -85,6 +85,11 @@ export const linkIdentity = (
      where not exists (select from user_identities
                         where user_id = ${identity.userId} and issuer = ${identity.issuer}
                           and subject <> ${identity.subject})
+       and (not exists (select from user_identities where user_id = ${identity.userId})
+         or exists (select from user_identities
+                     where user_id = ${identity.userId}
+                       and ((issuer = ${identity.issuer} and subject = ${identity.subject})
+                         or email = ${normalizedEmail(identity.email)})))
     on conflict (issuer, subject) do update set email = excluded.email, last_login = now()
      where user_identities.user_id = excluded.user_id
     returning 1`.execute(own);
