@@ -4,6 +4,7 @@ import { silentLog, systemClock, systemRandom } from "@rootstock/service";
 import * as store from "@rootstock/store";
 import { api, type InProcessReplica, openEventStream, Scene, seed, writePast } from "@rootstock/testkit";
 import { type CapturedPlan, nodesOf, PlanCapture, type PlanNode, pagesRead, rowsSeen } from "./plans/capturedPlans.ts";
+import { writeManyGroups } from "./plans/manyGroups.ts";
 
 /**
  * What months leave behind costs today's calls nothing (design section 11): the plan of every statement that a hub
@@ -43,31 +44,6 @@ let project: string;
 let agent: string;
 let userId: string;
 
-/** Groups in chains of eight, policies bound to them, and the person and the agent in some of the innermost. */
-const writeGroups = async (): Promise<void> => {
-  const run = (sql: string, values: readonly unknown[] = []) => scene.database.query(sql, [...values]);
-  await run(`insert into users (id, email) select gen_random_uuid(), 'many-' || n || '@example.org'
-    from generate_series(1, 1000) n`);
-  await run(
-    `insert into groups (id, name, slug) select gen_random_uuid(), 'g', 'nested-' || n from generate_series(0, 999) n`,
-  );
-  await run(`insert into group_memberships (group_id, child_group_id) select o.id, i.id from generate_series(0, 999) n
-    join groups i on i.slug = 'nested-' || n join groups o on o.slug = 'nested-' || (n + 1) where n % 8 <> 7`);
-  await run(`insert into policies (id, name, scope_type, actions, effect) select gen_random_uuid(), 'many', 'hub',
-    '{update}', 'allow' from generate_series(1, 5000)`);
-  await run(`insert into policy_bindings (policy_id, group_id)
-    select p.id, g.id from (select id, row_number() over () as n from policies where name = 'many') p
-      join groups g on g.slug = 'nested-' || (p.n % 1000)`);
-  await run(
-    "insert into group_memberships (group_id, user_id) select id, $1 from groups where slug in ('nested-0', 'nested-80')",
-    [userId],
-  );
-  await run("insert into group_memberships (group_id, agent_id) select id, $1 from groups where slug = 'nested-16'", [
-    agent,
-  ]);
-  await run("analyze groups, group_memberships, policies, policy_bindings, users");
-};
-
 beforeAll(async () => {
   scene = await Scene.create();
   const first = await scene.replica();
@@ -77,7 +53,8 @@ beforeAll(async () => {
   agent = await scene.agent(first, project, "present");
   userId = (await api(first, "GET", "/api/v1/auth/me")).text("id");
   await writePast(scene.database.url, PAST, { agentId: agent, userId });
-  await writeGroups();
+  await writeManyGroups(scene.database, { userId, agentId: agent });
+  await scene.database.query("analyze groups, group_memberships, policies, policy_bindings, users");
 
   capture = await PlanCapture.begin(scene.database);
   owner = await scene.replica();

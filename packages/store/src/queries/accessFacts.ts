@@ -3,7 +3,7 @@ import { type QueryResult, type RawBuilder, sql } from "kysely";
 import type { GroupRole, GroupType, PolicyConditions, PolicyEffect, PolicyScopeType } from "../accessTables.ts";
 import type { Db } from "../database.ts";
 import { statement } from "../statement.ts";
-import { directGroupIds, effectiveGroupIds } from "./groups.ts";
+import { directGroupIds, effectiveGroupIds, forEach } from "./groups.ts";
 
 /** A policy as it is stored, without what does not decide. */
 export interface StoredPolicy {
@@ -41,42 +41,65 @@ type Group = AccessFactRows["groups"][number];
 
 /** Values of `T` in this order: objects would be half as long again. */
 type Told<T, Names extends readonly (keyof T)[]> = { readonly [I in keyof Names]: T[Names[I]] };
-type GroupFields = Told<Group, ["id", "slug", "projectId", "type", "role"]>;
+type GroupFields = Told<Group, ["id", "slug", "projectId", "type"]>;
+type RoleFields = Told<Group, ["id", "role"]>;
 /** What `policy_facts` makes of a policy (migration 0031). */
 type PolicyFields = Told<
   StoredPolicy,
   ["id", "name", "scopeType", "scopeId", "resourceType", "resourceId", "actions", "effect", "priority", "conditions"]
 >;
 
-/** The groups of `effective`, with the role of the principal's own membership. */
-const groupsJson = (own: RawBuilder<boolean>) => sql`
-  (select coalesce(json_agg(json_build_array(g.id, g.slug, g.project_id, g.group_type, m.role) order by g.id), '[]')
-     from effective e join groups g on g.id = e.id
-     left join group_memberships m on m.group_id = g.id and ${own})::text`;
+/** The groups of `effective`. */
+const groupsJson = sql`
+  (select coalesce(json_agg(json_build_array(g.id, g.slug, g.project_id, g.group_type) order by g.id), '[]')
+     from effective e ${forEach(sql`select * from groups where groups.id = e.id`)} g)::text`;
+
+/** The principal's own roles. */
+const rolesJson = (own: RawBuilder<unknown>) => sql`
+  (select coalesce(json_agg(json_build_array(m.group_id, m.role) order by m.group_id), '[]')
+     from group_memberships m where ${own})::text`;
+
+/** The policies that groups of `effective` are bound to. */
+const policiesOfGroups = sql`
+  select b.policy_id from effective e
+   ${forEach(sql`select b.policy_id from policy_bindings b where b.group_id = e.id`)} b`;
 
 /** Those policies of `reaching` of which `holds` is true. */
-const policiesJson = (holds: RawBuilder<boolean>) => sql`
-  (select '[' || coalesce(string_agg(p.facts, ',' order by p.id), '') || ']'
-     from reaching join policies p on p.id = reaching.id
+const policiesJson = (holds: RawBuilder<unknown>) => sql`
+  (select '[' || coalesce(string_agg(p.facts, ',' order by reaching.id), '') || ']'
+     from reaching ${forEach(sql`select * from policies where policies.id = reaching.id`)} p
     where ${holds})`;
 
 interface Texts {
   readonly groups: string;
+  readonly roles: string;
   readonly policies: string;
 }
-
-const groupOf = ([id, slug, projectId, type, role]: GroupFields): Group => ({ id, slug, projectId, type, role });
 
 const policyOf = (fields: PolicyFields): StoredPolicy => {
   const [id, name, scopeType, scopeId, resourceType, resourceId, actions, effect, priority, conditions] = fields;
   return { id, name, scopeType, scopeId, resourceType, resourceId, actions, effect, priority, conditions };
 };
 
+const NOTHING: Texts = { groups: "[]", roles: "[]", policies: "[]" };
+
 const parsed = ({ rows }: QueryResult<Texts>): AccessFactRows => {
-  const { groups, policies } = rows[0] ?? { groups: "[]", policies: "[]" };
+  const { groups, roles, policies } = rows[0] ?? NOTHING;
   const groupsTold: readonly GroupFields[] = JSON.parse(groups);
+  const rolesTold: readonly RoleFields[] = JSON.parse(roles);
   const policiesTold: readonly PolicyFields[] = JSON.parse(policies);
-  return { groups: groupsTold.map(groupOf), policies: policiesTold.map(policyOf), stamp: `${groups} ${policies}` };
+  const roleIn = new Map(rolesTold);
+  return {
+    groups: groupsTold.map(([id, slug, projectId, type]) => ({
+      id,
+      slug,
+      projectId,
+      type,
+      role: roleIn.get(id) ?? null,
+    })),
+    policies: policiesTold.map(policyOf),
+    stamp: `${groups} ${roles} ${policies}`,
+  };
 };
 
 const ofUser = statement<Uuid, Texts>((given) => {
@@ -85,9 +108,8 @@ const ofUser = statement<Uuid, Texts>((given) => {
     with recursive ${effectiveGroupIds("effective", directGroupIds({ type: "user", id }))},
     reaching (id) as (
       select b.policy_id from policy_bindings b where b.user_id = ${id}
-      union
-      select b.policy_id from effective e join policy_bindings b on b.group_id = e.id)
-    select ${groupsJson(sql`m.user_id = ${id}`)} as groups,
+      union ${policiesOfGroups})
+    select ${groupsJson} as groups, ${rolesJson(sql`m.user_id = ${id}`)} as roles,
         ${policiesJson(sql`p.delegated_from is null and p.delegated_from_group is null`)} as policies`;
 });
 
@@ -100,32 +122,37 @@ interface AgentAndAncestry {
   readonly ancestry: readonly Uuid[];
 }
 
+/** Policies that are about agents acting for what is in the list `whom`, as far as they are bound to nobody. */
+const delegated = (column: "delegated_from" | "delegated_from_group", whom: "acts_for" | "theirs") => sql`
+  select p.id from ${sql.ref(whom)} w
+   ${forEach(sql`
+     select p.id from policies p where ${sql.ref(`p.${column}`)} = w.id
+        and not exists (select from policy_bindings b where b.policy_id = p.id offset 0)`)} p`;
+
 const ofAgent = statement<AgentAndAncestry, Texts>((given) => {
   const id = given((agent) => agent.id);
   const ancestry = given((agent) => [...agent.ancestry]);
   return sql`
     with recursive ${effectiveGroupIds("effective", directGroupIds({ type: "agent", id }))},
     people (id) as (
-      select u.id from users u where u.id = any(${ancestry}::uuid[]) and u.status = 'active'),
+      select u.id from unnest(${ancestry}::uuid[]) ancestor
+       ${forEach(sql`select u.id from users u where u.id = ancestor and u.status = 'active'`)} u),
     acts_for (id) as (
       select id from people
       union
-      select a.id from agents a where a.id = any(${ancestry}::uuid[]) and a.deleted_at is null),
+      select a.id from unnest(${ancestry}::uuid[]) ancestor
+       ${forEach(sql`select a.id from agents a where a.id = ancestor and a.deleted_at is null`)} a),
     ${effectiveGroupIds(
       "theirs",
-      sql`select m.group_id as id from people join group_memberships m on m.user_id = people.id`,
+      sql`select m.group_id as id from people
+           ${forEach(sql`select m.group_id from group_memberships m where m.user_id = people.id`)} m`,
     )},
     reaching (id) as (
       select b.policy_id from policy_bindings b where b.agent_id = ${id}
-      union
-      select b.policy_id from effective e join policy_bindings b on b.group_id = e.id
-      union
-      select d.id from acts_for f join policies d on d.delegated_from = f.id
-       where not exists (select from policy_bindings b where b.policy_id = d.id)
-      union
-      select d.id from theirs t join policies d on d.delegated_from_group = t.id
-       where not exists (select from policy_bindings b where b.policy_id = d.id))
-    select ${groupsJson(sql`m.agent_id = ${id}`)} as groups,
+      union ${policiesOfGroups}
+      union ${delegated("delegated_from", "acts_for")}
+      union ${delegated("delegated_from_group", "theirs")})
+    select ${groupsJson} as groups, ${rolesJson(sql`m.agent_id = ${id}`)} as roles,
         ${policiesJson(sql`(p.delegated_from is null or p.delegated_from in (select id from acts_for))
             and (p.delegated_from_group is null or p.delegated_from_group in (select id from theirs))`)} as policies`;
 });

@@ -285,21 +285,28 @@ export interface GroupedPrincipal {
   readonly id: Uuid | RawBuilder<Uuid>;
 }
 
+/**
+ * Joins what `rows` finds for each row before it. The planner may not turn that around: of tables that it has no statistics
+ * of, or that it believes to be small, it would read all rows and compare them.
+ */
+export const forEach = (rows: RawBuilder<unknown>) => sql`cross join lateral (${rows} offset 0)`;
+
 /** The groups that a principal is in itself: of an agent, with the group of its project's agents. */
 export const directGroupIds = ({ type, id }: GroupedPrincipal) =>
   type === "user"
     ? sql`select m.group_id as id from group_memberships m where m.user_id = ${id}`
     : sql`select m.group_id as id from group_memberships m where m.agent_id = ${id}
           union all
-          select g.id from groups g join agents a on a.project_id = g.project_id
-           where a.id = ${id} and g.group_type = 'project_agents'`;
+          select g.id from groups g
+           where g.project_id = (select a.project_id from agents a where a.id = ${id}) and g.group_type = 'project_agents'`;
 
 /** Those groups, and every group that contains one of them, as `<name> (id)` of a `with recursive`. */
 export const effectiveGroupIds = (name: string, direct: ReturnType<typeof sql>) => sql`
   ${sql.ref(name)} (id) as (
     ${direct}
     union
-    select m.group_id from group_memberships m join ${sql.ref(name)} e on m.child_group_id = e.id)`;
+    select m.group_id from ${sql.ref(name)} e
+     ${forEach(sql`select m.group_id from group_memberships m where m.child_group_id = e.id`)} m)`;
 
 /** Every group that a person or an agent is in, directly or through others, oldest first (spec/03 5.5). */
 export const effectiveGroups = async (
