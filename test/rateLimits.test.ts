@@ -1,5 +1,7 @@
 import { afterEach, expect, test } from "@jest/globals";
+import { systemRandom } from "@rootstock/service";
 import { type ApiReply, api, eventually, type InProcessReplica, Scene, testLogin } from "@rootstock/testkit";
+import { WebSocket } from "ws";
 
 /** Rate limits: counted by all replicas together, and nobody is locked out by somebody elsewhere (spec/03 section 8). */
 
@@ -86,6 +88,29 @@ test("calls of one person are bounded over all replicas, and those of others go 
   expect(count(replies, 200)).toBeGreaterThanOrEqual(100);
   expect(count(replies, 200) + count(replies, 429)).toBe(300);
   expect((await me(a, bea)).status).toBe(200);
+});
+
+test("WebSockets that are asked for count as calls, by whom and from where", async () => {
+  const [a] = await replicas("principal=100/h:100, address=200/h:200");
+  const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
+  const ask = (path: string, headers: Readonly<Record<string, string>>) =>
+    new Promise<number>((resolve) => {
+      const ws = new WebSocket(`${a.url.replace("http", "ws")}${path}`, { headers });
+      ws.on("error", () => {});
+      ws.once("unexpected-response", (request, { statusCode = 0 }) => {
+        resolve(statusCode);
+        request.destroy();
+      });
+    });
+  const refused = async (path: string, headers: Readonly<Record<string, string>>, usual: number): Promise<void> => {
+    const answers: number[] = [];
+    for (let i = 0; i < 400; i += 1) answers.push(await ask(path, headers));
+    expect(new Set(answers)).toEqual(new Set([usual, 429]));
+  };
+  const agent = `/api/v1/agents/${systemRandom.uuid()}`;
+  await refused(`${agent}/pty`, { authorization: `Bearer ${ann}`, ...from("203.0.113.1") }, 404);
+  await refused(`${agent}/ports/tunnel`, from("203.0.113.2"), 401);
+  expect(await ask(`${agent}/ports/tunnel`, from("203.0.113.3"))).toBe(401);
 });
 
 test("making things has a limit of its own", async () => {

@@ -220,7 +220,9 @@ export class Hub implements Service {
       databaseSilentForMs: () => database.silentForMs(),
       ...(this.#inspect && { inspect: this.#inspect }),
     });
-    const upgrades = { tending: this.#streams.tending, authenticate, toError };
+    const met = (principal: Principal, { peer, headers }: Credentials) =>
+      limits.spend(principal, clientAddress(peer, headers.get("x-forwarded-for"), trusts));
+    const upgrades = { tending: this.#streams.tending, authenticate, toError, met };
     const actor = (principal: Principal, { headers, peer }: Credentials) => {
       const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
       return auditActor(principal, { headers, address, requestId: headers.get("x-request-id") ?? undefined });

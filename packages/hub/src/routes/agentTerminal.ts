@@ -8,6 +8,7 @@ import { type Credentials, NOBODY, type Principal, provenUntil, standsBy } from 
 import type { RateLimits } from "../limits/index.ts";
 import {
   type AgentStreams,
+  type Met,
   type Prepared,
   type Refused,
   refusalOf,
@@ -94,6 +95,7 @@ export interface TerminalUpgradesDeps {
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
+  readonly met: Met;
   readonly limits: Pick<RateLimits, "act">;
   /** Records who has a terminal of which agent. */
   readonly opened: (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) => Promise<void>;
@@ -127,14 +129,15 @@ export class TerminalUpgrades {
   }
 
   async #prepare(credentials: Credentials): Promise<Prepared> {
-    const { db, streams, tending, authenticate, serving, idleMs, limitMs } = this.#deps;
+    const { db, streams, tending, authenticate, met, serving, idleMs, limitMs } = this.#deps;
     if (!serving() || !tending.open)
       throw new HubError("unavailable", "this replica is not serving; try another", { retryAfter: 1 });
     const query = ptyQuery.parse(Object.fromEntries(new URLSearchParams(credentials.query)));
     const params = paramsOf(credentials.path);
-    let known: Principal = NOBODY;
+    let known: Principal | undefined;
     const allowed = async () => {
       const principal = await authenticate(credentials);
+      if (!known) met(principal, credentials);
       known = principal;
       if (principal.kind === "nobody") throw new HubError("unauthorized", "missing authorization header");
       if (!usersAndAgents.allows(principal))
@@ -142,7 +145,7 @@ export class TerminalUpgrades {
       return { principal, ...(await requestOf(db, { principal, params, does: ATTACH }, query)) };
     };
     const { principal, agentId, request } = await allowed().catch((err: unknown) => {
-      if (isRefusal(err)) this.#deps.refused(known, credentials, err, params);
+      if (isRefusal(err)) this.#deps.refused(known ?? NOBODY, credentials, err, params);
       throw err;
     });
     this.#deps.limits.act("terminal", principal);

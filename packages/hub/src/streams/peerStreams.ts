@@ -11,13 +11,14 @@ import { openHere } from "./openHere.ts";
 import { type FromOwner, fromEntry, fromQuery, INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 import { PEER_KEEPALIVE, PEER_MAX_PAYLOAD_BYTES } from "./peerLink.ts";
 import type { Tending } from "./tending.ts";
-import { type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
+import { type Met, type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
 
 export interface PeerStreamsDeps {
   readonly registry: Registry;
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
+  readonly met: Met;
   /** Told of who is refused for want of rights; nobody waits for that. */
   readonly refused: Refused;
 }
@@ -43,8 +44,9 @@ export class PeerStreams {
   }
 
   async #prepare(credentials: Credentials): Promise<Prepared> {
-    const { authenticate, refused } = this.#deps;
+    const { authenticate, refused, met } = this.#deps;
     const principal = await authenticate(credentials);
+    met(principal, credentials);
     if (principal.kind === "nobody") throw new HubError("unauthorized", "missing replica token");
     if (principal.kind !== "replica") throw refusing(refused, principal, credentials, "only replicas may do this");
     const request = fromQuery(credentials.query);

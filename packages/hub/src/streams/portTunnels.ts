@@ -8,12 +8,13 @@ import type { Tended } from "./agentStream.ts";
 import { EXPIRED, refusalOf, type ViewerClose } from "./closeCodes.ts";
 import { Keepalive } from "./keepalive.ts";
 import type { Tending } from "./tending.ts";
-import { type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
+import { type Met, type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
 
 export interface PortTunnelsDeps {
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
+  readonly met: Met;
   /** Told of who is refused for want of rights; nobody waits for that. */
   readonly refused: Refused;
 }
@@ -48,6 +49,7 @@ export class PortTunnels {
 
   async #prepare(credentials: Credentials, agentId: Uuid | undefined): Promise<Prepared> {
     const principal = await this.#deps.authenticate(credentials);
+    this.#deps.met(principal, credentials);
     if (principal.kind === "nobody") throw new HubError("unauthorized", "missing agent token");
     if (principal.kind !== "agent" || principal.id !== agentId)
       throw refusing(this.#deps.refused, principal, credentials, "an agent offers its own ports only");

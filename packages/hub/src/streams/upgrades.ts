@@ -5,6 +5,9 @@ import { type WebSocket, WebSocketServer } from "ws";
 import type { Credentials, Principal } from "../auth/index.ts";
 import { credentialsOf, refuseSocket } from "../control/index.ts";
 
+/** Counts an upgrade as the call that it is: once, however often it is looked at again. Throws 429. */
+export type Met = (principal: Principal, credentials: Credentials) => void;
+
 /** Is told who may not have a WebSocket, and why. */
 export type Refused = (principal: Principal, credentials: Credentials, refusal: HubError) => void;
 
