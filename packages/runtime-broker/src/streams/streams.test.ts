@@ -78,7 +78,7 @@ test("a stream ends with its session, with a reason", async () => {
   await terminal.shows("started");
   await joined.session.request("POST", `/api/v1/agents/${slug}/stop`, { query });
   expect(await terminal.closed).toMatchObject({ code: 0, reason: "session ended" });
-  expect(await joined.session.terminal(slug, PROJECT).closed).toMatchObject({ code: 404 });
+  expect(await joined.session.terminal(slug, PROJECT).closed).toMatchObject({ code: 4410, reason: "agent_stopped" });
   expect(await joined.session.terminal("nobody", PROJECT).closed).toMatchObject({ code: 404 });
 });
 

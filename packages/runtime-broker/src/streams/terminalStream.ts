@@ -6,6 +6,8 @@ import { OutputFlow } from "./outputFlow.ts";
 
 /** Keyboard input that comes while the terminal is still being attached. */
 const MAX_EARLY_INPUT_BYTES = 4_194_304;
+/** There is such an agent, and it has no terminal now. */
+const AGENT_STOPPED = 4410;
 
 export interface TerminalStreamOptions {
   readonly channel: Channel;
@@ -36,10 +38,10 @@ export class TerminalStream implements OpenStream {
     this.#credits = options.channel.streamWindowBytes !== undefined;
   }
 
-  /** Attaches in the background; a failure ends the stream with a code (spec/01 3.7). */
+  /** Attaches in the background; a failure ends the stream with a code (spec/01 3.7, spec/08 1.6). */
   open(): void {
     this.#run().catch((err: unknown) => {
-      if (err instanceof SessionNotRunning) return this.#end(404, "the agent is not running");
+      if (err instanceof SessionNotRunning) return this.#end(AGENT_STOPPED, "agent_stopped");
       this.#base.log.warn({ err }, "attaching to a terminal failed");
       return this.#end(500, "the terminal could not be attached");
     });
