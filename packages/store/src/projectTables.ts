@@ -35,7 +35,14 @@ export interface ProjectProvidersTable {
   linked_at: DefaultTime;
 }
 
+export interface FormerProjectsTable {
+  id: Uuid;
+  owner_id: Nullable<Uuid>;
+  deleted_at: DefaultTime;
+}
+
 export interface ProjectTables {
   projects: ProjectsTable;
+  former_projects: FormerProjectsTable;
   project_providers: ProjectProvidersTable;
 }

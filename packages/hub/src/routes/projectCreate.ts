@@ -10,6 +10,7 @@ import {
   projectRow,
   slugsLike,
   type Visibility,
+  wasAnothers,
 } from "@rootstock/store";
 
 /** A project to be, checked. */
@@ -33,7 +34,7 @@ const MAX_TRIES = 50;
 /**
  * Creates a project in the caller's transaction, with every runtime broker that serves all projects linked, or finds the
  * one that has the id already (spec/02 3.2). A slug that is taken gets `-1`, `-2`, …, and the name ` (1)`, ` (2)`, ….
- * Throws 400 for a name without letters and digits.
+ * Throws 400 for a name without letters and digits, 409 for the id of a project that is gone and was another one's.
  */
 export const createProject = async (
   tx: Db,
@@ -42,12 +43,17 @@ export const createProject = async (
 ): Promise<{ readonly project: ProjectRow; readonly created: boolean }> => {
   const existing = input.id && (await projectRow(tx, input.id));
   if (existing) return { project: existing, created: false };
+  // In the words in which one is refused that is there.
+  if (input.id && (await wasAnothers(tx, input.id, input.ownerId))) throw anothersId();
   const inserted = await insertWithFreeSlug(tx, input.id ?? random.uuid(), input);
   if (!inserted.created) return inserted;
   await linkAutoProviders(tx, inserted.project.id);
   await chooseDefaultRuntimeBroker(tx, inserted.project.id);
   return { project: (await projectRow(tx, inserted.project.id)) ?? inserted.project, created: true };
 };
+
+/** 409 for an id that the caller chose and may not have. */
+export const anothersId = (): HubError => new HubError("conflict", "this id belongs to another project");
 
 const insertWithFreeSlug = async (
   tx: Db,

@@ -236,6 +236,25 @@ test("who may read what: owners and what is not private, for users; its own, for
   expect((await hub.as(NOBODY).get(`/api/v1/projects/${open}`)).status).toBe(401);
 });
 
+test("the id of a project that is gone is its owner's: nobody else gets what is kept about it by making another one", async () => {
+  const [cleo, dirk] = [member("cleo"), member("dirk")];
+  const id = await makeProject(hub, cleo, "short lived");
+  const make = (by: Parameters<TestHub["as"]>[0], path = "", name = "again") =>
+    hub.as(by).send("POST", `/api/v1/projects${path}`, { name, id });
+  const told = async (path?: string) => {
+    const { status, body } = await make(dirk, path);
+    return [status, at(body, "error", "message")];
+  };
+  const hidden = [409, "this id belongs to another project"];
+  expect([await told(), await told("/register")]).toEqual([hidden, hidden]);
+  expect((await hub.as(cleo).send("DELETE", `/api/v1/projects/${id}`)).status).toBe(204);
+  expect([await told(), await told("/register")]).toEqual([hidden, hidden]);
+  expect((await hub.as(dirk).get(`/api/v1/projects/${id}/audit`)).status).toBe(404);
+  expect((await make(cleo)).status).toBe(201);
+  expect((await hub.as(cleo).send("DELETE", `/api/v1/projects/${id}`)).status).toBe(204);
+  expect((await make(cleo, "/register")).status).toBe(200);
+});
+
 test("PATCH changes what is given and nothing else; a slug that is taken is 409; annotations do not wipe settings", async () => {
   const id = await makeProject(hub, ADMIN, "patch me", { labels: { a: "1" } });
   await makeProject(hub, ADMIN, "occupied");

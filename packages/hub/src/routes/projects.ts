@@ -25,7 +25,7 @@ import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text, visibility } from "./fields.ts";
 import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
-import { createProject, type NewProject } from "./projectCreate.ts";
+import { anothersId, createProject, type NewProject } from "./projectCreate.ts";
 import { abilitiesOf, may, projectResource, readScope, withFacts } from "./rights.ts";
 import { empty, json, type Reply, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
@@ -108,8 +108,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
       const principal = await withFacts(call.principal);
       return createOnce(deps, call, async (tx) => {
         const { project, created } = await createProject(tx, deps.random, input);
-        if (!created && !(await may(principal, "read", projectResource(project))))
-          throw new HubError("conflict", "this id belongs to another project");
+        if (!created && !(await may(principal, "read", projectResource(project)))) throw anothersId();
         return { status: created ? 201 : 200, body: await projectNow(tx, project.id) };
       });
     },

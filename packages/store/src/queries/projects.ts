@@ -111,6 +111,14 @@ export const projectById = (db: Db, id: Uuid): Promise<ProjectView | undefined> 
 export const projectRow = (db: Db, id: Uuid): Promise<ProjectRow | undefined> =>
   db.selectFrom("projects").selectAll().where("id", "=", id).executeTakeFirst();
 
+/**
+ * Whether a project that is gone had this id and was another one's than this person's. What is kept about it goes by its id.
+ */
+export const wasAnothers = async (db: Db, id: Uuid, ownerId: Uuid): Promise<boolean> => {
+  const former = await db.selectFrom("former_projects").select("owner_id").where("id", "=", id).executeTakeFirst();
+  return former !== undefined && former.owner_id !== ownerId;
+};
+
 /** The project's row, locked until the transaction ends. */
 export const lockProject = (tx: Db, id: Uuid): Promise<ProjectRow | undefined> =>
   tx.selectFrom("projects").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();
