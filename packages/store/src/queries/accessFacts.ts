@@ -51,8 +51,8 @@ type PolicyFields = Told<
 
 /** The groups of `effective`. */
 const groupsJson = sql`
-  (select coalesce(json_agg(json_build_array(g.id, g.slug, g.project_id, g.group_type) order by g.id), '[]')
-     from effective e ${forEach(sql`select * from groups where groups.id = e.id`)} g)::text`;
+  (select coalesce(json_agg(json_build_array(g.id, g.slug, g.project_id, g.group_type) order by e.id), '[]')
+     from effective e ${forEach(sql`select g.id, g.slug, g.project_id, g.group_type from groups g where g.id = e.id`)} g)::text`;
 
 /** The principal's own roles. */
 const rolesJson = (own: RawBuilder<unknown>) => sql`
@@ -66,9 +66,8 @@ const policiesOfGroups = sql`
 
 /** Those policies of `reaching` of which `holds` is true. */
 const policiesJson = (holds: RawBuilder<unknown>) => sql`
-  (select '[' || coalesce(string_agg(p.facts, ',' order by reaching.id), '') || ']'
-     from reaching ${forEach(sql`select * from policies where policies.id = reaching.id`)} p
-    where ${holds})`;
+  (select '[' || coalesce(string_agg(p.facts, ',' order by r.id), '') || ']'
+     from reaching r ${forEach(sql`select p.facts from policies p where p.id = r.id and ${holds}`)} p)`;
 
 interface Texts {
   readonly groups: string;
