@@ -11,8 +11,12 @@ const GROUPS = 1_000;
 const DEPTH = 8;
 const POLICIES = 5_000;
 const PROJECTS = 200;
+/** Each started by another of the users, and in one of the innermost groups. */
+const AGENTS = 2_000;
 /** Groups that each user is in directly, among the innermost. */
 const MEMBERSHIPS = 3;
+/** Of whom so many are asked about, people and agents. */
+const ASKED = 2_000;
 const MOST_MS = 2;
 /** Without groups and policies: what is left is the way to the database and back. */
 const NOBODY = "00000000-0000-4000-8000-000000000000";
@@ -78,9 +82,31 @@ const populate = async (database: BenchDatabase): Promise<void> => {
      select p.id, u.id from (select id, row_number() over () as n from policies where name like 'bench %') p
        join (select id, row_number() over () as n from users) u on u.n = p.n where p.n % 5 = 0`,
   );
+  await run(
+    `insert into agents (id, project_id, slug, name, ancestry)
+     select gen_random_uuid(), p.id, 'a-' || n, 'a-' || n, array[u.id]
+       from generate_series(1, $1::int) n
+       join (select id, row_number() over () as i from projects) p on p.i = 1 + n % $2
+       join (select id, row_number() over () as i from users) u on u.i = n`,
+    AGENTS,
+    PROJECTS,
+  );
+  await run(
+    `insert into group_memberships (group_id, agent_id)
+     select g.id, a.id from (select id, row_number() over () as n from agents) a
+       join groups g on g.slug = 'bench-' || (a.n % ($1::int / $2::int)) * $2::int`,
+    GROUPS,
+    DEPTH,
+  );
   // As in a database that has been there for a while: what was just written would be tidied up by those who read it first.
   await run("vacuum analyze");
 };
+
+interface Asked {
+  readonly principal: Principal;
+  /** The project of the agent that it wants to do something with. */
+  readonly projectId: string;
+}
 
 /** What a decision costs that hangs on groups and policies: with its facts read for it, and with those of a moment before. */
 export const access: Bench = async ({ server, quick, say }) => {
@@ -88,9 +114,14 @@ export const access: Bench = async ({ server, quick, say }) => {
   say("people, groups, policies");
   await populate(bench);
   const users = await bench.query<{ id: string; email: string }>(
-    "select id, email from users order by random() limit 2000",
+    "select id, email from users order by random() limit $1",
+    [ASKED],
   );
   const projects = await bench.query<{ id: string }>("select id from projects");
+  const agents = await bench.query<{ id: string; projectId: string; ancestry: string[] }>(
+    `select id, project_id as "projectId", ancestry from agents order by random() limit $1`,
+    [ASKED],
+  );
   const database = new Database({
     url: bench.url,
     pooled: false,
@@ -102,36 +133,51 @@ export const access: Bench = async ({ server, quick, say }) => {
   await database.start();
   try {
     const facts = new AccessFacts(systemClock, database.db);
-    const [cold, warm, floor] = [new Samples(), new Samples(), new Samples()];
-    let [policies, groups] = [0, 0];
-    const rounds = quick ? 200 : users.length;
-    const warmUp = Math.floor(rounds / 10);
+    const rounds = quick ? 200 : ASKED;
+    /** Times two decisions of each, the first with nothing at hand. One kind after the other: they would warm each other. */
+    const decisions = async (action: "message" | "update", asked: readonly Asked[]) => {
+      const [cold, warm] = [new Samples(), new Samples()];
+      const most = { groups: 0, policies: 0 };
+      for (const [i, { principal, projectId }] of asked.slice(0, rounds).entries()) {
+        const asks = facts.equip(principal, () => "10.1.2.3");
+        const decide = () =>
+          decisionOn(asks, action, {
+            kind: "agent",
+            id: projectId,
+            projectId,
+            ownerId: null,
+            ancestry: [],
+            runtimeBrokerId: null,
+            labels: { team: "b" },
+          });
+        facts.forgetAll();
+        const [first, second] = [await timed(decide), await timed(decide)];
+        const { rights } = await facts.of(principal);
+        most.policies = Math.max(most.policies, rights.policies.length);
+        most.groups = Math.max(most.groups, rights.groups.length);
+        if (i < rounds / 10) continue;
+        cold.add(first);
+        warm.add(second);
+      }
+      return { cold, warm, most };
+    };
     say("decisions");
-    for (const [i, { id, email }] of users.slice(0, rounds).entries()) {
-      const user: Principal = { kind: "user", id, email, displayName: email, role: "member" };
-      const asks = facts.equip(user, () => "10.1.2.3");
-      const project = projects[i % projects.length]?.id ?? "";
-      const decide = () =>
-        decisionOn(asks, "message", {
-          kind: "agent",
-          id: project,
-          projectId: project,
-          ownerId: null,
-          ancestry: [],
-          runtimeBrokerId: null,
-          labels: { team: "b" },
-        });
-      facts.forgetAll();
-      const [first, second] = [await timed(decide), await timed(decide)];
-      const nothing = await timed(() => userAccessFacts(database.db, NOBODY));
-      const { rights } = await facts.of(user);
-      policies = Math.max(policies, rights.policies.length);
-      groups = Math.max(groups, rights.groups.length);
-      if (i < warmUp) continue;
-      cold.add(first);
-      warm.add(second);
-      floor.add(nothing);
-    }
+    const ofPeople = await decisions(
+      "message",
+      users.map(({ id, email }, i) => ({
+        principal: { kind: "user", id, email, displayName: email, role: "member" },
+        projectId: projects[i % projects.length]?.id ?? "",
+      })),
+    );
+    const ofAgents = await decisions(
+      "update",
+      agents.map(({ id, projectId, ancestry }) => ({
+        principal: { kind: "agent", id, projectId, scopes: [], ancestry },
+        projectId,
+      })),
+    );
+    const floor = new Samples();
+    for (let i = 0; i < rounds; i += 1) floor.add(await timed(() => userAccessFacts(database.db, NOBODY)));
     const figure = (name: string, value: number, rest: Partial<Figure> = {}): Figure => ({
       bench: "access",
       name,
@@ -140,18 +186,18 @@ export const access: Bench = async ({ server, quick, say }) => {
       ...rest,
     });
     const held = (value: number) => ({ target: atMost(value, MOST_MS, `<= ${MOST_MS} ms`) });
+    const spreads = (name: string, of: Samples, p99: Partial<Figure>): Figure[] => [
+      figure(`${name}, p50`, of.p50, { distribution: of.distribution(), spread: of.spread(0.5) }),
+      figure(`${name}, p99`, of.p99, { ...p99, spread: of.spread(0.99) }),
+    ];
     return [
-      figure("decision, facts read for it, p50", cold.p50, {
-        distribution: cold.distribution(),
-        spread: cold.spread(0.5),
-      }),
-      figure("decision, facts read for it, p99", cold.p99, { ...held(cold.p99), spread: cold.spread(0.99) }),
-      figure("decision, facts at hand, p50", warm.p50, { distribution: warm.distribution(), spread: warm.spread(0.5) }),
-      figure("decision, facts at hand, p99", warm.p99, { ...held(warm.p99), spread: warm.spread(0.99) }),
-      figure("floor: the same question about nobody, p50", floor.p50, { spread: floor.spread(0.5) }),
-      figure("floor: the same question about nobody, p99", floor.p99, { spread: floor.spread(0.99) }),
-      figure("groups of one person, at most", groups, { unit: "" }),
-      figure("policies of one person, at most", policies, { unit: "" }),
+      ...spreads("decision, facts read for it", ofPeople.cold, held(ofPeople.cold.p99)),
+      ...spreads("decision, facts at hand", ofPeople.warm, held(ofPeople.warm.p99)),
+      ...spreads("decision of an agent, facts read for it", ofAgents.cold, held(ofAgents.cold.p99)),
+      ...spreads("floor: the same question about nobody", floor, {}),
+      figure("groups of one person, at most", ofPeople.most.groups, { unit: "" }),
+      figure("policies of one person, at most", ofPeople.most.policies, { unit: "" }),
+      figure("policies of one agent, at most", ofAgents.most.policies, { unit: "" }),
     ];
   } finally {
     await database.stop();
