@@ -11,7 +11,10 @@ export class SingleFlight {
   #again = false;
   #running: Promise<void> | undefined;
 
-  /** With a breather, runs that follow each other leave it time in between. */
+  /**
+   * With a breather, runs that follow each other leave it time in between. The second of them does not wait: one poke
+   * during a run is no load yet.
+   */
   constructor(work: () => Promise<void>, onError: (err: unknown) => void, breather?: Breather) {
     this.#work = work;
     this.#onError = onError;
@@ -32,11 +35,11 @@ export class SingleFlight {
 
   async #drain(): Promise<void> {
     try {
-      while (this.#again) {
+      for (let runs = 1; this.#again; runs += 1) {
         this.#again = false;
         const beganAt = this.#breather?.now() ?? 0;
         await this.#work().catch(this.#onError);
-        if (this.#again) await this.#breather?.restAfter(beganAt);
+        if (this.#again && runs > 1) await this.#breather?.restAfter(beganAt);
       }
     } finally {
       this.#running = undefined;
