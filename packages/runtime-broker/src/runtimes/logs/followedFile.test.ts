@@ -46,6 +46,21 @@ test("begins with the last lines, as text, and goes on; what has no end yet wait
   expect(await reader.file.ended).toMatchObject({ code: 0 });
 });
 
+test.each([
+  ["no line", "", 3, ""],
+  ["an empty line alone", "\n", 3, "\n"],
+  ["fewer lines than asked for, the first of them empty", "\none\n", 3, "\none\n"],
+  ["as many as asked for", "zero\n\none\n", 2, "\none\n"],
+])("the last lines of a log with %s", async (_, text, tail, shown) => {
+  await writeFile(path, `${text}open`);
+  const reader = following(tail);
+  await reader.shows(shown);
+  await writeFile(path, " end\n", { flag: "a" });
+  await reader.shows("open end\n");
+  expect(reader.state.text).toBe(`${shown}open end\n`);
+  reader.file.close();
+});
+
 test("a log that is not there yet is waited for, one that is removed has ended", async () => {
   const reader = following(10);
   await writeFile(path, "begun\n");

@@ -2,7 +2,7 @@ import { type FileHandle, open, stat } from "node:fs/promises";
 import { newsAfter } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { AttachmentEnd, Following, FollowRequest } from "../runtime.ts";
-import { previousLog, readBefore } from "./outputLog.ts";
+import { previousLog } from "./outputLog.ts";
 import { PlainLines } from "./plainText.ts";
 
 const READ_BYTES = 65_536;
@@ -83,34 +83,51 @@ export class FollowedFile implements Following {
     const { size } = await file.stat();
     this.#position = size;
     const kept = await this.#kept(file, size, NEAR_BYTES);
-    if (!after) return this.#show(lastLines(kept.text, tail));
-    const near = textAfter(kept.text, after);
-    if (near !== undefined || kept.all) return this.#show(near ?? kept.text);
+    if (!after) return this.#showAll(lastLines(kept.text, tail));
+    const near = newsAfter(kept.text, after);
+    if (near || kept.all) return this.#showAll(near ?? kept.text);
     const far = await this.#kept(file, size, FAR_BYTES);
     // A place that is not kept any more lies before all that is; the first line of that may be a part of one.
-    await this.#show(textAfter(far.text, after) ?? (far.all ? far.text : far.text.slice(far.text.indexOf("\n") + 1)));
+    await this.#showAll(newsAfter(far.text, after) ?? (far.all ? far.text : withoutFirstLine(far.text)));
   }
 
   /** The end of the log as text, with that of the one before; the line without an end is kept for what follows. */
-  async #kept(file: FileHandle, size: number, maxBytes: number): Promise<{ text: string; all: boolean }> {
-    const current = await readBefore(file, size, maxBytes);
-    const before = await this.#previous(maxBytes - current.byteLength);
+  async #kept(file: FileHandle, size: number, maxBytes: number): Promise<{ text: Buffer; all: boolean }> {
     this.#lines = new PlainLines();
-    const text = this.#lines.push(Buffer.concat([before, current]));
-    return { text, all: current.byteLength + before.byteLength < maxBytes };
+    const current = Math.min(size, maxBytes);
+    const before = await this.#previous(maxBytes - current);
+    const text = [...before.text, ...(await this.#textOf(file, size - current, size))];
+    return { text: Buffer.concat(text), all: current + before.bytes < maxBytes };
   }
 
   /** The end of the log before this one. */
-  async #previous(maxBytes: number): Promise<Buffer> {
-    const file = await open(previousLog(this.#path), "r").catch(() => undefined);
-    if (!file) return Buffer.alloc(0);
+  async #previous(maxBytes: number): Promise<{ text: Buffer[]; bytes: number }> {
+    const file = maxBytes > 0 ? await open(previousLog(this.#path), "r").catch(() => undefined) : undefined;
+    if (!file) return { text: [], bytes: 0 };
     try {
       const { ino, size } = await file.stat();
       // Replaced meanwhile, this one is that one.
-      return ino === this.#inode ? Buffer.alloc(0) : await readBefore(file, size, maxBytes);
+      const bytes = ino === this.#inode ? 0 : Math.min(size, maxBytes);
+      return { text: await this.#textOf(file, size - bytes, size), bytes };
     } finally {
       await file.close();
     }
+  }
+
+  /** A part of a file as text, a piece at a time: whatever else this process does has its turn in between. */
+  async #textOf(file: FileHandle, from: number, to: number): Promise<Buffer[]> {
+    const text: Buffer[] = [];
+    for (let at = from; at < to && !this.#left.signal.aborted; ) {
+      const { bytesRead } = await file.read(this.#buffer, 0, Math.min(READ_BYTES, to - at), at);
+      if (bytesRead === 0) break;
+      at += bytesRead;
+      text.push(Buffer.from(this.#lines.push(this.#buffer.subarray(0, bytesRead))));
+    }
+    return text;
+  }
+
+  async #showAll(text: Buffer): Promise<void> {
+    for (let at = 0; at < text.byteLength; at += READ_BYTES) await this.#show(text.subarray(at, at + READ_BYTES));
   }
 
   /** Reads on. False at the end of the file. */
@@ -118,7 +135,7 @@ export class FollowedFile implements Following {
     const { bytesRead = 0 } = (await this.#file?.read(this.#buffer, 0, READ_BYTES, this.#position)) ?? {};
     if (bytesRead === 0) return false;
     this.#position += bytesRead;
-    await this.#show(this.#lines.push(this.#buffer.subarray(0, bytesRead)));
+    await this.#show(Buffer.from(this.#lines.push(this.#buffer.subarray(0, bytesRead))));
     return true;
   }
 
@@ -146,8 +163,8 @@ export class FollowedFile implements Following {
   }
 
   /** Resolves once more may be shown. */
-  async #show(text: string): Promise<void> {
-    if (text !== "" && !this.#left.signal.aborted) this.#onData(Buffer.from(text));
+  async #show(text: Buffer): Promise<void> {
+    if (text.byteLength > 0 && !this.#left.signal.aborted) this.#onData(text);
     if (!this.#paused || this.#left.signal.aborted) return;
     await new Promise<void>((resolve) => {
       this.#resumed = () => {
@@ -158,11 +175,13 @@ export class FollowedFile implements Following {
   }
 }
 
+const NEWLINE = 0x0a;
+
 /** The last `count` of these lines. */
-const lastLines = (text: string, count: number): string => {
-  const last = count === 0 ? [] : text.split("\n").slice(0, -1).slice(-count);
-  return last.map((line) => `${line}\n`).join("");
+const lastLines = (text: Buffer, count: number): Buffer => {
+  let at = text.byteLength;
+  for (let left = count; left > 0 && at > 0; left -= 1) at = at < 2 ? 0 : text.lastIndexOf(NEWLINE, at - 2) + 1;
+  return text.subarray(at);
 };
 
-/** What stands in `text` after the reader's place; undefined when it is not there. */
-const textAfter = (text: string, place: Buffer): string | undefined => newsAfter(Buffer.from(text), place)?.toString();
+const withoutFirstLine = (text: Buffer): Buffer => text.subarray(text.indexOf(NEWLINE) + 1);

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, openSync, renameSync, writeSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { plainText } from "./plainText.ts";
 
 /**
@@ -37,19 +37,14 @@ export class OutputLog {
 /** Where the output before that in `path` is. */
 export const previousLog = (path: string): string => `${path}.1`;
 
-/** The bytes of a file before `end`, at most `maxBytes` of them. */
-export const readBefore = async (file: FileHandle, end: number, maxBytes: number): Promise<Buffer> => {
-  const buffer = Buffer.alloc(Math.min(end, maxBytes));
-  const { bytesRead } = await file.read(buffer, 0, buffer.byteLength, end - buffer.byteLength);
-  return buffer.subarray(0, bytesRead);
-};
-
 const tailOf = async (path: string, maxBytes: number): Promise<Buffer> => {
   const handle = await open(path, "r").catch(() => undefined);
   if (!handle) return Buffer.alloc(0);
   try {
     const { size } = await handle.stat();
-    return await readBefore(handle, size, maxBytes);
+    const buffer = Buffer.alloc(Math.min(size, maxBytes));
+    const { bytesRead } = await handle.read(buffer, 0, buffer.byteLength, size - buffer.byteLength);
+    return buffer.subarray(0, bytesRead);
   } finally {
     await handle.close();
   }
