@@ -135,6 +135,21 @@ test("a token joins its own runtime broker only, and only in its time", async ()
   expect(left).toEqual([{ runtime_broker_id: two.body.brokerId }]);
 });
 
+test("a token of somebody who is suspended joins nothing, as long as they are", async () => {
+  const { body } = await register({ name: "devbox" });
+  const credentials = { brokerId: body.brokerId, joinToken: body.joinToken };
+  const set = (status: string) =>
+    database.query(
+      `insert into users (id, email, role, status) values ($1, 'dev@localhost', 'admin', $2)
+         on conflict (id) do update set status = excluded.status`,
+      [DEVELOPMENT_USER.id, status],
+    );
+  await set("suspended");
+  expect(code(await join(credentials))).toBe("invalid_join_token");
+  await set("active");
+  expect((await join(credentials)).status).toBe(200);
+});
+
 test.each<[object, string]>([
   [{}, "name"],
   [{ name: "  " }, "name"],

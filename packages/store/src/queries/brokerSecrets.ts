@@ -108,7 +108,7 @@ export const upsertJoinToken = (
     return { expiresAt: expires_at, replaced: before?.live ?? false };
   });
 
-/** Uses a join token up: of two calls with one token, one gets it. */
+/** Uses a join token up: of two calls with one token, one gets it. That of somebody who is suspended lets nobody join. */
 export const takeJoinToken = async (
   db: Db,
   runtimeBrokerId: Uuid,
@@ -118,6 +118,9 @@ export const takeJoinToken = async (
     .deleteFrom("broker_join_tokens")
     .where("runtime_broker_id", "=", runtimeBrokerId)
     .where("token_hash", "=", tokenHash)
+    .where(
+      sql<boolean>`not exists (select from users u where u.id = broker_join_tokens.created_by and u.status <> 'active')`,
+    )
     .returning(sql<boolean>`expires_at > now()`.as("live"))
     .executeTakeFirst();
   if (!row) return "unknown";
