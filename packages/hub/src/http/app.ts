@@ -162,6 +162,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     if (site !== undefined && options.corsOrigins)
       addCorsHeaders(response.headers, options.corsOrigins, c.req.path, site);
     if (options.draining()) response.headers.set("connection", "close");
+    // Answered as a GET, and nobody reads it: a stream would wait for that for ever.
+    if (c.req.method === "HEAD") void response.body?.cancel().catch(() => {});
     const seconds = (base.clock.elapsed() - started) / 1000;
     const name = route?.path ?? "none";
     options.metrics.requests.observe({ route: name, method: c.req.method, status: response.status }, seconds);

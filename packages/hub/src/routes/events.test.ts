@@ -158,3 +158,11 @@ test("the stream of one agent's messages shows the caller's own; an agent that i
     (await ask(`/api/v1/agents/${agent}/messages/stream`, agentPrincipal(agent, row?.project_id ?? ""))).status,
   ).toBe(403);
 });
+
+test("a HEAD of a stream is answered as its GET, and leaves no stream open", async () => {
+  const headers = { "x-test-principal": JSON.stringify(ADMIN) };
+  const response = await app.request("/events?sub=%3E", { method: "HEAD", headers });
+  expect([response.status, response.headers.get("content-type")]).toEqual([200, "text/event-stream"]);
+  expect(await response.text()).toBe("");
+  await eventually(() => sse.count() === 0, 2_000);
+});
