@@ -35,6 +35,8 @@ export class SingleFlight {
 
   async #drain(): Promise<void> {
     try {
+      // Begun within `poke`, work that pokes at once would not meet its own run, and begin a second one beside it.
+      await undefined;
       for (let runs = 1; this.#again; runs += 1) {
         this.#again = false;
         const beganAt = this.#breather?.now() ?? 0;
