@@ -7,7 +7,7 @@ const SEEN: Readonly<Record<string, string>> = {
   "a replica is stopped (SIGTERM) and started again":
     "Behind a load balancer that asks `/readyz`, nothing; without one, calls that meet the closed port are repeated.",
   "a replica hangs for 15 s":
-    "Calls in its hands wait until the client turns elsewhere. The others take its runtime brokers over when its lease ends (10 s); what it says afterwards counts no more.",
+    "Calls in its hands wait until the client turns elsewhere. Its lease ends after 10 s; its runtime brokers turn to the others when they notice (a minute at most). What it says afterwards counts no more.",
   "all replicas are killed at once (-9)": "Nothing is answered until one is back; it finishes what was accepted.",
   "every runtime broker loses its socket":
     "Messages wait for the redial. A runtime broker counts as online all the while.",
