@@ -183,6 +183,23 @@ test("a start that fails leaves the agent where it was, with the reason", async 
   expect(now.text("message")).toContain("no room");
 });
 
+test.each(["owner", "entry"] as const)(
+  "a stop through the %s that fails leaves the agent running, with the reason",
+  async (where) => {
+    const runtimeBroker = await scene.runtimeBroker(owner, {
+      handle: (request) =>
+        request.path.endsWith("/stop")
+          ? { status: 500, body: { error: { message: "the container is stuck" } } }
+          : runtimeBroker.agents.handle(request),
+    });
+    const agent = await scene.agent(owner, project, "a1");
+    expect((await act(where === "owner" ? owner : entry, agent, "stop")).status).toBe(502);
+    const now = await api(entry, "GET", `/api/v1/agents/${agent}`);
+    expect(now.json).toMatchObject({ phase: "running" });
+    expect(now.text("message")).toMatch(/^stop failed: .*the container is stuck/);
+  },
+);
+
 test("invariant 1: what was withdrawn never runs, and only then is an error answered", async () => {
   const credentials = await scene.join(owner, "laptop");
   const runtimeBroker = await scene.connect(owner, credentials);

@@ -159,6 +159,20 @@ test("invariant 2: one execution at a time: an overdue intent that the live sock
   expect(await state("broker_dispatch", lost)).toMatchObject({ state: "failed" });
 });
 
+test("an agent says what became of an operation on it that nobody answered: a launch is over, a halt has failed", async () => {
+  const { id: rb, hub, session } = await heldBroker();
+  const project = await rows.project();
+  const agent = (more: object) => rows.agent({ project_id: project, runtime_broker_id: rb, ...more });
+  const [starting, running] = [await agent({ phase: "starting", launching: true }), await agent({ phase: "running" })];
+  const claim = { runtime_broker_id: rb, state: "in_progress", claimed_by: hub, claim_session: session, attempts: 1 };
+  await rows.dispatch({ ...claim, op: "start", agent_id: starting, deadline_at: ago(90) });
+  await rows.dispatch({ ...claim, op: "stop", agent_id: running, deadline_at: ago(90) });
+  expect(await run("stuckDispatches")).toBe(2);
+  const message = "the runtime broker did not answer in time";
+  expect(await state("agents", starting)).toMatchObject({ phase: "error", launching: false, message });
+  expect(await state("agents", running)).toMatchObject({ phase: "running", message: `stop failed: ${message}` });
+});
+
 test("messages that waited too long fail with the reason, and an event tells it", async () => {
   const project = await rows.project();
   const agent = await rows.agent({ project_id: project });

@@ -206,6 +206,20 @@ export const haltedValues = (phase: HaltedPhase | RawBuilder<HaltedPhase>) => sq
   activity = case when activity = any(${[...TERMINAL_ACTIVITIES]}::text[]) then activity end,
   running_since = null, ready_at = null, state_version = state_version + 1, updated = now()`;
 
+/** Has an agent that could not be halted say so; it runs on, as far as anybody knows. */
+export const recordHaltFailed = async (
+  db: Db,
+  p: { readonly agentId: Uuid; readonly message: string },
+): Promise<void> => {
+  await db
+    .updateTable("agents")
+    .set({ message: p.message, state_version: sql<number>`state_version + 1`, updated: sql<Date>`now()` })
+    .where("id", "=", p.agentId)
+    .where("phase", "=", "running")
+    .where("deleted_at", "is", null)
+    .execute();
+};
+
 /** Hides the agent until it is restored or its retention is over. */
 export const softDeleteAgent = (db: Db, p: { readonly agentId: Uuid; readonly deletedAt: Date }) =>
   audited(db, (tx) =>

@@ -3,14 +3,7 @@ import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
 import { transaction } from "../tx.ts";
 import { returnDispatches, returnMessages } from "./replicas.ts";
-
-/** An agent whose launch ended with its intent does not look as if it were still coming up. */
-const endLaunches = (ended: "expired" | "failed") => sql`
-    ended_launches as (
-      update agents a set phase = 'error', launching = false, message = e.error, updated = now(),
-          state_version = a.state_version + 1
-        from ${sql.raw(ended)} e
-       where a.id = e.agent_id and a.launching and a.phase in ('created', 'provisioning', 'starting'))`;
+import { tellAgents } from "./unansweredOperations.ts";
 
 /** Statements of the sweeps (design section 7). Each is safe when two replicas run it at once, and touches at most `limit` rows. */
 
@@ -35,8 +28,8 @@ export const expireDispatches = async (db: Db, limit: number): Promise<Uuid[]> =
     expired as (
       update broker_dispatch d set state = 'expired', updated_at = now(),
           error = coalesce(d.error, 'the runtime broker did not take it in time')
-        from late where d.id = late.id returning d.id, d.agent_id, d.error),
-    ${endLaunches("expired")}
+        from late where d.id = late.id returning d.id, d.agent_id, d.op, d.error),
+    ${tellAgents(sql`expired`)}
     select id from expired`.execute(db);
   return rows.map((r) => r.id);
 };
@@ -56,8 +49,8 @@ export const failOverdueDispatches = async (
        order by id limit ${p.limit} for update skip locked),
     failed as (
       update broker_dispatch d set state = 'failed', error = 'the runtime broker did not answer in time', updated_at = now()
-        from overdue where d.id = overdue.id returning d.id, d.agent_id, d.error),
-    ${endLaunches("failed")}
+        from overdue where d.id = overdue.id returning d.id, d.agent_id, d.op, d.error),
+    ${tellAgents(sql`failed`)}
     select id from failed`.execute(db);
   return rows.map((r) => r.id);
 };

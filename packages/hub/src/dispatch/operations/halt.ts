@@ -1,4 +1,4 @@
-import { type HaltedPhase, recordHalted } from "@rootstock/store";
+import { type Db, type HaltedPhase, recordHalted, recordHaltFailed } from "@rootstock/store";
 import type { NamedOperation, Operation, OperationResult } from "./operation.ts";
 import { launch } from "./start.ts";
 import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, runtimeFailure } from "./tunnel.ts";
@@ -14,12 +14,17 @@ const halt =
   (verb: "stop" | "suspend", phase: HaltedPhase): NamedOperation =>
   async (context): Promise<OperationResult> => {
     const answer = await askToHalt(context);
-    if (!halted(answer)) return { ok: false, failure: runtimeFailure(`${verb} agent`, answer), settle: async () => {} };
+    const agentId = context.target.agent.id;
+    if (!halted(answer)) {
+      const failure = runtimeFailure(`${verb} agent`, answer);
+      const settle = (tx: Db) => recordHaltFailed(tx, { agentId, message: `${verb} failed: ${failure.message}` });
+      return { ok: false, failure, settle };
+    }
     return {
       ok: true,
       result: {},
       halted: phase,
-      settle: async (tx) => void (await recordHalted(tx, { agentId: context.target.agent.id, phase })),
+      settle: async (tx) => void (await recordHalted(tx, { agentId, phase })),
     };
   };
 
