@@ -36,17 +36,15 @@ const build = (options: { url?: string; directUrl?: string; probeTimeoutMs?: num
     ...options,
   });
   const heard: Commands[] = [];
-  let changes = 0;
+  const changes: boolean[] = [];
   listener.onCommands((c) => heard.push(c));
-  listener.onChanges(() => {
-    changes += 1;
-  });
+  listener.onChanges(({ hurry }) => changes.push(hurry));
   stops.push(
     () => database.stop(),
     () => listener.stop(),
     () => signaller.stop(),
   );
-  return { database, signaller, listener, heard, changes: () => changes };
+  return { database, signaller, listener, heard, changes: () => changes.length, hurries: changes };
 };
 
 const healthy = (listener: Listener) =>
@@ -74,6 +72,22 @@ test("signals arrive, merged, and the probe tells how long they take", async () 
   expect(changes()).toBeGreaterThan(before);
   // What is signalled in one turn goes together: one statement for 1,001 signals.
   await eventually(() => expect(signaller.stats()).toEqual({ sent: 1, lost: 0 }));
+});
+
+test("a change without hurry is told as that, unless another one with hurry goes with it", async () => {
+  const { signaller, listener, hurries } = build();
+  await listener.start();
+  await healthy(listener);
+  const told = async (...tell: readonly (() => void)[]) => {
+    hurries.length = 0;
+    for (const one of tell) one();
+    await eventually(() => hurries.length > 0);
+    return hurries;
+  };
+  const [hurried, unhurried] = [() => signaller.changed(), () => signaller.changedUnhurried()];
+  expect(await told(unhurried)).toEqual([false]);
+  expect(await told(unhurried, hurried)).toEqual([true]);
+  expect(await told(hurried, unhurried)).toEqual([true]);
 });
 
 test("the listen connection is cut: degraded, then reconnected, then told to look at everything", async () => {

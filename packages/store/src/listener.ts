@@ -10,6 +10,7 @@ import {
   EVENTS_CHANNEL,
   encodeProbe,
   LOOK_AT_EVERYTHING,
+  UNHURRIED,
 } from "./signals.ts";
 
 export interface ListenerOptions {
@@ -52,7 +53,7 @@ export class Listener implements Service {
   readonly #base: Base;
   readonly #options: ListenerOptions;
   readonly #commands: Hook<Commands>;
-  readonly #changed: Hook;
+  readonly #changed: Hook<{ readonly hurry: boolean }>;
   readonly #connects: Hook;
   readonly #loop: Loop;
   readonly #lifecycle: Lifecycle;
@@ -78,8 +79,8 @@ export class Listener implements Service {
     return this.#commands.on(fn);
   }
 
-  /** There may be new rows in the change log. */
-  onChanges(fn: () => void): () => void {
+  /** There may be new rows in the change log; without hurry, whoever committed them is still at work. */
+  onChanges(fn: (told: { readonly hurry: boolean }) => void): () => void {
     return this.#changed.on(fn);
   }
 
@@ -125,7 +126,7 @@ export class Listener implements Service {
       this.#connects.emit();
       // Whatever was signalled while nobody listened.
       this.#commands.emit(LOOK_AT_EVERYTHING);
-      this.#changed.emit();
+      this.#changed.emit({ hurry: true });
       await this.#attend(connection, signal);
       await connection.close();
       this.#setState({ healthy: false, connected: false });
@@ -192,7 +193,7 @@ export class Listener implements Service {
 
   #hear(channel: string, payload: string): readonly Uuid[] {
     if (channel === EVENTS_CHANNEL) {
-      this.#changed.emit();
+      this.#changed.emit({ hurry: payload !== UNHURRIED });
       return [];
     }
     const { probes, ...commands } = decodeCommands(payload);

@@ -3,7 +3,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Breather, type Log, type Service, SingleFlight } from "@rootstock/service";
 import type { Database } from "./database.ts";
 import { type Notification, notify } from "./queries/signals.ts";
-import { COMMANDS_CHANNEL, EVENTS_CHANNEL, encodeCommands } from "./signals.ts";
+import { COMMANDS_CHANNEL, EVENTS_CHANNEL, encodeCommands, UNHURRIED } from "./signals.ts";
 import { type ReadonlyWakes, Wakes, wakesOf } from "./wakes.ts";
 
 export interface SignallerOptions {
@@ -24,7 +24,7 @@ export class Signaller implements Service {
   #wake = new Wakes();
   #done = new Set<Uuid>();
   #delivered = new Set<Uuid>();
-  #changed = false;
+  #changed: "at once" | "unhurried" | undefined;
   #stopped = false;
   #sent = 0;
   #lost = 0;
@@ -66,7 +66,13 @@ export class Signaller implements Service {
 
   /** Something was committed that the change log tells of. */
   changed(): void {
-    this.#changed = true;
+    this.#changed = "at once";
+    this.#poke();
+  }
+
+  /** As {@link changed}, of a commit that somebody is at work on: read at once, it would keep that from going on. */
+  changedUnhurried(): void {
+    this.#changed ??= "unhurried";
     this.#poke();
   }
 
@@ -97,11 +103,12 @@ export class Signaller implements Service {
       done: this.#done,
       delivered: this.#delivered,
     }).map((payload) => ({ channel: COMMANDS_CHANNEL, payload }));
-    if (this.#changed) notifications.push({ channel: EVENTS_CHANNEL, payload: "" });
+    if (this.#changed)
+      notifications.push({ channel: EVENTS_CHANNEL, payload: this.#changed === "unhurried" ? UNHURRIED : "" });
     this.#wake = new Wakes();
     this.#done = new Set();
     this.#delivered = new Set();
-    this.#changed = false;
+    this.#changed = undefined;
     if (notifications.length === 0) return;
     await notify(this.#options.database.db, notifications);
     this.#sent += 1;

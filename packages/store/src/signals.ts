@@ -10,8 +10,10 @@ import { type ReadonlyWakes, Wakes } from "./wakes.ts";
 
 /** Ids of runtime brokers and agents that have work, of what has ended or been delivered, and the probes of listeners. */
 export const COMMANDS_CHANNEL = "rootstock_commands";
-/** "There are new changes", without a payload. */
+/** "There are new changes": without a payload, they are to be read at once. */
 export const EVENTS_CHANNEL = "rootstock_events";
+/** The payload when there is no hurry. */
+export const UNHURRIED = "unhurried";
 
 /** What a replica is told to look at. `everything`: at all that it cares about. */
 export interface Commands {

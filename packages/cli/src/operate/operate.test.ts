@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
-import { api, type Replica, Scene, TEST_TOKEN, testLogin } from "@rootstock/testkit";
+import { api, eventually, type Replica, Scene, TEST_TOKEN, testLogin } from "@rootstock/testkit";
 import { EXIT } from "../exitCodes.ts";
 import { run } from "../run.ts";
 
@@ -120,7 +120,10 @@ test("a policy is made of a file, bound, explained, and its doings are in the au
   const explain = ["access", "explain", ann, "delete", "group"];
   expect(await said(...explain)).toBe("denied: default deny");
   expect(await said("policies", "bind", name, "user", ann)).toBe(`${name}: holds for user ${ann}`);
-  expect(await said(...explain)).toMatch(new RegExp(`^allowed: policy match \\(policy ${name}, [0-9a-f-]{36}\\)$`));
+  // Rights follow a change within moments, at whichever replica.
+  await eventually(async () =>
+    expect(await said(...explain)).toMatch(new RegExp(`^allowed: policy match \\(policy ${name}, [0-9a-f-]{36}\\)$`)),
+  );
   expect(await told("policies", "show", name)).toMatchObject({
     priority: 7,
     boundTo: [expect.stringMatching(/^user /)],

@@ -21,8 +21,8 @@ export interface ReaderStats {
 }
 
 /**
- * How long a signal is let lie. It tells of a commit that somebody is at work on: read at once, on every replica, the
- * change would keep that from going on.
+ * How long a signal without hurry is let lie. It tells of a commit that somebody is at work on: read at once, on every
+ * replica, the change would keep that from going on.
  */
 const LINGER_MS = 5;
 /** The pause after a read that found something: under load, changes then share reads instead of each costing one. */
@@ -116,7 +116,7 @@ export class ChangeReader implements Service {
         this.#historyChecked = false;
         void this.poke();
       }),
-      listener.onChanges(() => this.#linger()),
+      listener.onChanges(({ hurry }) => (hurry ? void this.poke() : this.#linger())),
     ];
     await this.#polling.start();
   }

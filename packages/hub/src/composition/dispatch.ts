@@ -34,7 +34,7 @@ export const buildDispatch = (
 ): Dispatch => {
   const { database, membership, commandBus, eventBus, signaller, tracing } = f;
   const locks = new AgentLocks();
-  const changed = () => signaller.changed();
+  const changed = () => signaller.changedUnhurried();
   const mintAgentToken = agentTokenMinter(f.agentTokens, { development: config.developmentToken !== undefined });
   const executor = new Executor(base, {
     db: database.db,
