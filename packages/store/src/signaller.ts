@@ -41,12 +41,12 @@ export class Signaller implements Service {
     );
   }
 
-  /** Runtime brokers that have new intents. */
+  /** Runtime brokers for which anything may wait. */
   wake(runtimeBrokerIds: Iterable<Uuid>): void {
     this.wakeFor(wakesOf(runtimeBrokerIds));
   }
 
-  /** Runtime brokers, or agents of theirs, for which something waits. */
+  /** Runtime brokers, each with what may wait for it. */
   wakeFor(wakes: ReadonlyWakes): void {
     this.#wake.merge(wakes);
     if (this.#wake.size > 0) this.#poke();

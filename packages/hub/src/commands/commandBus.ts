@@ -32,17 +32,17 @@ export class CommandBus implements Service {
     this.#polling = new Loop(base.log, "fallback poll", (signal) => this.#poll(signal));
   }
 
-  /** After the commit of intents for these runtime brokers. */
+  /** After a commit that leaves anything to do for these runtime brokers. */
   wake(runtimeBrokerIds: Iterable<Uuid>): void {
     this.#options.signaller.wake(runtimeBrokerIds);
   }
 
-  /** After the commit of messages for these agents. */
+  /** As {@link wake}, where it is known what waits: an intent, or messages for these agents. */
   wakeFor(wakes: ReadonlyWakes): void {
     this.#options.signaller.wakeFor(wakes);
   }
 
-  /** After the commit of the end of these dispatches or messages. */
+  /** After the commit of the end of these dispatches, or of messages that were not delivered. */
   done(ids: Iterable<Uuid>): void {
     this.#options.signaller.done(ids);
   }

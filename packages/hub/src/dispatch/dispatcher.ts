@@ -143,7 +143,6 @@ export class Dispatcher implements Service {
     const wait = this.#open(intent.id);
     try {
       await untilCertain(this.#base, () => this.begin(this.#deps.database.db, intent, attempts));
-
       this.begun(intent);
       return this.#count(intent, "forward", started, await this.#finish(intent, started, wait));
     } finally {
