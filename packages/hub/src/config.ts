@@ -115,7 +115,7 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_CORS_ORIGINS:
     "comma-separated origins whose pages may call the API with tokens of their own, * for any, or none (default *)",
   ROOTSTOCK_RATE_LIMITS:
-    "changes to how much anybody may ask, as name=60/m:100 or name=off, separated by commas; off: no limits at all (default: see the README)",
+    "changes to how much anybody may ask, as name=60/m:100, streams=50 or name=off, separated by commas; off: no limits at all (default: see the README)",
   ROOTSTOCK_AUDIT_RETENTION: "how long the audit log is kept, 24h at least; 0: for ever (default 8760h)",
   ROOTSTOCK_FEED_RETENTION: "how far back an event stream can be resumed (default 168h)",
   ROOTSTOCK_STALLED_AFTER: "how long an agent may show no activity before it counts as stalled (default 5m)",

@@ -138,6 +138,7 @@ export class Hub implements Service {
     return hubRoutes({
       ...this.#base,
       ...this.#streams,
+      openStreams: this.#foundation.openStreams,
       streamLimitMs: this.#config.terminalLimitSeconds * 1000,
       db,
       actions,
@@ -192,8 +193,18 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
     const config = this.#config;
-    const { authenticator, access, denials, limits, maintenance, membership, database, tracing, sessions } =
-      this.#foundation;
+    const {
+      authenticator,
+      access,
+      denials,
+      limits,
+      openStreams,
+      maintenance,
+      membership,
+      database,
+      tracing,
+      sessions,
+    } = this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
     const authenticate = watched({ denied, trusts, guard: limits.guard }, async (credentials: Credentials) =>
@@ -258,6 +269,7 @@ export class Hub implements Service {
     const terminals = new TerminalUpgrades(this.#base, {
       ...upgrades,
       limits,
+      openStreams,
       opened,
       refused: refusedAt(UPGRADE_ROUTES.terminals[0]),
       authenticate: async (credentials) => {
@@ -287,7 +299,11 @@ export class Hub implements Service {
         },
         { handler: terminals, routes: UPGRADE_ROUTES.terminals },
         {
-          handler: new PortTunnels(this.#base, { ...upgrades, refused: refusedAt(UPGRADE_ROUTES.portTunnels[0]) }),
+          handler: new PortTunnels(this.#base, {
+            ...upgrades,
+            hold: (principal) => openStreams.hold(principal),
+            refused: refusedAt(UPGRADE_ROUTES.portTunnels[0]),
+          }),
           routes: UPGRADE_ROUTES.portTunnels,
         },
       ],

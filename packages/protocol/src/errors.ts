@@ -36,6 +36,7 @@ export const ERROR_STATUS = {
   idempotency_key_reused: 422,
   raw_input_removed: 422,
   rate_limited: 429,
+  too_many_streams: 429,
   headers_too_large: 431,
   internal_error: 500,
   not_implemented: 501,

@@ -39,6 +39,7 @@ export { type EndedDelivery, LISTENS_AFTER_SECONDS, type MessageRow } from "./qu
 export * from "./queries/messageInserts.ts";
 export * from "./queries/messagesRead.ts";
 export * from "./queries/nonces.ts";
+export * from "./queries/openStreams.ts";
 export * from "./queries/ownClaims.ts";
 export * from "./queries/owners.ts";
 export * from "./queries/policies.ts";

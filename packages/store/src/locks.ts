@@ -21,6 +21,7 @@ export const LOCK_KEYS = {
   auditLog: 0x5c20_0021,
   authResets: 0x5c20_0030,
   rateBuckets: 0x5c20_0022,
+  openStreams: 0x5c20_0023,
 } as const;
 
 export type LockName = keyof typeof LOCK_KEYS;

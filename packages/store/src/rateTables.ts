@@ -1,4 +1,4 @@
-import type { Time } from "./columnTypes.ts";
+import type { Json, Time } from "./columnTypes.ts";
 
 export interface RateBucketsTable {
   key: string;
@@ -6,7 +6,15 @@ export interface RateBucketsTable {
   granted: number;
 }
 
-/** Budgets that replicas share. */
+export interface OpenStreamsTable {
+  whom: string;
+  held: Json<Record<string, number>>;
+  kept: number;
+  granted: number;
+}
+
+/** Budgets that replicas share, and what is held open. */
 export interface RateTables {
   rate_buckets: RateBucketsTable;
+  open_streams: OpenStreamsTable;
 }

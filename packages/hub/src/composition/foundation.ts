@@ -26,7 +26,7 @@ import {
 import { EventBus } from "../bus/index.ts";
 import { CommandBus } from "../commands/index.ts";
 import type { HubConfig } from "../config.ts";
-import { RateLimits } from "../limits/index.ts";
+import { OpenStreams, RateLimits } from "../limits/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import { Providers, WebSignIn } from "../oauth/index.ts";
 import { People, UserStandings } from "../people/index.ts";
@@ -58,6 +58,7 @@ export interface Foundation {
   readonly authenticator: Authenticator;
   readonly denials: Denials;
   readonly limits: RateLimits;
+  readonly openStreams: OpenStreams;
   readonly maintenance: MaintenanceMode;
   readonly people: People;
   readonly standings: UserStandings;
@@ -131,6 +132,12 @@ export const buildFoundation = (
     db: database.db,
     rules: config.rateRules,
     refused: (limit) => metrics.rateLimited.inc({ limit }),
+  });
+  const openStreams = new OpenStreams(base, {
+    db: database.db,
+    instanceId: membership.instanceId,
+    most: config.rateRules.streams,
+    refused: () => metrics.rateLimited.inc({ limit: "streams" }),
   });
   const denials = new Denials(base, { db: database.db, onUnrecorded: () => metrics.unrecordedDenials.inc() });
   const people = new People(base, {
@@ -210,6 +217,7 @@ export const buildFoundation = (
     authenticator,
     denials,
     limits,
+    openStreams,
     maintenance,
     people,
     standings,
@@ -227,7 +235,7 @@ export const buildFoundation = (
     tracing: collected ?? NO_TRACING,
     stages: [
       collected ? [database, collected] : [database],
-      [signaller, limits],
+      [signaller, limits, openStreams],
       [listener, coordination],
       [authenticator, maintenance, membership, releases],
       [eventBus, commandBus],

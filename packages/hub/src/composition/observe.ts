@@ -5,7 +5,7 @@ import type { Streams } from "./streams.ts";
 
 /** Figures that are read when somebody asks for the metrics. */
 export const observe = (metrics: Metrics, f: Foundation, { registry }: Control, { tending }: Streams): void => {
-  const { database, listener, eventBus, coordination } = f;
+  const { database, listener, eventBus, coordination, openStreams } = f;
   const gauges: readonly (readonly [name: string, help: string, read: () => number])[] = [
     ["pool_connections", "Open database connections.", () => database.stats().total],
     ["pool_idle", "Idle database connections.", () => database.stats().idle],
@@ -29,6 +29,11 @@ export const observe = (metrics: Metrics, f: Foundation, { registry }: Control, 
     ["reader_xmin_age", "Transactions between the oldest open one and the newest.", () => eventBus.stats().xminAge],
     ["runtime_broker_sockets", "Sockets of runtime brokers held here.", () => registry.size],
     ["streams", "Terminals and followed logs open here, those for other replicas included.", () => tending.size],
+    [
+      "held_streams",
+      "Event streams, followed logs and terminals open here of those for whom they are counted.",
+      () => openStreams.size,
+    ],
     [
       "runtime_broker_streams",
       "Streams open at the runtime brokers whose sockets are held here.",

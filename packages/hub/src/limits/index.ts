@@ -1,6 +1,7 @@
 /** How much anybody may ask, counted by all replicas together. */
 export * from "./credentialGuard.ts";
 export * from "./leasedBudget.ts";
+export * from "./openStreams.ts";
 export * from "./rateLimited.ts";
 export * from "./rateLimits.ts";
 export * from "./rules.ts";

@@ -3,7 +3,9 @@ import { parseRateRules } from "./index.ts";
 
 test("what is configured changes the defaults, and off is off", () => {
   const usual = parseRateRules("");
-  const changed = parseRateRules("login=60/m, address=100/s:500 ,poll=off, code=30/h");
+  const changed = parseRateRules("login=60/m, address=100/s:500 ,poll=off, code=30/h, streams=7");
+  expect(changed.streams).toBe(7);
+  expect(parseRateRules("streams=off").streams).toBeUndefined();
   expect(changed.login).toEqual({ burst: 60, perSecond: 1 });
   expect(changed.address).toEqual({ burst: 500, perSecond: 100 });
   expect(changed.poll).toBeUndefined();
@@ -21,6 +23,9 @@ test.each([
   "login=-1/m",
   "login=60/m:0",
   "login=9999999/s",
+  "streams=0",
+  "streams=60/m",
+  "streams=9999999",
 ])("what is no limit is refused: %s", (text) => {
   expect(() => parseRateRules(text)).toThrow(RangeError);
 });

@@ -41,29 +41,47 @@ export type DoorName = "login" | "refresh" | "validate" | "device" | "poll" | "j
 export type DeedName = "terminal" | "create";
 
 /** By name; a limit that is left out is off. */
-export type RateRules = Readonly<Partial<Record<LimitName, RateRule>>>;
+export interface RateRules extends Readonly<Partial<Record<LimitName, RateRule>>> {
+  /** How many streams each may hold open at once. */
+  readonly streams?: number;
+}
 
 export const LIMIT_NAMES = Object.keys(DEFAULTS) as readonly LimitName[];
+
+/** Far above what browsers, programs and fleets of one person keep open. */
+const USUAL_STREAMS = 500;
 
 const SECONDS: Readonly<Record<string, number>> = { s: 1, m: 60, h: 3_600 };
 const MOST = 1_000_000;
 
 /**
  * What is configured: `off` for none at all, else changes to the defaults such as `login=60/m, address=100/s:500, poll=off`
- * (so many a second, minute or hour, and so many at once; by default as many as the time's). Throws `RangeError`.
+ * (so many a second, minute or hour, and so many at once; by default as many as the time's) or `streams=100`. Throws
+ * `RangeError`.
  */
 export const parseRateRules = (text: string): RateRules => {
   if (text.trim() === "off") return {};
   const rules: Partial<Record<LimitName, RateRule>> = { ...DEFAULTS };
+  let streams: number | undefined = USUAL_STREAMS;
   for (const entry of text.split(",").map((e) => e.trim())) {
     if (entry === "") continue;
     const [, name = "", value = ""] = /^(\w+)\s*=\s*(\S+)$/.exec(entry) ?? [];
+    if (name === "streams") {
+      streams = value === "off" ? undefined : mostOf(value, entry);
+      continue;
+    }
     const known = LIMIT_NAMES.find((n) => n === name);
-    if (!known) throw new RangeError(`"${entry}": want one of ${LIMIT_NAMES.join(", ")}, as name=60/m`);
+    if (!known) throw new RangeError(`"${entry}": want one of ${LIMIT_NAMES.join(", ")}, as name=60/m, or streams=100`);
     if (value === "off") delete rules[known];
     else rules[known] = ruleOf(value, entry);
   }
-  return rules;
+  return streams === undefined ? rules : { ...rules, streams };
+};
+
+const mostOf = (value: string, entry: string): number => {
+  const most = /^\d{1,7}$/.test(value) ? Number(value) : 0;
+  if (most < 1 || most > MOST) throw new RangeError(`"${entry}": want a number from 1, as in streams=100, or off`);
+  return most;
 };
 
 const ruleOf = (value: string, entry: string): RateRule => {

@@ -3,6 +3,7 @@ import type { Base } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import { z } from "zod";
 import { provenUntil, standsBy } from "../auth/index.ts";
+import type { OpenStreams } from "../limits/index.ts";
 import { type AgentStreams, fromEventId, LogFollower, type Relay, refusalOf, type Tending } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";
 import { askInside, runtimeBrokerOf } from "./insideCall.ts";
@@ -22,6 +23,7 @@ export interface LogDeps extends Base {
   readonly relay: Relay;
   readonly streams: AgentStreams;
   readonly tending: Tending;
+  readonly openStreams: Pick<OpenStreams, "hold">;
   /** How long a log may be followed, in milliseconds; 0: for ever. */
   readonly streamLimitMs: number;
 }
@@ -45,7 +47,13 @@ export const agentLogRoutes = (deps: LogDeps): Route[] =>
       query: logsQuery,
       summary: "What an agent has printed; with follow what it prints",
       replies: { 200: [z.object({ logs: z.string() }), EVENT_STREAM] },
-      refuses: ["runtime_broker_unavailable", "runtime_error", "conflict", "runtime_attach_unsupported"],
+      refuses: [
+        "runtime_broker_unavailable",
+        "runtime_error",
+        "conflict",
+        "runtime_attach_unsupported",
+        "too_many_streams",
+      ],
       handler: (call) =>
         call.query.follow === "true" || call.query.follow === "1" ? follow(deps, call) : read(deps, call),
     }),
@@ -65,22 +73,27 @@ const read = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
 };
 
 const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
-  const { db, streams, tending, streamLimitMs } = deps;
+  const { db, streams, tending, openStreams, streamLimitMs } = deps;
   if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
   const target = await targetOf(db, call);
+  const runtimeBrokerId = runtimeBrokerOf(target);
   const after = call.headers.get("last-event-id") ?? undefined;
+  const release = await openStreams.hold(call.principal);
   const follower = new LogFollower(deps, {
     after: fromEventId(after),
     limitMs: streamLimitMs,
     recheck: () => refusalOf(allowed(deps, call)),
     standsBy: new Set([...standsBy(call.principal), target.agent.id]),
     until: provenUntil(call.principal),
-    onLeft: (left) => tending.remove(left),
+    onLeft: (left) => {
+      tending.remove(left);
+      release();
+    },
   });
-  const stream = await streams.open(
+  const opening = streams.open(
     {
       streamType: "logs",
-      runtimeBrokerId: runtimeBrokerOf(target),
+      runtimeBrokerId,
       slug: target.agent.slug,
       projectId: target.project.id,
       tail: call.query.tail ?? USUAL_TAIL,
@@ -88,6 +101,8 @@ const follow = async (deps: LogDeps, call: LogsCall): Promise<Reply> => {
     },
     follower,
   );
+  opening.catch(release);
+  const stream = await opening;
   tending.add(follower);
   return follower.respond(stream);
 };

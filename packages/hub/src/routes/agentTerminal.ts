@@ -5,7 +5,7 @@ import type { Base } from "@rootstock/service";
 import { type Db, refusesAttach } from "@rootstock/store";
 import { z } from "zod";
 import { type Credentials, NOBODY, type Principal, provenUntil, standsBy } from "../auth/index.ts";
-import type { RateLimits } from "../limits/index.ts";
+import type { OpenStreams, RateLimits } from "../limits/index.ts";
 import {
   type AgentStreams,
   type Met,
@@ -97,6 +97,7 @@ export interface TerminalUpgradesDeps {
   readonly toError: (err: unknown) => HubError;
   readonly met: Met;
   readonly limits: Pick<RateLimits, "act">;
+  readonly openStreams: Pick<OpenStreams, "hold">;
   /** Records who has a terminal of which agent. */
   readonly opened: (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) => Promise<void>;
   /** Told of who is refused for want of rights, of which agent; nobody waits for that. */
@@ -149,6 +150,7 @@ export class TerminalUpgrades {
       throw err;
     });
     this.#deps.limits.act("terminal", principal);
+    const release = await this.#deps.openStreams.hold(principal);
     const viewer = new Viewer(this.#base, {
       readonly: request.readonly,
       idleMs,
@@ -156,14 +158,23 @@ export class TerminalUpgrades {
       recheck: () => refusalOf(allowed()),
       standsBy: new Set([...standsBy(principal), agentId]),
       until: provenUntil(principal),
-      onLeft: () => tending.remove(viewer),
+      onLeft: () => {
+        tending.remove(viewer);
+        release();
+      },
     });
-    const terminal = await streams.open(request, viewer);
+    const opening = streams.open(request, viewer);
+    opening.catch(release);
+    const terminal = await opening;
+    const end = () => {
+      terminal.close("session closed");
+      release();
+    };
     try {
       await this.#deps.opened(principal, credentials, { ...request, agentId });
     } catch (err) {
       // What cannot be recorded does not happen.
-      terminal.close("session closed");
+      end();
       throw err;
     }
     return {
@@ -171,7 +182,7 @@ export class TerminalUpgrades {
         viewer.begin(ws, terminal);
         tending.add(viewer);
       },
-      abandon: () => terminal.close("session closed"),
+      abandon: end,
     };
   }
 }

@@ -25,6 +25,8 @@ let stack: StoreStack;
 let bus: EventBus;
 let sse: SseHub;
 let app: Hono;
+/** Nobody is counted. */
+const openStreams = { hold: async () => () => {} };
 
 beforeEach(async () => {
   db = await createTestDatabase();
@@ -35,7 +37,7 @@ beforeEach(async () => {
   await bus.start();
   await sse.start();
   app = createApp(stack.base, {
-    routes: eventRoutes({ ...stack.base, db: stack.database.db, sse }),
+    routes: eventRoutes({ ...stack.base, db: stack.database.db, sse, openStreams }),
     authenticate: async ({ headers }) => JSON.parse(headers.get("x-test-principal") ?? JSON.stringify(NOBODY)),
     publicUrl: undefined,
     trustsPeer: () => false,

@@ -4,6 +4,7 @@ import type { Db } from "@rootstock/store";
 import { z } from "zod";
 import { type Principal, provenUntil, standsBy } from "../auth/index.ts";
 import { isPattern } from "../bus/index.ts";
+import type { OpenStreams } from "../limits/index.ts";
 import { agentMessageStream, type SseHub, type SseRequest, sseResponse } from "../sse/index.ts";
 import { users, usersAndAgents } from "./access.ts";
 import { EventListener } from "./eventListener.ts";
@@ -15,6 +16,7 @@ export interface EventRouteDeps {
   readonly db: Db;
   readonly clock: Clock;
   readonly sse: SseHub;
+  readonly openStreams: Pick<OpenStreams, "hold">;
 }
 
 const MAX_PATTERNS = 64;
@@ -33,6 +35,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
     query: z.object({ sub: z.array(z.string()), ...position }),
     summary: "Live events, resumable",
     replies: { 200: EVENT_STREAM, 400: PLAIN_TEXT },
+    refuses: ["too_many_streams"],
     handler: async (call) => {
       const patterns = call.query.sub;
       if (patterns.length === 0) return refused("at least one sub parameter is required");
@@ -48,6 +51,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
         ...staying(call, (principal) => listener.look(principal)),
         lastEventId: lastEventId(call),
         signal: call.signal,
+        onEnd: await deps.openStreams.hold(call.principal),
       });
     },
   }),
@@ -59,6 +63,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
     query: z.object(position),
     summary: "Live messages between the caller and an agent",
     replies: { 200: EVENT_STREAM },
+    refuses: ["too_many_streams"],
     handler: async (call) => {
       if (call.principal.kind !== "user") throw new HubError("forbidden", "only users have messages");
       const agent = await agentOf(deps.db, call);
@@ -69,6 +74,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
         ...staying(call, (principal) => agentOf(deps.db, { principal, params, does })),
         lastEventId: lastEventId(call),
         signal: call.signal,
+        onEnd: await deps.openStreams.hold(call.principal),
       });
     },
   }),

@@ -91,7 +91,10 @@ export class SseHub implements Service {
     const looked = recheck && { recheck: () => database.background(recheck) };
     const stream = new SseStream({ ...request, ...looked }, this.#base, limits);
     if (!this.#running) stream.end("stopped");
-    const served = this.#serve(stream).finally(() => this.#open.delete(stream));
+    const served = this.#serve(stream).finally(() => {
+      this.#open.delete(stream);
+      request.onEnd?.();
+    });
     this.#open.set(stream, served);
     return served;
   }

@@ -41,6 +41,8 @@ export interface SseRequest {
   readonly sightChanged?: (project?: ProjectResource) => boolean;
   /** When nothing proves any more who listens, in milliseconds since 1970; never by default. */
   readonly until?: number | undefined;
+  /** Called once when the stream is over, however it ended. */
+  readonly onEnd?: () => void;
   /** Name and data of the frame of an event; `update` with subject and data by default. */
   readonly format?: (event: HubEvent, subject: string) => SseFrame;
   /** Milliseconds after which the stream is ended with `event: timeout`; never by default. */

@@ -8,13 +8,14 @@ import type { Tended } from "./agentStream.ts";
 import { EXPIRED, refusalOf, type ViewerClose } from "./closeCodes.ts";
 import { Keepalive } from "./keepalive.ts";
 import type { Tending } from "./tending.ts";
-import { type Met, type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
+import { type Hold, type Met, type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
 
 export interface PortTunnelsDeps {
   readonly tending: Tending;
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   readonly toError: (err: unknown) => HubError;
   readonly met: Met;
+  readonly hold: Hold;
   /** Told of who is refused for want of rights; nobody waits for that. */
   readonly refused: Refused;
 }
@@ -55,15 +56,19 @@ export class PortTunnels {
       throw refusing(this.#deps.refused, principal, credentials, "an agent offers its own ports only");
     const { tending } = this.#deps;
     if (!tending.open) throw new HubError("unavailable", "this replica is shutting down", { retryAfter: 1 });
+    const release = await this.#deps.hold(principal);
     return {
       begin: (ws) => {
         const ask = () => refusalOf(this.#deps.authenticate(credentials));
         const tunnel = new PortTunnel(this.#base, ws, principal, ask);
-        ws.once("close", () => tending.remove(tunnel));
+        ws.once("close", () => {
+          tending.remove(tunnel);
+          release();
+        });
         tending.add(tunnel);
         tunnel.recheck(principal.id);
       },
-      abandon: () => {},
+      abandon: release,
     };
   }
 }

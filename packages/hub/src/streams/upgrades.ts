@@ -8,6 +8,9 @@ import { credentialsOf, refuseSocket } from "../control/index.ts";
 /** Counts an upgrade as the call that it is: once, however often it is looked at again. Throws 429. */
 export type Met = (principal: Principal, credentials: Credentials) => void;
 
+/** Counts what is held open, until what it gives is called. Throws 429. */
+export type Hold = (principal: Principal) => Promise<() => void>;
+
 /** Is told who may not have a WebSocket, and why. */
 export type Refused = (principal: Principal, credentials: Credentials, refusal: HubError) => void;
 

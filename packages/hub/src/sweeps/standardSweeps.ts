@@ -1,6 +1,7 @@
 import {
   type Database,
   type Db,
+  deleteEndedStreams,
   deleteExpiredIdempotencyKeys,
   deleteExpiredJoinTokens,
   deleteExpiredSecrets,
@@ -198,6 +199,7 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
         (await chunks(signal, 1_000, deleteExpiredSignIns)) + (await chunks(signal, 1_000, deleteOldLogins)),
     },
     sweep("rateBuckets", MINUTE, 5_000, deleteFullBuckets),
+    sweep("openStreams", MINUTE, 1_000, deleteEndedStreams),
     ...(options.auditSeconds > 0
       ? [
           sweep("auditLog", HOUR, 5_000, (db: Db, limit) =>
