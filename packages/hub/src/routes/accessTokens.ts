@@ -15,6 +15,7 @@ import { type AccessTokens, newAccessToken, type Principal, parseScopes, type Us
 import { id, pageFields, some, time, timestamp } from "../wire/index.ts";
 import { users } from "./access.ts";
 import { MAX_NAME } from "./fields.ts";
+import { Hidden } from "./hidden.ts";
 import { plainProjectOf } from "./lookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
@@ -186,11 +187,12 @@ const tokenId = (params: Readonly<Record<string, string>>): Uuid => {
 
 /** A project that the user may read: a token for another one would be good for nothing. Throws 400. */
 const readableProject = async (db: Db, call: Asking, projectId: string): Promise<Uuid> => {
+  const unknown = invalidField("projectId", "projectId: unknown project");
   try {
     return (await plainProjectOf(db, { principal: call.principal, params: { projectId }, does: call.does })).id;
   } catch (err) {
-    if (err instanceof HubError && err.code === "not_found")
-      throw invalidField("projectId", "projectId: unknown project");
+    if (err instanceof Hidden) throw new Hidden(unknown, err.reason, err.resource);
+    if (err instanceof HubError && err.code === "not_found") throw unknown;
     throw err;
   }
 };

@@ -1,8 +1,8 @@
-import { HubError, isStorable, notFound, parseUuid } from "@rootstock/protocol";
+import { HubError, isStorable, parseUuid } from "@rootstock/protocol";
 import { type Db, findGroupMember, type GroupRole, type GroupView, groupById, groupBySlug } from "@rootstock/store";
 import type { Principal, UserPrincipal } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
-import { demandReadAnd, groupResource, may } from "./rights.ts";
+import { absent, demandReadAnd, groupResource, may, readable } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
 /** The group with this id or slug; none of a name that the database could not even look for. */
@@ -18,10 +18,14 @@ export const findReadableGroup = async (db: Db, principal: Principal, name: stri
   return group && (await may(principal, "read", groupResource(group))) ? group : undefined;
 };
 
+/** The same, named in a body. Throws `unknown` unless there is one that the principal may read. */
+export const namedGroup = async (db: Db, principal: Principal, name: string, unknown: HubError): Promise<GroupView> =>
+  readable(principal, await findGroup(db, name), groupResource, unknown);
+
 /** The group of `:groupId`. Throws 404 when the caller may not read it, 403 when it may not do what the route does. */
 export const groupOf = async (db: Db, call: Asking): Promise<GroupView> => {
   const group = await findGroup(db, call.params.groupId ?? "");
-  if (!group) throw notFound("Group");
+  if (!group) throw await absent(call.principal, "Group");
   await demandReadAnd(call.principal, demandedOf(call.does, "group"), groupResource(group), "Group");
   return group;
 };

@@ -25,9 +25,9 @@ import { memberJson, memberReply, pageFields } from "../wire/index.ts";
 import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { choice, MAX_NAME } from "./fields.ts";
-import { demandRank, findReadableGroup, groupOf, userOf } from "./groupLookup.ts";
+import { demandRank, groupOf, namedGroup, userOf } from "./groupLookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
-import { agentResource, may } from "./rights.ts";
+import { agentResource, readable } from "./rights.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -86,7 +86,6 @@ export const groupMemberRoutes = ({ db, changed }: ResourceDeps): Route[] => [
       const { memberType, role = "member" } = call.body;
       await demandRank(db, call, group, role);
       const memberId = await idOf(db, call, memberType, call.body.memberId);
-      if (!memberId) throw unknownMember(memberType);
       const key: GroupMemberKey = { groupId: group.id, memberType, memberId };
       const added = await add(db, key, role, userOf(call.principal).id);
       if (!added) throw new HubError("conflict", `this ${memberType} is a member of the group already`);
@@ -187,25 +186,29 @@ const unknownMember = (type: GroupMemberType): HubError => invalidField("memberI
 
 /**
  * The id of who is named: a person also by their address, a group by its slug. Groups and agents that the caller may not
- * read are not there: to name them would tell that they are, and what they are called.
+ * read are not there: to name them would tell that they are, and what they are called. Throws 400.
  */
 const idOf = async (
   db: Db,
   { principal }: Pick<Call, "principal">,
   type: GroupMemberType,
   name: string,
-): Promise<Uuid | undefined> => {
+): Promise<Uuid> => {
   const id = parseUuid(name);
+  const unknown = unknownMember(type);
   switch (type) {
-    case "user":
-      return (await (id ? userById(db, id) : userByEmail(db, name)))?.id;
+    case "user": {
+      const user = await (id ? userById(db, id) : userByEmail(db, name));
+      if (!user) throw unknown;
+      return user.id;
+    }
     case "agent": {
       const agent = id && (await agentById(db, id));
-      const there = agent && agent.deleted_at === null && (await may(principal, "read", agentResource(agent)));
-      return there ? agent.id : undefined;
+      const there = agent && agent.deleted_at === null ? agent : undefined;
+      return (await readable(principal, there, agentResource, unknown)).id;
     }
     case "group":
-      return (await findReadableGroup(db, principal, name))?.id;
+      return (await namedGroup(db, principal, name, unknown)).id;
   }
 };
 

@@ -20,7 +20,7 @@ import { capabilitiesJson, groupJson, groupReply, pageFields } from "../wire/ind
 import { users, usersAndAgents } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { choice, labels, MAX_NAME, MAX_TEXT, text } from "./fields.ts";
-import { demandRank, findReadableGroup, groupOf, userOf } from "./groupLookup.ts";
+import { demandRank, findReadableGroup, groupOf, namedGroup, userOf } from "./groupLookup.ts";
 import { agentOf, optionalUuid } from "./lookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
 import { abilitiesOf, demand, groupResource, may, readScope } from "./rights.ts";
@@ -239,8 +239,7 @@ const create = async (deps: ResourceDeps, call: Call<unknown, z.output<typeof cr
 
 /** The group that a new one is to be put into. Throws 400 when there is none, 403 for one that the user does not fill. */
 const parentOf = async (db: Db, user: UserPrincipal, name: string): Promise<GroupView> => {
-  const parent = await findReadableGroup(db, user, name);
-  if (!parent) throw invalidField("parentId", "parentId: unknown group");
+  const parent = await namedGroup(db, user, name, invalidField("parentId", "parentId: unknown group"));
   if (parent.group_type !== "explicit") throw invalidField("parentId", "parentId: its members are found, not added");
   await demand(user, "addMember", groupResource(parent));
   return parent;

@@ -1,4 +1,4 @@
-import { invalidField, notFound, parseUuid, slugify, type Uuid } from "@rootstock/protocol";
+import { type HubError, invalidField, notFound, parseUuid, slugify, type Uuid } from "@rootstock/protocol";
 import {
   type AgentView,
   agentById,
@@ -9,9 +9,9 @@ import {
   projectRow,
   providerOf,
 } from "@rootstock/store";
-import type { Principal, ProjectResource } from "../auth/index.ts";
+import type { AgentResource, Principal, ProjectResource } from "../auth/index.ts";
 import { demandedOf } from "./does.ts";
-import { agentResource, demandOf, projectResource } from "./rights.ts";
+import { absent, agentResource, demandOf, projectResource } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
 /** Resources named in paths: found and readable, or 404 without a word on which of the two it is not. */
@@ -34,10 +34,16 @@ const resourceOf = async (
   return projectResource(project, serves ? [principal.id] : []);
 };
 
+/** See {@link absent}: asks what {@link resourceOf} would. */
+const absentProject = async (db: Db, { principal, params }: Asking): Promise<HubError> => {
+  if (principal.kind === "runtimeBroker") await providerOf(db, projectIdOf(params.projectId), principal.id);
+  return absent(principal, "Project");
+};
+
 /** The project of `:projectId` with its counts. Throws 404, or 403 when it may be read and not be treated as the route declares. */
 export const projectOf = async (db: Db, call: Asking): Promise<ProjectView> => {
   const project = await projectById(db, projectIdOf(call.params.projectId));
-  if (!project) throw notFound("Project");
+  if (!project) throw await absentProject(db, call);
   const resource = await resourceOf(db, call.principal, project);
   await demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
   return project;
@@ -49,7 +55,7 @@ export const plainProjectOf = async (
   call: Asking,
 ): Promise<{ readonly id: Uuid; readonly resource: ProjectResource }> => {
   const project = await projectRow(db, projectIdOf(call.params.projectId));
-  if (!project) throw notFound("Project");
+  if (!project) throw await absentProject(db, call);
   const resource = await resourceOf(db, call.principal, project);
   await demandOf(call.principal, demandedOf(call.does, "project"), resource, "Project");
   return { id: project.id, resource };
@@ -60,8 +66,10 @@ export const plainProjectOf = async (
  * when it may be read and not be treated as the route declares.
  */
 export const agentOf = async (db: Db, call: Asking): Promise<AgentView> => {
-  const agent = await findAgentIn(db, call.params.agentId ?? "", call.params.projectId);
-  if (!agent) throw notFound("Agent");
+  const { agentId = "", projectId } = call.params;
+  const agent = await findAgentIn(db, agentId, projectId);
+  if (!agent) throw await absent(call.principal, "Agent");
+  await demandIn(call, agentResource(agent));
   await demandOf(call.principal, demandedOf(call.does, "agent"), agentResource(agent), "Agent");
   return agent;
 };
@@ -74,8 +82,14 @@ const findAgentIn = async (db: Db, name: string, project: string | undefined): P
     const slug = slugify(name);
     return slug === "" ? undefined : agentBySlug(db, projectId, slug);
   }
-  const agent = await agentById(db, id);
-  return agent?.project_id === projectId ? agent : undefined;
+  return agentById(db, id);
+};
+
+/** Throws 404 unless the agent is of the project that the path names, if it names one; whatever else it may be refused for. */
+export const demandIn = async ({ principal, params }: Asking, agent: AgentResource): Promise<void> => {
+  if (params.projectId === undefined || projectIdOf(params.projectId) === agent.projectId) return;
+  await demandOf(principal, "read", agent, "Agent");
+  throw notFound("Agent");
 };
 
 /** A UUID in a filter or a body. Throws 400 `validation_error` for anything else; empty means absent. */

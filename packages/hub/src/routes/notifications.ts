@@ -20,7 +20,7 @@ import { users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
-import { agentResource, may, projectResource, withFacts } from "./rights.ts";
+import { agentResource, projectResource, readable, withFacts } from "./rights.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -168,9 +168,12 @@ const own = async (deps: ResourceDeps, call: Pick<Call, "principal" | "params">)
 
 const subscribe = async (tx: Db, random: Random, subscriber: UserPrincipal, body: SubscriptionBody) => {
   const projectId = optionalUuid("projectId", body.projectId);
-  const project = projectId && (await projectRow(tx, projectId));
-  if (!project || !(await may(subscriber, "read", projectResource(project))))
-    throw invalidField("projectId", "there is no such project");
+  const project = await readable(
+    subscriber,
+    projectId === undefined ? undefined : await projectRow(tx, projectId),
+    projectResource,
+    invalidField("projectId", "there is no such project"),
+  );
   const agentId = await agentOfBody(tx, subscriber, project.id, body);
   if ((await countSubscriptions(tx, subscriber.id)) >= MAX_SUBSCRIPTIONS)
     throw new HubError("limit_exceeded", `a user may have ${MAX_SUBSCRIPTIONS} subscriptions`);
@@ -195,8 +198,8 @@ const agentOfBody = async (
     throw new HubError("bad_request", "agentId must be empty when scope is 'project'");
   }
   if (agentId === undefined) throw new HubError("bad_request", "agentId is required when scope is 'agent'");
-  const agent = await agentById(tx, agentId);
-  if (agent?.project_id !== projectId || !(await may(subscriber, "read", agentResource(agent))))
-    throw invalidField("agentId", "there is no such agent in this project");
+  const unknown = invalidField("agentId", "there is no such agent in this project");
+  const agent = await readable(subscriber, await agentById(tx, agentId), agentResource, unknown);
+  if (agent.project_id !== projectId) throw unknown;
   return agentId;
 };

@@ -12,6 +12,8 @@ import {
   type Visibility,
   wasAnothers,
 } from "@rootstock/store";
+import type { Principal } from "../auth/index.ts";
+import { projectResource, readable } from "./rights.ts";
 
 /** A project to be, checked. */
 export interface NewProject {
@@ -52,8 +54,13 @@ export const createProject = async (
   return { project: (await projectRow(tx, inserted.project.id)) ?? inserted.project, created: true };
 };
 
+/** Throws 409 unless the principal may read the project that has the id which they chose for theirs. */
+export const demandOwnId = async (principal: Principal, project: ProjectRow): Promise<void> => {
+  await readable(principal, project, projectResource, anothersId());
+};
+
 /** 409 for an id that the caller chose and may not have. */
-export const anothersId = (): HubError => new HubError("conflict", "this id belongs to another project");
+const anothersId = (): HubError => new HubError("conflict", "this id belongs to another project");
 
 const insertWithFreeSlug = async (
   tx: Db,

@@ -18,9 +18,9 @@ import { users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
-import { anothersId, createProject } from "./projectCreate.ts";
+import { createProject, demandOwnId } from "./projectCreate.ts";
 import { demandLink, link, mayLink, unknownRuntimeBroker } from "./providerLinks.ts";
-import { may, projectResource, readScope, withFacts } from "./rights.ts";
+import { projectResource, readScope, withFacts } from "./rights.ts";
 import { type Route, route } from "./route.ts";
 
 const registerBody = z.object({
@@ -106,8 +106,7 @@ const register = async (tx: Db, deps: ResourceDeps, principal: Principal, body: 
         visibility: "private",
         ownerId: principal.id,
       });
-  const resource = projectResource(project);
-  if (!(await may(principal, "read", resource))) throw anothersId();
+  await demandOwnId(principal, project);
   const runtimeBroker = await runtimeBrokerToLink(tx, principal, body, project);
   if (runtimeBroker) await link(tx, principal, project.id, runtimeBroker, { localPath: body.path, keepPath: !created });
   return { project, created, matches: known.matches, runtimeBroker };

@@ -25,8 +25,8 @@ import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text, visibility } from "./fields.ts";
 import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
-import { anothersId, createProject, type NewProject } from "./projectCreate.ts";
-import { abilitiesOf, may, projectResource, readScope, withFacts } from "./rights.ts";
+import { createProject, demandOwnId, type NewProject } from "./projectCreate.ts";
+import { abilitiesOf, projectResource, readScope, withFacts } from "./rights.ts";
 import { empty, json, type Reply, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -108,7 +108,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
       const principal = await withFacts(call.principal);
       return createOnce(deps, call, async (tx) => {
         const { project, created } = await createProject(tx, deps.random, input);
-        if (!created && !(await may(principal, "read", projectResource(project)))) throw anothersId();
+        if (!created) await demandOwnId(principal, project);
         return { status: created ? 201 : 200, body: await projectNow(tx, project.id) };
       });
     },

@@ -1,5 +1,6 @@
 import { HubError, parseUuid } from "@rootstock/protocol";
 import type { AuditEvent } from "@rootstock/store";
+import type { Resource } from "../auth/index.ts";
 import { type Declared, doesName } from "./does.ts";
 import { Hidden } from "./hidden.ts";
 
@@ -19,22 +20,46 @@ export const refusalEvent = (
   params: Readonly<Record<string, string>>,
   refusal: HubError,
 ): Omit<AuditEvent, "success"> => {
-  const [targetType, param] = TARGETS[route.does.on] ?? ["hub", ""];
-  const named = params[param]?.split("__", 1)[0];
-  const targetId = parseUuid(named ?? "");
+  const hidden = refusal instanceof Hidden ? refusal : undefined;
+  const inPath = parseUuid(params.projectId?.split("__", 1)[0] ?? "");
   return {
     action: "access_denied",
-    reason: refusal instanceof Hidden ? refusal.reason : refusal.message,
-    targetType,
-    ...(targetId === undefined ? { targetName: named } : { targetId }),
-    projectId: parseUuid(params.projectId?.split("__", 1)[0] ?? ""),
+    reason: hidden ? hidden.reason : refusal.message,
+    projectId: inPath,
+    ...((hidden?.resource && whatIsHidden(hidden.resource)) ?? whatIsNamed(route, params)),
     details: {
       method: route.method,
       route: route.path,
       does: doesName(route.does),
-      ...(refusal instanceof Hidden && { hidden: true }),
+      ...(hidden && { hidden: true }),
     },
   };
+};
+
+type Target = Pick<AuditEvent, "targetType" | "targetId" | "targetName" | "projectId">;
+
+const whatIsNamed = (route: Declared, params: Readonly<Record<string, string>>): Target => {
+  const [targetType, param] = TARGETS[route.does.on] ?? ["hub", ""];
+  const named = params[param]?.split("__", 1)[0];
+  const targetId = parseUuid(named ?? "");
+  return { targetType, ...(targetId === undefined ? { targetName: named } : { targetId }) };
+};
+
+/** Wherever it was named; undefined for what has no id. */
+const whatIsHidden = (resource: Resource): Target | undefined => {
+  if (resource.kind === "hub") return undefined;
+  const projectId = projectOf(resource);
+  return {
+    targetType: TARGETS[resource.kind]?.[0] ?? resource.kind,
+    targetId: resource.id,
+    ...(projectId !== undefined && { projectId }),
+  };
+};
+
+const projectOf = (resource: Exclude<Resource, { kind: "hub" }>): string | undefined => {
+  if (resource.kind === "project") return resource.id;
+  if (resource.kind === "agent") return resource.projectId;
+  return "project" in resource ? resource.project?.id : undefined;
 };
 
 /** Codes of 403 that are told as something else: who is not let in is no caller yet. */

@@ -1,6 +1,8 @@
 import { expect, test } from "@jest/globals";
-import type { Principal, Resource, StoredResource } from "../auth/index.ts";
-import { type Abilities, abilitiesOf } from "./rights.ts";
+import { HubError, notFound } from "@rootstock/protocol";
+import { NO_FACTS, type Principal, type Resource, type StoredResource } from "../auth/index.ts";
+import { Hidden } from "./hidden.ts";
+import { type Abilities, abilitiesOf, absent, demandOf, projectResource, readable } from "./rights.ts";
 import { ADMIN, agentPrincipal, member } from "./routes.testing.ts";
 
 const owner = member("owner");
@@ -71,4 +73,35 @@ test("a runtime broker that provides for everybody is offered to everybody; agen
   const open = { kind: "runtimeBroker", id: "m1", createdBy: owner.id, autoProvide: true } as const;
   expect(await actions(member("x"), open)).toEqual(["read", "dispatch"]);
   expect(await actions(agentPrincipal("a2", "p1"), agent)).toEqual(["read", "message"]);
+});
+
+test("what is hidden is answered as what is not there, and costs the same", async () => {
+  let asked = 0;
+  const facts = async () => {
+    asked += 1;
+    return NO_FACTS;
+  };
+  const askers: readonly Principal[] = [
+    { ...member("x"), facts },
+    { ...member("v"), role: "viewer", facts },
+    { ...agentPrincipal("a2", "p9"), facts },
+  ];
+  const row = { id: "p1", owner_id: owner.id, visibility: "private", labels: {} } as const;
+  const unknown = new HubError("validation_error", "projectId: unknown project", { details: { field: "projectId" } });
+  for (const asker of askers) {
+    const refusalOf = async (work: () => Promise<unknown>): Promise<[HubError, boolean]> => {
+      const before = asked;
+      const err = await work().catch((e: unknown) => e);
+      if (!(err instanceof HubError)) throw new Error("not refused");
+      return [err, asked > before];
+    };
+    const [gone, goneAsked] = await refusalOf(() => absent(asker, "Project"));
+    const [hidden, hiddenAsked] = await refusalOf(() => demandOf(asker, "update", projectResource(row), "Project"));
+    expect([hidden.toBody(), hiddenAsked]).toEqual([gone.toBody(), goneAsked]);
+    const [none, noneAsked] = await refusalOf(() => readable(asker, undefined, projectResource, unknown));
+    const [named, namedAsked] = await refusalOf(() => readable(asker, row, projectResource, unknown));
+    expect([named.toBody(), namedAsked]).toEqual([none.toBody(), noneAsked]);
+    expect([hidden, named].every((err) => err instanceof Hidden)).toBe(true);
+    expect(gone.toBody()).toEqual(notFound("Project").toBody());
+  }
 });

@@ -1,4 +1,4 @@
-import { HubError } from "@rootstock/protocol";
+import { HubError, notFound } from "@rootstock/protocol";
 import type { AgentView, GroupView, PolicyRow, ProjectRow, ReadScope, UserRow } from "@rootstock/store";
 import {
   type Action,
@@ -111,8 +111,35 @@ export const demandOf = async (
 ): Promise<void> => {
   const decision = await decisionOn(principal, action, resource);
   if (decision.allow) return;
-  if (action === "read" || !(await may(principal, "read", resource))) throw new Hidden(what, decision.reason);
+  if (action === "read" || !(await may(principal, "read", resource))) {
+    await factsOf(principal);
+    throw Hidden.at(what, decision.reason, resource);
+  }
   throw new HubError("forbidden", `you may not do this: ${decision.reason}`);
+};
+
+/**
+ * The 404 for what is not there. It costs what it would cost if the thing were there and hidden: nobody tells the one from
+ * the other by the clock.
+ */
+export const absent = async (principal: Principal, what: string): Promise<HubError> => {
+  await factsOf(principal);
+  return notFound(what);
+};
+
+/** What a body names. Throws `unknown` where there is none, and in the same words where the principal may not read it. */
+export const readable = async <T>(
+  principal: Principal,
+  found: T | undefined,
+  resourceOf: (found: T) => Resource,
+  unknown: HubError,
+): Promise<T> => {
+  const facts = await factsOf(principal);
+  if (found === undefined) throw unknown;
+  const resource = resourceOf(found);
+  const decision = decide(principal, "read", resource, facts);
+  if (!decision.allow) throw new Hidden(unknown, decision.reason, resource);
+  return found;
 };
 
 /** Throws 404 unless the principal may read the resource; then 403 with the reason unless it may do the thing itself too. */

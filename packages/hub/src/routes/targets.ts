@@ -1,10 +1,10 @@
-import { HubError, notFound, parseUuid, slugify } from "@rootstock/protocol";
+import { HubError, parseUuid, slugify } from "@rootstock/protocol";
 import { type Db, type DispatchTarget, targetById, targetBySlug, targetsBySlug } from "@rootstock/store";
 import { targetResource } from "../actions/index.ts";
 import type { TargetLookup } from "../dispatch/index.ts";
 import { demandedOf } from "./does.ts";
-import { projectIdOf } from "./lookup.ts";
-import { allowed, demandOf } from "./rights.ts";
+import { demandIn, projectIdOf } from "./lookup.ts";
+import { absent, allowed, demandOf } from "./rights.ts";
 import type { Asking } from "./route.ts";
 
 /**
@@ -18,7 +18,8 @@ export const targetOf = async (
   lookup: TargetLookup = inDatabase(db),
 ): Promise<DispatchTarget> => {
   const target = await find(db, call, lookup);
-  if (!target) throw notFound("Agent");
+  if (!target) throw await absent(call.principal, "Agent");
+  await demandIn(call, targetResource(target));
   await demandOf(call.principal, demandedOf(call.does, "agent"), targetResource(target), "Agent");
   return target;
 };
@@ -54,8 +55,7 @@ const find = async (db: Db, call: Asking, lookup: TargetLookup): Promise<Dispatc
   if (project !== undefined) {
     const projectId = projectIdOf(project);
     if (id === undefined) return lookup.bySlug(projectId, slugify(name));
-    const target = await lookup.byId(id);
-    return target?.project.id === projectId ? target : undefined;
+    return lookup.byId(id);
   }
   if (id !== undefined) return lookup.byId(id);
   const action = demandedOf(call.does, "agent");
@@ -63,5 +63,7 @@ const find = async (db: Db, call: Asking, lookup: TargetLookup): Promise<Dispatc
   const named = await allowed(call.principal, ["read", action], among, targetResource);
   if (named.length > 1)
     throw new HubError("conflict", `several agents are named ${name}; name the project or use the agent's id`);
-  return named[0];
+  const [only] = named;
+  // Refused for what it is: nobody else is told that there are others of the name.
+  return only ?? among[0];
 };

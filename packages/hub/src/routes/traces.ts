@@ -83,7 +83,7 @@ export const traceRoutes = ({ db, traceLimits: limits }: TraceDeps): Route[] => 
   ];
 };
 
-const hidden = (what: string) => new Hidden(what, "neither a party to it nor a reader of its agent");
+const hidden = (what: string) => Hidden.at(what, "neither a party to it nor a reader of its agent");
 
 const idOf = (call: Pick<Call, "params">, name: string, what: string): Uuid => {
   const id = parseUuid(call.params[name] ?? "");
