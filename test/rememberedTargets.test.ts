@@ -1,9 +1,16 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { api, eventually, type InProcessReplica, Scene, type SimulatedRuntimeBroker } from "@rootstock/testkit";
+import {
+  api,
+  eventually,
+  type InProcessReplica,
+  Scene,
+  type SimulatedRuntimeBroker,
+  testLogin,
+} from "@rootstock/testkit";
 
 /**
- * Invariant 8 for messages: a replica may decide on what it knows of an agent from the message before, and never acts on
- * it once that has changed elsewhere.
+ * Invariant 8 for messages and stops: a replica may decide on what it knows of an agent from the call before, and never
+ * acts on it once that has changed elsewhere.
  */
 
 let scene: Scene;
@@ -85,4 +92,44 @@ test("an agent that moved to another runtime broker gets its messages there", as
   await scene.database.query("update agents set runtime_broker_id = $1 where id = $2", [other.id, agent]);
   expect(await answers()).toEqual(Array(4).fill("200 dispatched"));
   expect(other.delivered).toHaveLength(4);
+});
+
+/** The paths at which an agent is stopped. */
+const stops = () => paths().map((path) => path.replace(/message$/, "stop"));
+const stopsAt = ({ received }: SimulatedRuntimeBroker) => received.filter(({ path }) => path.endsWith("/stop"));
+
+test("a stop goes where the agent runs now", async () => {
+  const other = await scene.runtimeBroker(entry);
+  await scene.database.query("update agents set runtime_broker_id = $1 where id = $2", [other.id, agent]);
+  for (const replica of [owner, entry])
+    for (const path of stops()) {
+      const stopped = await api(replica, "POST", path);
+      expect([stopped.status, stopped.get("phase")]).toEqual([200, "stopped"]);
+    }
+  expect(stopsAt(runtimeBroker)).toHaveLength(0);
+  expect(stopsAt(other)).toHaveLength(4);
+});
+
+test("a stop of an agent that was deleted elsewhere is refused, and leaves no intent", async () => {
+  await scene.database.query("update agents set deleted_at = now() where id = $1", [agent]);
+  for (const replica of [owner, entry])
+    for (const path of stops()) expect((await api(replica, "POST", path)).status).toBe(404);
+  expect(await scene.database.query("select 1 from broker_dispatch where op = 'stop'")).toEqual([]);
+});
+
+test("who owned an agent does not stop it once it is somebody else's", async () => {
+  const person = async (email: string) => (await testLogin(replica, { email, role: "member" })).text("accessToken");
+  const replica = await scene.replica({ ROOTSTOCK_TEST_LOGIN: "1" });
+  const [mel, val] = [await person("mel@example.org"), await person("val@example.org")];
+  const nowOf = (email: string) =>
+    scene.database.query(
+      `update agents set owner_id = (select id from users where email = $1), ancestry = '{}', visibility = 'private',
+        phase = 'running' where id = $2`,
+      [email, agent],
+    );
+  const stop = async (token: string) => (await api(replica, "POST", stops()[0] ?? "", {}, { token })).status;
+  await nowOf("mel@example.org");
+  expect([await stop(mel), await stop(val)]).toEqual([200, 404]);
+  await nowOf("val@example.org");
+  expect([await stop(mel), await stop(val)]).toEqual([404, 200]);
 });

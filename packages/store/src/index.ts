@@ -22,6 +22,7 @@ export * from "./queries/changes.ts";
 export * from "./queries/deliveries.ts";
 export * from "./queries/deviceLogins.ts";
 export * from "./queries/dispatches.ts";
+export * from "./queries/dispatchInserts.ts";
 export { type DispatchOutcome, dispatchOutcomes } from "./queries/dispatchOutcomes.ts";
 export * from "./queries/dispatchTargets.ts";
 export * from "./queries/groups.ts";

@@ -1,7 +1,7 @@
 import { HubError, notFound, type Phase } from "@rootstock/protocol";
 import { type DispatchOp, type DispatchTarget, isUniqueViolation, recordHalted, restoreAgent } from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
-import { untilCertain } from "../dispatch/index.ts";
+import { type Intent, StaleTarget, untilCertain } from "../dispatch/index.ts";
 import { agentDetail, agentJson, some } from "../wire/index.ts";
 import {
   type ActionCall,
@@ -37,6 +37,10 @@ const refusals = (verb: Verb, { agent }: DispatchTarget): void => {
     });
 };
 
+/** Verbs that end a run, and nothing else. */
+type Halt = "stop" | "suspend";
+export const isHaltVerb = (verb: Verb): verb is Halt => verb === "stop" || verb === "suspend";
+
 /** Starts, stops, suspends, resumes or restarts an agent. 200 with the agent; 202 while a halt is still under way. */
 export const changeLifecycle = async (
   deps: ActionDeps,
@@ -46,18 +50,57 @@ export const changeLifecycle = async (
   options: VerbOptions = {},
 ): Promise<Answer> => {
   refusals(verb, target);
+  if (!target.runtimeBroker && isHaltVerb(verb)) return haltRecord(deps, target, verb);
+  return carryOut(deps, call, VERB, intentOf(deps, call, target, verb, options));
+};
+
+/**
+ * Halts an agent on a target as it was some time ago: the statement that commits the intent makes sure that it is so
+ * still. Undefined, with nothing begun, when it is not, or when it could not be sent at once: then it is for
+ * {@link changeLifecycle} to decide, on what is so now.
+ */
+export const haltRemembered = async (
+  deps: ActionDeps,
+  call: ActionCall,
+  target: DispatchTarget,
+  verb: Halt,
+): Promise<Answer | undefined> => {
+  // For how long a runtime broker has been away no stamp says.
+  if (deps.idempotency.isKeyed(call) || !target.runtimeBroker?.connectedHubId) return undefined;
+  let intent: Intent;
+  try {
+    refusals(verb, target);
+    intent = { ...intentOf(deps, call, target, verb), stamp: target.stamp };
+  } catch (err) {
+    if (err instanceof HubError) return undefined;
+    throw err;
+  }
+  try {
+    return await carryOut(deps, call, VERB, intent);
+  } catch (err) {
+    if (!(err instanceof StaleTarget)) throw err;
+    deps.courier.targets.forget(target);
+    return undefined;
+  }
+};
+
+const intentOf = (
+  deps: ActionDeps,
+  call: ActionCall,
+  target: DispatchTarget,
+  verb: Verb,
+  options: VerbOptions = {},
+): Intent => {
   const { agent } = target;
-  const halts = verb === "stop" || verb === "suspend";
-  if (!target.runtimeBroker && halts) return haltRecord(deps, target, verb);
   const runtimeBroker = deps.dispatcher.requireReachable(target);
   const op = operationOf(verb, agent.phase);
   const args = {
     ...(options.task && { task: options.task }),
     ...(op === "resume" && { resume: true }),
-    ...(!halts && whereHubIs(deps)),
+    ...(!isHaltVerb(verb) && whereHubIs(deps)),
   };
   const createdBy = principalId(call.principal);
-  return carryOut(deps, call, VERB, {
+  return {
     id: deps.base.random.uuid(),
     op,
     agentId: agent.id,
@@ -66,7 +109,7 @@ export const changeLifecycle = async (
     runtimeBrokerId: runtimeBroker.id,
     args,
     ...(createdBy && { createdBy }),
-  });
+  };
 };
 
 /** How the end of a verb is told. */
@@ -77,13 +120,12 @@ export const VERB: LifecycleKind = {
     const now = agentJson(await agentAfter(deps, intent, outcome));
     if (outcome.kind !== "unfinished") return { status: 200, body: now };
     const warnings = [`the ${intent.op} is still under way; it goes on without this call`];
-    const halts = intent.op === "stop" || intent.op === "suspend";
-    return { status: halts ? 202 : 200, body: { ...now, warnings } };
+    return { status: intent.op === "stop" || intent.op === "suspend" ? 202 : 200, body: { ...now, warnings } };
   },
 };
 
 /** An agent without a runtime broker has no container: only its record changes. */
-const haltRecord = async (deps: ActionDeps, { agent }: DispatchTarget, verb: "stop" | "suspend"): Promise<Answer> => {
+const haltRecord = async (deps: ActionDeps, { agent }: DispatchTarget, verb: Halt): Promise<Answer> => {
   await recordHalted(deps.database.db, { agentId: agent.id, phase: verb === "stop" ? "stopped" : "suspended" });
   deps.changed();
   return { status: 200, body: agentJson(await agentNow(deps, agent.id)) };

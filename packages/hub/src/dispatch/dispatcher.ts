@@ -30,6 +30,7 @@ import type { Executor, JobOutcome } from "./executor.ts";
 import type { OperationFailure } from "./operations/index.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import { RECONNECT_GRACE_SECONDS, reachability } from "./reachability.ts";
+import { StaleTarget } from "./targets.ts";
 import { untilCertain } from "./untilCertain.ts";
 
 /** A lifecycle operation that somebody asked for. */
@@ -43,6 +44,8 @@ export interface Intent {
   readonly args: Readonly<Record<string, unknown>>;
   readonly createdBy?: Uuid;
   readonly traceparent?: string;
+  /** Of the target that it was decided on, when that was remembered: it is begun only while the target is like that. */
+  readonly stamp?: string;
 }
 
 /**
@@ -131,7 +134,10 @@ export class Dispatcher implements Service {
     return runtimeBroker;
   }
 
-  /** Runs an operation to its end, or as far as the caller's time goes. Takes the short way when the socket is here. */
+  /**
+   * Runs an operation to its end, or as far as the caller's time goes. Takes the short way when the socket is here. Throws
+   * {@link StaleTarget}, with nothing begun, when the intent carries a stamp and its target is no longer like that.
+   */
   async run(intent: Intent): Promise<Outcome> {
     const started = this.#base.clock.elapsed();
     const direct = await this.#direct(intent);
@@ -150,9 +156,10 @@ export class Dispatcher implements Service {
     }
   }
 
-  /** Commits the intent in the caller's transaction. Call {@link begun} after it has committed. */
+  /** Commits the intent in the caller's transaction. Call {@link begun} after it has committed. Throws as {@link run} does. */
   async begin(db: Db, intent: Intent, attempts = 0): Promise<void> {
-    await this.#committing(intent, (dispatch) => insertDispatch(db, { ...dispatch, attempts }));
+    const accepted = await this.#committing(intent, (dispatch) => insertDispatch(db, { ...dispatch, attempts }));
+    if (!accepted) throw new StaleTarget();
   }
 
   /** Runs the insert of an intent in a span, below which its execution goes on, on whichever replica. */

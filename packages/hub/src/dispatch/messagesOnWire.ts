@@ -93,7 +93,7 @@ export class MessagesOnWire {
       if (!settledSoon) commandBus.delivered([message.id]);
       settlements.acknowledged({ ...delivery, agentId, runtimeBrokerId });
       // Settling finds out whether more waits.
-      if (settledSoon) this.#base.clock.after(SETTLED_WITHIN_MS, round);
+      if (settledSoon) this.#settleUnlessDone(message.id);
       // Not before the signal is on its way: somebody waits for that, and nobody for the row.
       else setImmediate(round);
       return;
@@ -101,6 +101,17 @@ export class MessagesOnWire {
     log.warn({ ...names, outcome: result.kind, reason: result.reason }, "message not delivered");
     await this.#giveBack(message, delivery, result);
     wake(connection.runtimeBrokerId);
+  }
+
+  /**
+   * The agent's next message settles this one. Looked at regardless, what that one is about to settle would be settled
+   * beside it, and its insert would wait for the other's commit.
+   */
+  #settleUnlessDone(messageId: Uuid): void {
+    const { settlements, round } = this.#deps;
+    this.#base.clock.after(SETTLED_WITHIN_MS, () => {
+      if (settlements.has(messageId)) round();
+    });
   }
 
   /** The span of one attempt, below the message's commit; none where nobody collects any. */

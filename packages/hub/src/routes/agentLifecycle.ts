@@ -8,6 +8,8 @@ import {
   createAgent,
   createAgentSchema,
   deleteAgent,
+  haltRemembered,
+  isHaltVerb,
   restoreDeleted,
   stopAll,
   submitEnv,
@@ -20,7 +22,7 @@ import { plainProjectOf } from "./lookup.ts";
 import { toReply } from "./replies.ts";
 import { type Call, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
-import { targetOf } from "./targets.ts";
+import { rememberedTargetOf, targetOf } from "./targets.ts";
 
 /** Creating agents, and the verbs on them (spec/02 2.1, 2.6–2.8). */
 
@@ -157,12 +159,16 @@ export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
           summary: `Makes an agent ${verb}`,
           replies: { 200: verbReply, 202: verbReply },
           refuses: [...REFUSES, "missing_env_vars"],
-          handler: async (call) =>
-            toReply(
-              await changeLifecycle(deps, call, await targetOf(db, call), verb, {
-                task: call.body.task ?? undefined,
-              }),
-            ),
+          handler: async (call) => {
+            const { targets } = deps.courier;
+            if (isHaltVerb(verb)) {
+              const remembered = await rememberedTargetOf(db, call, targets.remembered);
+              const answer = remembered && (await haltRemembered(deps, call, remembered, verb));
+              if (answer) return toReply(answer);
+            }
+            const task = call.body.task ?? undefined;
+            return toReply(await changeLifecycle(deps, call, await targetOf(db, call, targets), verb, { task }));
+          },
         }),
       ),
       route({

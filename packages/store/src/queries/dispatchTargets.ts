@@ -45,6 +45,14 @@ export const targetStamp = sql<string>`hashtextextended(row(a.slug, a.owner_id, 
   a.runtime_broker_id, a.running_since, a.ready_at is null, p.owner_id, p.visibility, rb.status,
   rb.connected_hub_id is null)::text, 0)`;
 
+/** The agent `a`, whatever `agent` selects, with what its stamp is made of. */
+export const withStamp = (agent: RawBuilder<unknown>) => sql`(${agent} a join projects p on p.id = a.project_id
+  left join runtime_brokers rb on rb.id = a.runtime_broker_id)`;
+
+/** Whether a target is what it was when it had this stamp; true without one. */
+export const isUnchanged = (stamp: RawBuilder<unknown>) =>
+  sql<boolean>`(${stamp} is null or ${stamp} = ${targetStamp})`;
+
 /** The SELECT of targets; `where` picks the agents. */
 const targets = (where: RawBuilder<unknown>, stamp: RawBuilder<string> = sql`''`): RawBuilder<JoinedRow> =>
   sql<JoinedRow>`

@@ -1,8 +1,8 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type RawBuilder, sql } from "kysely";
+import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import { type Given, statement } from "../statement.ts";
-import { targetStamp } from "./dispatchTargets.ts";
+import { isUnchanged, withStamp } from "./dispatchTargets.ts";
 import type { Claim } from "./heldSockets.ts";
 import { delivered, type EndedDelivery, ended, isState, listens, undisturbed } from "./messageConditions.ts";
 
@@ -117,10 +117,6 @@ interface One {
 const valuesOf = (given: Given<One>) =>
   sql.join(NAMES.map((name) => sql`${given(({ row }) => row[name])}::${sql.raw(COLUMNS[name])}`));
 
-/** The agent `a` of a message, with what its stamp is made of: locked against deletion, and its project with it. */
-const withStamp = (agent: RawBuilder<unknown>) => sql`(${agent} a join projects p on p.id = a.project_id
-  left join runtime_brokers rb on rb.id = a.runtime_broker_id)`;
-const isUnchanged = (stamp: RawBuilder<unknown>) => sql<boolean>`(${stamp} is null or ${stamp} = ${targetStamp})`;
 /** The agent of one message, locked. "offset 0" keeps this a look-up by id, however many agents run. */
 const agentOf = (given: Given<One>) =>
   withStamp(sql`(select * from agents where id = ${given(({ row }) => row.agent_id)} offset 0 for key share)`);

@@ -1,0 +1,163 @@
+import type { Uuid } from "@rootstock/protocol";
+import { sql } from "kysely";
+import { audited } from "../audit.ts";
+import type { Db } from "../database.ts";
+import { type Given, statement } from "../statement.ts";
+import type { DispatchOp } from "../tables.ts";
+import { isUnchanged, withStamp } from "./dispatchTargets.ts";
+import type { Claim } from "./heldSockets.ts";
+
+/** Lifecycle intents as they are accepted: pending, already claimed for a socket that is held here, or over. */
+
+export interface NewDispatch {
+  readonly id: Uuid;
+  readonly runtimeBrokerId: Uuid;
+  readonly agentId: Uuid;
+  readonly agentSlug: string;
+  readonly projectId: Uuid;
+  readonly op: DispatchOp;
+  readonly args: Readonly<Record<string, unknown>>;
+  /** Seconds from now after which a pending intent expires. */
+  readonly deadlineSeconds: number;
+  /** How often it was tried before it became a row: a call whose socket was lost in the middle counts once. */
+  readonly attempts?: number;
+  readonly createdBy?: Uuid;
+  readonly traceparent?: string | undefined;
+  /** The replica that took the call. */
+  readonly acceptedBy: Uuid;
+  /**
+   * The stamp of the target on which the operation was decided: when that has changed meanwhile, nothing is inserted.
+   * Undefined: decided on what was read for it.
+   */
+  readonly stamp?: string;
+}
+
+/** Why an intent cannot be claimed at once, at the moment at which it is committed; null when it can. */
+const holdReason = (given: Given<NewDispatch>) => sql<string | null>`(
+  select case
+      when exists (select from broker_dispatch o where o.agent_id = ${given((d) => d.agentId)}
+          and o.state in ('pending', 'in_progress'))
+        then 'behind an earlier operation on the agent'
+      when rb.connected_hub_id is not null then null
+      when rb.disconnected_at is null then 'owner unknown: the runtime broker has not connected yet'
+      else 'owner unknown: waiting for reconnect since '
+        || to_char(rb.disconnected_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') end
+    from runtime_brokers rb where rb.id = ${given((d) => d.runtimeBrokerId)})`;
+
+/** How often an operation is begun before it is given up, unless its deadline comes first. */
+const ATTEMPTS = 3;
+/**
+ * What ends a run is begun again as often as it takes: the end is the same. Given up after it has reached the runtime
+ * broker, it leaves an agent that runs as far as anybody knows, and has stopped; what it is sent then is acknowledged and
+ * dropped.
+ */
+const ATTEMPTS_OF_HALTS = 30;
+const HALTS: ReadonlySet<DispatchOp> = new Set<DispatchOp>(["stop", "suspend", "restart", "delete"]);
+
+const maxAttempts = (op: DispatchOp): number => (HALTS.has(op) ? ATTEMPTS_OF_HALTS : ATTEMPTS);
+
+/** Whether the agent is what it was when the operation was decided on. "offset 0": by its id, however many agents run. */
+const unchanged = (given: Given<NewDispatch>) => {
+  const stamp = sql`${given((d) => d.stamp ?? null)}::bigint`;
+  const agent = sql`(select * from agents where id = ${given((d) => d.agentId)} offset 0)`;
+  return sql<boolean>`(case when ${stamp} is null then true
+    else exists (select from ${withStamp(agent)} where ${isUnchanged(stamp)}) end)`;
+};
+
+const COLUMNS = sql.raw(
+  "id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, max_attempts, deadline_at, created_by, traceparent, accepted_by",
+);
+const valuesOf = (
+  given: Given<NewDispatch>,
+) => sql`${given((d) => d.id)}::uuid, ${given((d) => d.runtimeBrokerId)}::uuid,
+  ${given((d) => d.agentId)}::uuid, ${given((d) => d.agentSlug)}, ${given((d) => d.projectId)}::uuid, ${given((d) => d.op)},
+  ${given((d) => JSON.stringify(d.args))}::jsonb, ${given((d) => maxAttempts(d.op))}::int,
+  now() + make_interval(secs => ${given((d) => d.deadlineSeconds)}), ${given((d) => d.createdBy ?? null)}::uuid,
+  ${given((d) => d.traceparent ?? null)}, ${given((d) => d.acceptedBy)}::uuid`;
+
+const inserting = statement<NewDispatch, { readonly accepted: boolean }>(
+  (given) => sql`
+    with there as materialized (select where ${unchanged(given)}),
+      stored as (
+        insert into broker_dispatch (${COLUMNS}, attempts, hold_reason)
+        select ${valuesOf(given)}, ${given((d) => d.attempts ?? 0)}::int, ${holdReason(given)} from there
+        on conflict (id) do nothing)
+    select exists (select from there)
+        or exists (select from broker_dispatch d where d.id = ${given((d) => d.id)}) as accepted`,
+);
+
+/**
+ * Commits what must happen. Repeated, it changes nothing. False, with nothing committed, when it carries a stamp and the
+ * agent is not like that any more.
+ */
+export const insertDispatch = (db: Db, d: NewDispatch): Promise<boolean> =>
+  auditedIfDelete(db, d, async (tx) => (await inserting(tx, d)).rows[0]?.accepted === true);
+
+/** Of operations only the end of an agent is audited: it may be carried out elsewhere, when nobody knows who asked. */
+const auditedIfDelete = <T>(db: Db, d: Pick<NewDispatch, "op">, work: (db: Db) => Promise<T>): Promise<T> =>
+  d.op === "delete" ? audited(db, work) : work(db);
+
+const insertingClaimed = statement<NewDispatch & { readonly claim: Claim }, unknown>((given) => {
+  const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
+  return sql`
+    with fence as materialized (
+      select 1 from runtime_brokers where id = ${given((d) => d.runtimeBrokerId)} and connected_hub_id = ${instanceId}
+        and connected_session_id = ${sessionId} for share
+    )
+    insert into broker_dispatch (${COLUMNS}, state, claimed_by, claim_session, attempts, claimed_at)
+    select ${valuesOf(given)}, 'in_progress', ${instanceId}::uuid, ${sessionId}::uuid, 1, now()
+      from fence
+     where not exists (select from broker_dispatch o where o.agent_id = ${given((d) => d.agentId)}
+       and o.state in ('pending', 'in_progress')) and ${unchanged(given)}`;
+});
+
+/**
+ * Commits what must happen, already claimed for the socket that this replica holds. False when the socket is not the
+ * runtime broker's own any more, something of the agent is unfinished, or the agent is not what its stamp says: then it
+ * goes the common way, as pending.
+ */
+export const insertClaimedDispatch = (
+  db: Db,
+  { dispatch, claim }: { readonly dispatch: NewDispatch; readonly claim: Claim },
+): Promise<boolean> =>
+  auditedIfDelete(db, dispatch, async (tx) => {
+    const { numAffectedRows } = await insertingClaimed(tx, { ...dispatch, claim });
+    return numAffectedRows === 1n;
+  });
+
+/** An operation that ran over a socket of the replica that took the call, and is over. */
+export interface EndedDispatch {
+  readonly dispatch: Omit<NewDispatch, "deadlineSeconds" | "attempts">;
+  readonly claim: Claim;
+  readonly state: "done" | "failed";
+  readonly error: string | null;
+  readonly result: Readonly<Record<string, unknown>>;
+  /** How long it took, in milliseconds. */
+  readonly tookMs: number;
+}
+
+/**
+ * Records a direct call that is over. False, and nothing is recorded, when the socket is not the runtime broker's own any
+ * more: nobody else may take the runtime broker until the transaction ends, so this is the fence of what the call
+ * writes. Repeated, it changes nothing.
+ */
+export const insertEndedDispatch = (db: Db, p: EndedDispatch): Promise<boolean> =>
+  auditedIfDelete(db, p.dispatch, async (tx) => {
+    const { dispatch: d, claim } = p;
+    const began = sql`now() - ${p.tookMs}::float8 * interval '1 millisecond'`;
+    const { rows } = await sql`
+    with fence as materialized (
+      select 1 from runtime_brokers where id = ${d.runtimeBrokerId} and connected_hub_id = ${claim.instanceId}
+        and connected_session_id = ${claim.sessionId} for share
+    ), recorded as (
+      insert into broker_dispatch (id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, state, result, error,
+          claimed_by, claim_session, attempts, deadline_at, created_by, traceparent, accepted_by, created_at, claimed_at)
+      select ${d.id}::uuid, ${d.runtimeBrokerId}::uuid, (select a.id from agents a where a.id = ${d.agentId} for key share),
+          ${d.agentSlug}, ${d.projectId}::uuid, ${d.op}, ${JSON.stringify(d.args)}::jsonb, ${p.state},
+          ${JSON.stringify(p.result)}::jsonb, ${p.error}, ${claim.instanceId}::uuid, ${claim.sessionId}::uuid, 1, now(),
+          ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null}, ${d.acceptedBy}::uuid, ${began}, ${began}
+        from fence
+      on conflict (id) do nothing)
+    select from fence`.execute(tx);
+    return rows.length === 1;
+  });
