@@ -29,7 +29,7 @@ export interface TraceHop {
   /** The socket of the runtime broker; new at each connect. */
   readonly session?: Uuid;
   readonly attempt?: number;
-  /** Why it was given back, failed or expired. */
+  /** Why it was given back, failed or expired; of a message that was accepted from a plugin, from whom. */
   readonly reason?: string;
   /** Of a claim: for how long it had waited, and for what where that is known. */
   readonly waitedMs?: number;

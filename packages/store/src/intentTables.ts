@@ -14,6 +14,7 @@ export interface MessagesTable {
   runtime_broker_id: Nullable<Uuid>;
   sender: string;
   sender_id: Nullable<Uuid>;
+  outside_sender_id: Nullable<string>;
   recipient: string;
   recipient_id: Nullable<Uuid>;
   msg: string;

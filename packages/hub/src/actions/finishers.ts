@@ -1,3 +1,4 @@
+import { finishInbound, inboundOperation } from "./acceptInbound.ts";
 import { VERB } from "./changeLifecycle.ts";
 import { CREATE } from "./createAgent.ts";
 import { DELETE } from "./deleteAgent.ts";
@@ -15,6 +16,7 @@ export const finishers = (deps: ActionDeps): Readonly<Record<string, Finisher>> 
   ...Object.fromEntries(
     [CREATE, VERB, DELETE, ENV, RESET_AUTH].map((kind) => [kind.name, lifecycleFinisher(deps, kind)]),
   ),
+  inbound: finisher(inboundOperation, (op) => finishInbound(deps, op)),
   message: finisher(messageOperation, (op) => finishMessage(deps, op)),
   many: finisher(manyOperation, (op) => finishMany(deps, op)),
   resetAll: finisher(resetAllOperation, (op) => finishResetAll(deps, op)),

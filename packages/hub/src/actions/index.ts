@@ -1,5 +1,5 @@
 /** A verb each, for routes and sweeps alike. */
-export * from "./acceptInbound.ts";
+export { acceptInbound, type Inbound } from "./acceptInbound.ts";
 export { type CreateAgentRequest, createAgentSchema } from "./agentConfig.ts";
 export * from "./changeLifecycle.ts";
 export * from "./createAgent.ts";
@@ -8,6 +8,7 @@ export * from "./deleteProjectAgents.ts";
 export { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
 export * from "./finishers.ts";
 export * from "./idempotency.ts";
+export { pluginNameOf } from "./outsideSender.ts";
 export * from "./resetAllAuth.ts";
 export * from "./resetAuth.ts";
 export * from "./sendMessage.ts";

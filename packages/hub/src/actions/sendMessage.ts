@@ -71,12 +71,22 @@ const checkMessage = (m: StructuredMessageInput): void => {
     });
 };
 
+/** Whom a message is from: somebody of this hub, or somebody outside, whom the plugin of a runtime broker speaks for. */
+export type Sender =
+  | { readonly name: string; readonly id: Uuid }
+  | {
+      readonly name: string;
+      readonly id: null;
+      readonly outsideId: string | undefined;
+      readonly runtimeBrokerId: Uuid;
+    };
+
 /** The row of a message to an agent. */
 export const newMessage = (
   deps: ActionDeps,
   p: {
     readonly target: DispatchTarget;
-    readonly sender: { readonly name: string; readonly id: Uuid | null };
+    readonly sender: Sender;
     readonly input: StructuredMessageInput;
     readonly interrupt: boolean;
     readonly holdReason: string | null;
@@ -91,11 +101,13 @@ export const newMessage = (
   const recipient = `agent:${agent.slug}`;
   const type = p.input.type || "instruction";
   const broadcasted = p.broadcasted === true || p.input.broadcasted === true;
+  const outside = p.sender.id === null ? p.sender : undefined;
+  const senderId = p.sender.id === null ? p.sender.outsideId : p.sender.id;
   const envelope: Omit<StructuredMessage, "msg"> = {
     version: 1,
     timestamp: new Date(deps.base.clock.now()).toISOString(),
     sender: p.sender.name,
-    ...(p.sender.id && { sender_id: p.sender.id }),
+    ...(senderId !== undefined && { sender_id: senderId }),
     recipient,
     recipient_id: agent.id,
     ...(p.input.recipients && { recipients: p.input.recipients }),
@@ -110,6 +122,7 @@ export const newMessage = (
     runtimeBrokerId: agent.runtime_broker_id,
     sender: p.sender.name,
     senderId: p.sender.id,
+    outsideSenderId: outside?.outsideId,
     recipient,
     recipientId: agent.id,
     msg: p.input.msg,
@@ -122,7 +135,7 @@ export const newMessage = (
     envelope: { ...envelope },
     interrupt: p.interrupt,
     holdReason: p.holdReason,
-    createdBy: p.sender.id,
+    createdBy: p.sender.id === null ? p.sender.runtimeBrokerId : p.sender.id,
     traceparent: p.traceparent ?? null,
     ...(p.stamp !== undefined && { stamp: p.stamp }),
   };

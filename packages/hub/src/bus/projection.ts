@@ -293,7 +293,7 @@ const userMessage = (m: MessageFacts): Values => ({
   id: m.id,
   ...both(m.projectId),
   sender: m.sender,
-  senderId: m.senderId ?? "",
+  senderId: m.senderId ?? m.outsideSenderId ?? "",
   recipient: m.recipient,
   recipientId: m.recipientId ?? "",
   msg: m.msg,

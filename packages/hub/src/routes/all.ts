@@ -105,7 +105,7 @@ const ownRoutes = (deps: HubRouteDeps): Route[] => [
   }),
   ...heartbeatRoutes(deps),
   ...runtimeBrokerRoutes(deps),
-  ...brokerPluginRoutes({ db: deps.db, acceptMessage: (message) => acceptInbound(deps.actions, message) }),
+  ...brokerPluginRoutes({ db: deps.db, acceptMessage: (call, message) => acceptInbound(deps.actions, call, message) }),
   ...agentLifecycleRoutes(deps.actions),
   ...agentMessageRoutes(deps.actions),
   ...agentInsideRoutes(deps),

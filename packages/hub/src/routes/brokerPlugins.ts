@@ -1,16 +1,11 @@
-import {
-  HubError,
-  notFound,
-  parseUuid,
-  type StructuredMessageInput,
-  structuredMessageSchema,
-  type Uuid,
-} from "@rootstock/protocol";
+import { HubError, notFound, parseUuid, structuredMessageSchema, type Uuid } from "@rootstock/protocol";
 import { agentBySlug, type Db, listProvidedProjects } from "@rootstock/store";
 import { z } from "zod";
+import { type Answer, type Inbound, pluginNameOf } from "../actions/index.ts";
 import { id } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import { plainProjectOf } from "./lookup.ts";
+import { toReply } from "./replies.ts";
 import { type Call, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -19,26 +14,58 @@ import { NO_BODY } from "./shapes.ts";
  * broker provides for.
  */
 
-/** A message that came in through a plugin, for an agent that the runtime broker may address. */
-export interface InboundMessage {
-  readonly runtimeBrokerId: Uuid;
-  readonly projectId: Uuid;
-  readonly agentId: Uuid;
-  readonly message: StructuredMessageInput;
-  /** What the plugin calls itself. */
-  readonly plugin: string | undefined;
-}
-
 export interface PluginDeps {
   readonly db: Db;
-  /** Commits the message. `delivered`: the runtime broker has acknowledged it already. Undefined: not configured. */
-  readonly acceptMessage: ((message: InboundMessage) => Promise<{ readonly delivered: boolean }>) | undefined;
+  /** Commits the message: 200 when the runtime broker of its agent has acknowledged it, else 202. Undefined: not configured. */
+  readonly acceptMessage: ((call: Call, message: Inbound) => Promise<Answer>) | undefined;
 }
 
 const MAX_PROJECTS = 500;
 const TOPIC = /^scion\.(?:project|grove)\.([^.]+)\.agent\.([^.]+)\.messages$/;
 
-const inboundBody = z.object({ topic: z.string().max(1024), message: structuredMessageSchema });
+const MAX_NAME = 256;
+/** Characters that are not seen, or that turn round what is: one name would be read for another. */
+const UNSEEN = /[\p{Cc}\p{Zl}\p{Zp}\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/u;
+
+/** What a plugin calls somebody of its chat. */
+const outsideText = z
+  .string()
+  .max(MAX_NAME)
+  .refine((text) => !UNSEEN.test(text), "must not have characters that are not seen")
+  .nullish();
+
+/** Typed as they are, into the agent's terminal, such messages would show nobody from whom they are. */
+const never = z.literal(false, "not from outside: the agent would not see from whom it is").nullish();
+
+/**
+ * A message from outside. What the hub and agents say of themselves is not said from there, and what only the hub decides,
+ * such as whom it is for, goes unread.
+ */
+const inboundMessage = structuredMessageSchema
+  .pick({
+    urgent: true,
+    attachments: true,
+    metadata: true,
+    channel: true,
+    thread_id: true,
+    visibility: true,
+  })
+  .extend({
+    msg: structuredMessageSchema.shape.msg.refine((text) => text !== "", "must not be empty"),
+    sender: outsideText,
+    sender_id: outsideText,
+    recipients: z
+      .string()
+      .max(4096)
+      .refine((text) => !UNSEEN.test(text), "must not have characters that are not seen")
+      .nullish(),
+    type: z.enum(["instruction", "group-set", "mention", "assistant-reply"]).or(z.literal("")).nullish(),
+    plain: never,
+    raw: never,
+  })
+  .refine((m) => !m.thread_id || m.channel, { message: "thread_id needs a channel", path: ["thread_id"] });
+
+const inboundBody = z.object({ topic: z.string().max(1024), message: inboundMessage });
 
 const projectsReply = z.object({ projects: z.array(z.object({ id, name: z.string(), slug: z.string() })) });
 const inboundReply = z.object({ delivered: z.literal(true), agentId: id });
@@ -69,28 +96,28 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
     refuses: ["not_found", "runtime_broker_unavailable", "agent_not_running", "runtime_error", "conflict"],
     handler: async (call) => {
       const runtimeBrokerId = callerOf(call);
-      const [, project = "", slug = ""] = TOPIC.exec(call.body.topic) ?? [];
-      const projectId = parseUuid(project);
-      if (projectId === undefined)
-        throw new HubError("invalid_request", "the topic must be scion.project.<id>.agent.<slug>.messages", {
-          details: { field: "topic" },
-        });
-      await plainProjectOf(deps.db, { principal: call.principal, params: { projectId }, does: call.does });
-      const agent = await agentBySlug(deps.db, projectId, slug);
-      if (!agent || agent.deleted_at) throw notFound("Agent");
+      const plugin = pluginNameOf(call.headers.get("x-scion-plugin-name"));
+      const agentId = await addressee(deps.db, call, call.body.topic);
       if (!deps.acceptMessage)
         throw new HubError("unavailable", "messages through plugins are not configured on this hub");
-      const { delivered } = await deps.acceptMessage({
-        runtimeBrokerId,
-        projectId,
-        agentId: agent.id,
-        message: call.body.message,
-        plugin: call.headers.get("x-scion-plugin-name") ?? undefined,
-      });
-      return delivered ? json(200, { delivered: true, agentId: agent.id }) : new Response(null, { status: 202 });
+      return toReply(await deps.acceptMessage(call, { runtimeBrokerId, agentId, message: call.body.message, plugin }));
     },
   }),
 ];
+
+/** The agent that the topic names, in a project that the caller provides for. Throws 400, or 404 for any other. */
+const addressee = async (db: Db, call: Call, topic: string): Promise<Uuid> => {
+  const [, project = "", slug = ""] = TOPIC.exec(topic) ?? [];
+  const projectId = parseUuid(project);
+  if (projectId === undefined)
+    throw new HubError("invalid_request", "the topic must be scion.project.<id>.agent.<slug>.messages", {
+      details: { field: "topic" },
+    });
+  await plainProjectOf(db, { principal: call.principal, params: { projectId }, does: call.does });
+  const agent = await agentBySlug(db, projectId, slug);
+  if (!agent || agent.deleted_at) throw notFound("Agent");
+  return agent.id;
+};
 
 const callerOf = (call: Call): Uuid => {
   if (call.principal.kind === "runtimeBroker") return call.principal.id;

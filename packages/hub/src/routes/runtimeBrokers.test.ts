@@ -7,21 +7,22 @@ import {
   SimulatedRuntimeBroker,
   type TestDatabase,
 } from "@rootstock/testkit";
-import type { InboundMessage } from "./brokerPlugins.ts";
+import type { Inbound } from "../actions/index.ts";
 import { type BrokerHub, callHub, DEVELOPMENT_TOKEN, startBrokerHub } from "./brokers.testing.ts";
 
 let database: TestDatabase;
 let hub: BrokerHub;
-let accepted: InboundMessage[];
+let accepted: Inbound[];
 const project = systemRandom.uuid();
 const other = systemRandom.uuid();
 
 beforeEach(async () => {
   database = await createTestDatabase();
   accepted = [];
-  hub = await startBrokerHub(database, async (message) => {
-    accepted.push(message);
-    return { delivered: message.message.msg !== "later" };
+  hub = await startBrokerHub(database, async (_call, inbound) => {
+    accepted.push(inbound);
+    const { agentId, message } = inbound;
+    return message.msg === "later" ? { status: 202, body: null } : { status: 200, body: { delivered: true, agentId } };
   });
   for (const [id, slug] of [
     [project, "p"],

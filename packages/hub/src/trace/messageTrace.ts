@@ -1,5 +1,5 @@
 import type { Trace, TraceHop, TraceNext } from "@rootstock/protocol";
-import { type AgentView, type MessageRow, MOST_COUNTED, type TraceFacts } from "@rootstock/store";
+import { type AgentView, broughtInBy, type MessageRow, MOST_COUNTED, type TraceFacts } from "@rootstock/store";
 import { pauseAfterMs } from "../dispatch/index.ts";
 import {
   attemptOf,
@@ -49,7 +49,7 @@ const hopsOf = ({
   message: m,
   facts,
 }: MessageTraceInput): { readonly hops: readonly TraceHop[]; readonly since: Date } => {
-  const accepted: TraceHop = { event: "accepted", at: timeOf(m.created), ...replicaOf(facts, m.accepted_by) };
+  const accepted: TraceHop = { event: "accepted", at: timeOf(m.created), ...acceptedFrom(m, facts) };
   if (m.state === null)
     return {
       hops: [accepted, { event: "delivered", at: timeOf(m.created), reason: "in the inbox" }],
@@ -72,6 +72,17 @@ const hopsOf = ({
   if (m.state === "delivered")
     hops.push({ event: "delivered", ...(m.dispatched_at && { at: timeOf(m.dispatched_at) }), ...attempt });
   return { hops, since: past.since };
+};
+
+/** Who accepted it; and of a message from outside, through which runtime broker it came and whom its plugin names. */
+const acceptedFrom = (m: MessageRow, facts: TraceFacts): Omit<TraceHop, "event"> => {
+  const runtimeBrokerId = broughtInBy(m);
+  if (runtimeBrokerId === null) return replicaOf(facts, m.accepted_by);
+  const outside = m.outside_sender_id === null ? m.sender : `${m.sender} (${m.outside_sender_id})`;
+  return {
+    ...attemptOf(facts, { replicaId: m.accepted_by, runtimeBrokerId, sessionId: null, attempt: null }),
+    reason: `brought in by a plugin, from ${outside}`,
+  };
 };
 
 const count = (n: number): string =>

@@ -48,7 +48,7 @@ export const messageJson = (m: MessageRow): MessageJson => ({
   projectId: m.project_id,
   groveId: m.project_id,
   sender: m.sender,
-  senderId: m.sender_id ?? "",
+  senderId: m.sender_id ?? m.outside_sender_id ?? "",
   recipient: m.recipient,
   recipientId: m.recipient_id ?? "",
   msg: m.msg,

@@ -323,6 +323,7 @@ export interface MessageFacts {
   readonly agentId: Uuid | null;
   readonly sender: string;
   readonly senderId: Uuid | null;
+  readonly outsideSenderId: string | null;
   readonly recipient: string;
   readonly recipientId: Uuid | null;
   readonly msg: string;
@@ -338,8 +339,8 @@ export interface MessageFacts {
 export const messageFacts = async (db: Db, ids: readonly Uuid[]): Promise<MessageFacts[]> => {
   if (ids.length === 0) return [];
   const { rows } = await sql<MessageFacts>`
-    select id, project_id as "projectId", agent_id as "agentId", sender, sender_id as "senderId", recipient,
-        recipient_id as "recipientId", msg, type, urgent, broadcasted, state is not null as "toAgent", error, created
+    select id, project_id as "projectId", agent_id as "agentId", sender, sender_id as "senderId",
+        outside_sender_id as "outsideSenderId", recipient, recipient_id as "recipientId", msg, type, urgent, broadcasted, state is not null as "toAgent", error, created
       from messages where id = any(${[...ids]}::uuid[])`.execute(db);
   return rows;
 };

@@ -15,6 +15,8 @@ export interface NewMessage {
   readonly runtimeBrokerId: Uuid | null;
   readonly sender: string;
   readonly senderId: Uuid | null;
+  /** Of whoever wrote it outside of this hub; never the id of anybody here. */
+  readonly outsideSenderId?: string | undefined;
   readonly recipient: string;
   readonly recipientId: Uuid | null;
   readonly msg: string;
@@ -27,6 +29,7 @@ export interface NewMessage {
   readonly envelope: Readonly<Record<string, unknown>>;
   readonly interrupt: boolean;
   readonly holdReason: string | null;
+  /** The sender, or the runtime broker whose plugin has brought it in. */
   readonly createdBy: Uuid | null;
   readonly traceparent: string | null;
   /**
@@ -53,6 +56,7 @@ const COLUMNS = {
   runtime_broker_id: "uuid",
   sender: "text",
   sender_id: "uuid",
+  outside_sender_id: "text",
   recipient: "text",
   recipient_id: "uuid",
   msg: "text",
@@ -81,6 +85,7 @@ const rowOf = (m: NewMessage, acceptedBy: Uuid): Row => ({
   runtime_broker_id: m.runtimeBrokerId,
   sender: m.sender,
   sender_id: m.senderId,
+  outside_sender_id: m.outsideSenderId ?? null,
   recipient: m.recipient,
   recipient_id: m.recipientId,
   msg: m.msg,

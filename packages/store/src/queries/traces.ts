@@ -121,6 +121,10 @@ const deliveredAfter = async (db: Db, m: MessageRow): Promise<number> => {
   return rows[0]?.n ?? 0;
 };
 
+/** The runtime broker whose plugin has brought a message in from outside; null for what somebody of this hub has written. */
+export const broughtInBy = (m: Pick<MessageRow, "sender_id" | "created_by">): Uuid | null =>
+  m.sender_id === null ? m.created_by : null;
+
 /** A message with everything that its trace is told from. Undefined when there is no such message. */
 export const messageTraceFacts = (
   db: Db,
@@ -150,7 +154,7 @@ export const messageTraceFacts = (
         runtimeBroker?.connectedHubId ?? null,
         ...way.hops.map((h) => h.replica_id),
       ],
-      runtimeBrokers: [message.runtime_broker_id, ...way.hops.map((h) => h.runtime_broker_id)],
+      runtimeBrokers: [message.runtime_broker_id, broughtInBy(message), ...way.hops.map((h) => h.runtime_broker_id)],
     });
     const wentBefore = agentId !== null && message.state !== null ? await deliveredAfter(tx, message) : 0;
     return { message, facts: { ...names, ...way, runtimeBroker, obstacles, wentBefore } };
