@@ -41,8 +41,16 @@ export interface FormerProjectsTable {
   deleted_at: DefaultTime;
 }
 
+/** What slugs projects had that they have no longer. */
+export interface FormerSlugsTable {
+  slug: string;
+  project_id: Uuid;
+  owner_id: Nullable<Uuid>;
+}
+
 export interface ProjectTables {
   projects: ProjectsTable;
   former_projects: FormerProjectsTable;
+  former_slugs: FormerSlugsTable;
   project_providers: ProjectProvidersTable;
 }

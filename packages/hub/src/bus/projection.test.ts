@@ -280,6 +280,7 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
     "maintenance",
     // Only ever filled as projects go, which is logged of them.
     "former_projects",
+    "former_slugs",
     "auth_resets",
     "auth_reset_agents",
     "runtime_broker_heartbeats",

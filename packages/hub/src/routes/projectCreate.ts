@@ -35,7 +35,7 @@ const MAX_TRIES = 50;
 
 /**
  * Creates a project in the caller's transaction, with every runtime broker that serves all projects linked, or finds the
- * one that has the id already (spec/02 3.2). A slug that is taken gets `-1`, `-2`, …, and the name ` (1)`, ` (2)`, ….
+ * one that has the id already (spec/02 3.2). A slug that is taken, or was by somebody else's project, gets `-1`, `-2`, …, and the name ` (1)`, ` (2)`, ….
  * Throws 400 for a name without letters and digits, 409 for the id of a project that is gone and was another one's.
  */
 export const createProject = async (
@@ -70,7 +70,7 @@ const insertWithFreeSlug = async (
   const base = slugify(input.slug ?? input.name);
   if (base === "")
     throw invalidField(input.slug ? "slug" : "name", "a project's name or slug needs at least one letter or digit");
-  const taken = new Set(await slugsLike(tx, base));
+  const taken = new Set(await slugsLike(tx, base, input.ownerId));
   let serial = 0;
   for (let attempt = 0; attempt < MAX_TRIES; attempt += 1) {
     while (taken.has(numbered(base, serial))) serial += 1;

@@ -149,6 +149,16 @@ test("who links and unlinks: owner of the machine, owner of the project, nobody 
     404,
   );
   expect((await hub.as(alice).send("POST", path, { brokerId: forAll })).status).toBe(201);
+  // A folder of somebody else's machine: any other project's, or any secret that lies there.
+  for (const localPath of ["/etc", "/var/lib/rootstock/projects/bobs/workspace"])
+    expect((await hub.as(alice).send("POST", path, { brokerId: forAll, localPath })).status).toBe(403);
+  const registered = await register({ name: "with-a-folder", gitRemote: "", brokerId: forAll, path: "/etc" }, alice);
+  expect(at(registered.body, "broker", "id")).toBe(forAll);
+  expect(
+    await hub.test.query("select 1 from project_providers where local_path is not null and runtime_broker_id = $1", [
+      forAll,
+    ]),
+  ).toEqual([]);
   // Who may merely read the project would be handed its agents.
   expect((await hub.as(bob).send("POST", path, { brokerId: bobs })).status).toBe(403);
   const hers = await makeRuntimeBroker(hub, "alices-machine", { createdBy: alice.id });

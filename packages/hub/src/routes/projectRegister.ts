@@ -19,7 +19,7 @@ import { createOnce, type ResourceDeps } from "./deps.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { createProject, demandOwnId } from "./projectCreate.ts";
-import { demandLink, link, mayLink, unknownRuntimeBroker } from "./providerLinks.ts";
+import { demandLink, link, mayChooseFolder, mayLink, unknownRuntimeBroker } from "./providerLinks.ts";
 import { projectResource, readScope, withFacts } from "./rights.ts";
 import { type Route, route } from "./route.ts";
 
@@ -108,7 +108,11 @@ const register = async (tx: Db, deps: ResourceDeps, principal: Principal, body: 
       });
   await demandOwnId(principal, project);
   const runtimeBroker = await runtimeBrokerToLink(tx, principal, body, project);
-  if (runtimeBroker) await link(tx, principal, project.id, runtimeBroker, { localPath: body.path, keepPath: !created });
+  if (runtimeBroker) {
+    // The checkout that is registered may be on another machine, and its path then be anybody's folder here.
+    const localPath = (await mayChooseFolder(principal, runtimeBroker)) ? body.path : undefined;
+    await link(tx, principal, project.id, runtimeBroker, { localPath, keepPath: !created });
+  }
   return { project, created, matches: known.matches, runtimeBroker };
 };
 

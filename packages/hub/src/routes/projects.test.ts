@@ -255,6 +255,28 @@ test("the id of a project that is gone is its owner's: nobody else gets what is 
   expect((await make(cleo, "/register")).status).toBe(200);
 });
 
+test("the slug of a project that is gone or was renamed is its owner's: nobody else is led to its files on a machine", async () => {
+  const [bob, eve] = [member("slug-bob"), member("slug-eve")];
+  const slugOf = async (by: typeof bob, name: string) => {
+    const made = await hub.as(by).send("POST", "/api/v1/projects", { name });
+    return { id: textAt(made.body, "id"), slug: textAt(made.body, "slug") };
+  };
+  const gone = await slugOf(bob, "left behind");
+  expect((await hub.as(bob).send("DELETE", `/api/v1/projects/${gone.id}`)).status).toBe(204);
+  const renamed = await slugOf(bob, "renamed away");
+  const path = `/api/v1/projects/${renamed.id}`;
+  expect((await hub.as(bob).send("PATCH", path, { slug: "somewhere-else" })).status).toBe(200);
+  const hers = await slugOf(eve, "left behind");
+  expect(hers.slug).toBe("left-behind-1");
+  expect((await slugOf(eve, "renamed away")).slug).toBe("renamed-away-1");
+  for (const slug of ["left-behind", "renamed-away"]) {
+    const refused = await hub.as(eve).send("PATCH", `/api/v1/projects/${hers.id}`, { slug });
+    expect([slug, refused.status, at(refused.body, "error", "details")]).toEqual([slug, 409, { field: "slug" }]);
+  }
+  expect((await slugOf(bob, "left behind")).slug).toBe("left-behind");
+  expect((await hub.as(bob).send("PATCH", path, { slug: "renamed-away" })).status).toBe(200);
+});
+
 test("PATCH changes what is given and nothing else; a slug that is taken is 409; annotations do not wipe settings", async () => {
   const id = await makeProject(hub, ADMIN, "patch me", { labels: { a: "1" } });
   await makeProject(hub, ADMIN, "occupied");

@@ -15,6 +15,7 @@ import {
   projectById,
   projectPosition,
   providerOf,
+  slugWasAnothers,
   transaction,
 } from "@rootstock/store";
 import { z } from "zod";
@@ -246,6 +247,8 @@ const patch = async (db: Db, id: Uuid, body: z.output<typeof patchBody>): Promis
     await transaction(db, async (tx) => {
       const project = await lockProject(tx, id);
       if (!project) throw notFound("Project");
+      const moves = slug !== undefined && slug !== project.slug;
+      if (moves && (await slugWasAnothers(tx, { slug, projectId: id, ownerId: project.owner_id }))) throw slugTaken();
       if (runtimeBrokerId !== undefined) await demandServes(tx, id, runtimeBrokerId);
       const annotations = body.annotations && { ...settingsOf(project.annotations), ...body.annotations };
       await changeProject(tx, id, {
@@ -260,9 +263,12 @@ const patch = async (db: Db, id: Uuid, body: z.output<typeof patchBody>): Promis
   } catch (err) {
     if (isForeignKeyViolation(err)) throw invalidField("defaultRuntimeBrokerId", "there is no such runtime broker");
     if (!isUniqueViolation(err)) throw err;
-    throw new HubError("conflict", "this slug is taken", { details: { field: "slug" }, cause: err });
+    throw slugTaken(err);
   }
 };
+
+const slugTaken = (cause?: unknown): HubError =>
+  new HubError("conflict", "this slug is taken", { details: { field: "slug" }, cause });
 
 const settingsOf = (annotations: Labels): Labels =>
   Object.fromEntries(Object.entries(annotations).filter(([key]) => key.startsWith(SETTINGS_PREFIX)));

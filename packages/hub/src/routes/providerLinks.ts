@@ -34,6 +34,13 @@ export const demandLink = async (
   );
 };
 
+/**
+ * Whether the principal may say which folder of the machine a project's agents work in: only whoever owns the machine.
+ * Who may merely run agents there would have any folder of it, other projects' included, given to theirs.
+ */
+export const mayChooseFolder = (principal: Principal, runtimeBroker: RuntimeBrokerRow): Promise<boolean> =>
+  may(principal, "update", runtimeBrokerResource(runtimeBroker));
+
 /** The refusal of a `brokerId` that names nothing. */
 export const unknownRuntimeBroker = (brokerId: string): HubError =>
   new HubError("validation_error", "brokerId names no runtime broker: register it first", {

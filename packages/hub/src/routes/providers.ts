@@ -13,7 +13,7 @@ import { authenticated } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
 import { text } from "./fields.ts";
 import { plainProjectOf } from "./lookup.ts";
-import { demandLink, link, unknownRuntimeBroker } from "./providerLinks.ts";
+import { demandLink, link, mayChooseFolder, unknownRuntimeBroker } from "./providerLinks.ts";
 import { demand, may } from "./rights.ts";
 import { empty, json, type Route, route } from "./route.ts";
 import { runtimeBrokerResource } from "./runtimeBrokerRights.ts";
@@ -52,6 +52,8 @@ export const providerRoutes = (deps: ResourceDeps): Route[] => [
       if (!runtimeBroker) throw unknownRuntimeBroker(call.body.brokerId);
       await demandLink(call.principal, runtimeBroker, resource);
       const { localPath } = call.body;
+      if (localPath && !(await mayChooseFolder(call.principal, runtimeBroker)))
+        throw new HubError("forbidden", "only the runtime broker's owner chooses a folder on it: leave localPath out");
       try {
         return await createOnce(deps, call, async (tx) => {
           await link(tx, call.principal, id, runtimeBroker, { localPath, keepPath: false });

@@ -143,14 +143,27 @@ export const lockRegistration = async (tx: Db, key: string): Promise<void> => {
   await sql`select pg_advisory_xact_lock(${LOCK_CLASSES.projectRegistration}::int, hashtext(${key}))`.execute(tx);
 };
 
-/** The slugs that are `base` itself or `base` with a number behind it. */
-export const slugsLike = async (db: Db, base: string): Promise<string[]> => {
-  const rows = await db
-    .selectFrom("projects")
-    .select("slug")
-    .where(sql<boolean>`(slug = ${base} or (starts_with(slug, ${`${base}-`}) and slug ~ '-[0-9]+$'))`)
-    .execute();
+/**
+ * The slugs that are taken, of those that a project named `base` may get: what projects have, and what those of others
+ * than this owner had. Their files may be there still, on runtime brokers.
+ */
+export const slugsLike = async (db: Db, base: string, ownerId: Uuid): Promise<string[]> => {
+  const like = sql<boolean>`(slug = ${base} or (starts_with(slug, ${`${base}-`}) and slug ~ '-[0-9]+$'))`;
+  const { rows } = await sql<{ slug: string }>`
+    select slug from projects where ${like}
+    union select slug from former_slugs where ${like} and owner_id is distinct from ${ownerId}::uuid`.execute(db);
   return rows.map((r) => r.slug);
+};
+
+/** Whether another project than this one, of somebody else than this owner, had the slug. */
+export const slugWasAnothers = async (
+  db: Db,
+  p: { readonly slug: string; readonly projectId: Uuid; readonly ownerId: Uuid | null },
+): Promise<boolean> => {
+  const { rows } = await sql<{ found: boolean }>`
+    select exists (select from former_slugs where slug = ${p.slug} and project_id <> ${p.projectId}::uuid
+      and owner_id is distinct from ${p.ownerId}::uuid) as found`.execute(db);
+  return rows[0]?.found === true;
 };
 
 /** Inserts the project; undefined when its id or its slug is taken, also by a transaction that commits meanwhile. */
