@@ -378,16 +378,3 @@ test("spec/05 section 17, 3 and 8b: nobody sets the hub up from outside: no webh
     expect([path, reply.status]).toEqual([path, 401]);
   }
 });
-
-test("spec/05 section 17, 6: what a plugin passes in goes to agents that its runtime broker serves, and is kept", async () => {
-  const inbound = (by: SimulatedRuntimeBroker, body: object) => asRuntimeBroker(by, "POST", "/broker/inbound", body);
-  const topic = `scion.project.${project}.agent.a1.messages`;
-  const message = { msg: "from a chat", sender: "user:ann@example.org", sender_id: "forged" };
-  expect(await inbound(other, { topic, message })).toBe(404);
-  expect(await inbound(runtimeBroker, { topic: "scion.project.x.agent.a1.messages", message })).toBe(400);
-  expect(await inbound(runtimeBroker, { topic, message: { msg: 7 } })).toBe(400);
-  expect([200, 202]).toContain(await inbound(runtimeBroker, { topic, message }));
-  const kept = await scene.database.query("select sender_id from messages where msg = 'from a chat'");
-  expect(kept).toHaveLength(1);
-  expect(kept[0]?.sender_id).not.toBe("forged");
-});
