@@ -28,6 +28,13 @@ export const SIGN_IN_SETTINGS: readonly Setting[] = [
     defaultText: "all",
   },
   {
+    flag: "--link-by-email <list>",
+    env: "ROOTSTOCK_LINK_BY_EMAIL",
+    description:
+      "ways to sign in (google, github, oidc, iap, proxy, header) that open each other's accounts by address",
+    defaultText: "none",
+  },
+  {
     flag: "--iap-audience <text>",
     env: "ROOTSTOCK_IAP_AUDIENCE",
     description: "audience of the Identity-Aware Proxy before the hub; switches sign-in by IAP on",

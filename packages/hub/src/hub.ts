@@ -147,6 +147,7 @@ export class Hub implements Service {
       denials: this.#foundation.denials,
       maintenance: this.#foundation.maintenance,
       people: this.#foundation.people,
+      linkedSignIns: this.#foundation.linkedSignIns,
       signIns: this.#foundation.signIns,
       sessions: this.#foundation.sessions,
       providers: this.#foundation.providers,

@@ -1,8 +1,8 @@
 import { z } from "zod";
-import { AddressList, ASSERTION_ALGORITHMS, type AssertionRules, IAP } from "./auth/index.ts";
+import { AddressList, ASSERTION_ALGORITHMS, type AssertionRules, headerIssuer, IAP } from "./auth/index.ts";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
 import type { ProviderRules } from "./oauth/index.ts";
-import { type AdmissionRules, parseEmail } from "./people/index.ts";
+import { type AdmissionRules, GOOGLE_ISSUER, parseEmail } from "./people/index.ts";
 import { PROVIDER_VARIABLES, parseProviders } from "./providerConfig.ts";
 
 /** How people sign in, by configuration. */
@@ -16,6 +16,8 @@ export interface SignInConfig {
   readonly testLogin: boolean;
   /** A proxy that says it in plain text, at these addresses. */
   readonly plainHeader: { readonly header: string; readonly from: AddressList } | undefined;
+  /** Issuers that open each other's accounts by a verified address. */
+  readonly linkByEmail: ReadonlySet<string>;
 }
 
 /** The variables of sign-in with what they mean. */
@@ -34,6 +36,8 @@ export const SIGN_IN_VARIABLES = {
   ROOTSTOCK_PROXY_EMAIL_HEADER: "header in which a proxy passes the address of who calls, in plain text",
   ROOTSTOCK_PROXY_EMAIL_FROM:
     "comma-separated addresses and networks from which that header is believed (required with it)",
+  ROOTSTOCK_LINK_BY_EMAIL:
+    "comma-separated ways to sign in (google, github, oidc, iap, proxy, header) and issuers that open each other's accounts by a verified address (default none)",
   ROOTSTOCK_TEST_LOGIN: "1: tests that can sign with the hub's key may sign in as anybody",
   ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN: "1: the test login on a host that is not loopback, too",
   ...PROVIDER_VARIABLES,
@@ -100,6 +104,7 @@ const schema = z.object({
   ROOTSTOCK_PROXY_JWKS_URL: httpUrl.optional(),
   ROOTSTOCK_PROXY_EMAIL_HEADER: headerName.optional(),
   ROOTSTOCK_PROXY_EMAIL_FROM: addresses,
+  ROOTSTOCK_LINK_BY_EMAIL: z.string().default("").transform(listOf),
   ROOTSTOCK_TEST_LOGIN: switchOf("0"),
   ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN: switchOf("0"),
 });
@@ -126,8 +131,16 @@ export const parseSignIn = (
     problems.push(
       "ROOTSTOCK_TEST_LOGIN: would be open to the network; set ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN=1 if that is meant",
     );
-  if (problems.length > 0) return { config: undefined, problems };
   const iap = v.ROOTSTOCK_IAP_AUDIENCE;
+  const linkByEmail = linkableOf(v.ROOTSTOCK_LINK_BY_EMAIL, problems, {
+    google: providers.flatMap((p) => (p.name === "google" ? [p.issuer] : [])),
+    github: providers.flatMap((p) => (p.kind === "github" ? [p.url] : [])),
+    oidc: providers.flatMap((p) => (p.name === "oidc" ? [p.issuer] : [])),
+    iap: iap === undefined ? [] : [GOOGLE_ISSUER, v.ROOTSTOCK_IAP_ISSUER],
+    proxy: proxy === undefined ? [] : [proxy.issuer],
+    header: header === undefined ? [] : [headerIssuer(header)],
+  });
+  if (problems.length > 0) return { config: undefined, problems };
   return {
     problems,
     config: {
@@ -146,6 +159,7 @@ export const parseSignIn = (
       providers,
       testLogin: v.ROOTSTOCK_TEST_LOGIN,
       plainHeader: header !== undefined && from !== undefined ? { header, from } : undefined,
+      linkByEmail,
     },
   };
 };
@@ -156,8 +170,35 @@ const proxyOf = (v: Variables, problems: string[]): AssertionRules | undefined =
   const audience = v.ROOTSTOCK_PROXY_AUDIENCE;
   const jwksUrl = v.ROOTSTOCK_PROXY_JWKS_URL;
   if (header && issuer && audience && jwksUrl)
-    return { header, issuer, audience, jwksUrl, algorithms: ASSERTION_ALGORITHMS };
+    return {
+      header,
+      issuer,
+      audience,
+      jwksUrl,
+      algorithms: ASSERTION_ALGORITHMS,
+      namesGoogleAccounts: issuer === IAP.issuer,
+    };
   if (header ?? issuer ?? audience ?? jwksUrl)
     problems.push("ROOTSTOCK_PROXY_JWT_HEADER, _ISSUER, _AUDIENCE, _JWKS_URL: each needs the others");
   return undefined;
+};
+
+/**
+ * The issuers of a list of ways to sign in. An issuer may also be named as it is stored: one that is not configured any
+ * more, whose people come by another from now on.
+ */
+const linkableOf = (
+  list: readonly string[],
+  problems: string[],
+  ways: Readonly<Record<string, readonly string[]>>,
+): ReadonlySet<string> => {
+  const issuers = list.flatMap((entry) => {
+    if (/^(https?:\/\/|header:)./.test(entry)) return entry === IAP.issuer ? [entry, GOOGLE_ISSUER] : [entry];
+    const found = Object.hasOwn(ways, entry) ? ways[entry] : undefined;
+    if (!found)
+      problems.push(`ROOTSTOCK_LINK_BY_EMAIL: "${entry}" is none of ${Object.keys(ways).join(", ")}, and no issuer`);
+    else if (found.length === 0) problems.push(`ROOTSTOCK_LINK_BY_EMAIL: ${entry} is not configured`);
+    return found ?? [];
+  });
+  return new Set(issuers);
 };

@@ -19,6 +19,7 @@ export interface UsersTable {
 }
 
 export interface UserIdentitiesTable {
+  id: Generated<Uuid>;
   issuer: string;
   subject: string;
   user_id: Uuid;

@@ -2,6 +2,8 @@ import { HubError } from "@rootstock/protocol";
 import type { Clock, Log } from "@rootstock/service";
 import { errors, type JWTPayload, jwtVerify } from "jose";
 import {
+  GOOGLE_ISSUER,
+  IAP_ISSUER,
   type ProvenIdentity,
   parseAvatarUrl,
   parseDisplayName,
@@ -21,14 +23,17 @@ export interface AssertionRules {
   readonly audience: string;
   readonly jwksUrl: string;
   readonly algorithms: readonly string[];
+  /** Whether it names accounts of Google's as Google does not: they are the same people as those who come by OAuth. */
+  readonly namesGoogleAccounts?: boolean;
 }
 
 /** The defaults of Google's Identity-Aware Proxy. */
 export const IAP = {
   header: "X-Goog-IAP-JWT-Assertion",
-  issuer: "https://cloud.google.com/iap",
+  issuer: IAP_ISSUER,
   jwksUrl: "https://www.gstatic.com/iap/verify/public_key-jwk",
   algorithms: ["ES256"],
+  namesGoogleAccounts: true,
 } as const;
 
 /** What a proxy of another make may sign with: no algorithm whose key could sign as well as verify. */
@@ -61,7 +66,9 @@ export class AssertionVerifier {
 
   /** Whom a proxy vouches for. Throws {@link TokenError}, or 503 while no keys can be had. */
   async verify(token: string): Promise<ProvenIdentity> {
-    return identityOf(await this.claims(token), this.#options.rules.issuer);
+    const { issuer, namesGoogleAccounts } = this.#options.rules;
+    const claims = await this.claims(token);
+    return namesGoogleAccounts ? iapIdentityOf(claims, issuer) : identityOf(claims, issuer);
   }
 
   /** What a token says whose signature, issuer, audience and times are right. Throws as {@link verify}. */
@@ -99,9 +106,9 @@ export class AssertionVerifier {
 
 /** The person in the claims of an ID token or assertion, verified by now. Throws {@link TokenError}. */
 export const identityOf = (payload: JWTPayload, issuer: string): ProvenIdentity => {
-  const subject = withoutPrefix(payload.sub);
-  if (!subject || subject.length > 255) throw new TokenError("claim sub refused");
-  const email = parseEmail(withoutPrefix(payload.email));
+  const subject: unknown = payload.sub;
+  if (typeof subject !== "string" || subject === "" || subject.length > 255) throw new TokenError("claim sub refused");
+  const email = parseEmail(payload.email);
   if (!email) throw new TokenError("claim email refused");
   if (payload.email_verified === false || payload.email_verified === "false")
     throw new TokenError("the address is not verified");
@@ -115,8 +122,21 @@ export const identityOf = (payload: JWTPayload, issuer: string): ProvenIdentity 
   };
 };
 
-const withoutPrefix = (claim: unknown): string =>
-  typeof claim !== "string" ? "" : claim.startsWith(GOOGLE_PREFIX) ? claim.slice(GOOGLE_PREFIX.length) : claim;
+/**
+ * The same of an assertion of Identity-Aware Proxy, which writes the directory before what that calls somebody. An account
+ * of Google's is Google's, so that people are the same on pages behind the proxy and where they come with Google's OAuth.
+ */
+const iapIdentityOf = (payload: JWTPayload, issuer: string): ProvenIdentity => {
+  const { sub, email } = payload;
+  const isGoogles = typeof sub === "string" && (sub.startsWith(GOOGLE_PREFIX) || !sub.includes(":"));
+  return identityOf(
+    { ...payload, ...(isGoogles && { sub: withoutPrefix(sub) }), email: withoutPrefix(email) },
+    isGoogles ? GOOGLE_ISSUER : issuer,
+  );
+};
+
+const withoutPrefix = <T>(claim: T): T | string =>
+  typeof claim === "string" && claim.startsWith(GOOGLE_PREFIX) ? claim.slice(GOOGLE_PREFIX.length) : claim;
 
 /** Why jose refused a token, in words that tell the caller no more than they know. */
 export const reasonOf = (err: unknown): string => {

@@ -27,6 +27,7 @@ export const signInParts = (base: Base, db: Db, secrets: RootSecrets = ["a share
     sessions: new BrowserSessions(base, { db, secrets, signIns, publicUrl: undefined }),
     proxyLogin: new ProxyLogin({
       clock: base.clock,
+      standings,
       people: new People(base, { db, rules: EVERYBODY, changed: () => {}, denied: async () => {} }),
       verifiers: [],
       plain: undefined,

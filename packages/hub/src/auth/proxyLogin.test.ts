@@ -4,7 +4,7 @@ import { type Clock, silentLog, systemClock, systemRandom } from "@rootstock/ser
 import { userById } from "@rootstock/store";
 import { createTestStore, IdentityProvider, type TestStore } from "@rootstock/testkit";
 import { SignJWT } from "jose";
-import { type AdmissionRules, People } from "../people/index.ts";
+import { type AdmissionRules, GOOGLE_ISSUER, People, UserStandings } from "../people/index.ts";
 import { EVERYBODY } from "./authenticator.testing.ts";
 import { AddressList, AssertionVerifier, type Credentials, IAP, ProxyLogin } from "./index.ts";
 
@@ -34,6 +34,7 @@ afterEach(() => proxy.stop());
 const login = (rules: Partial<AdmissionRules> = {}) =>
   new ProxyLogin({
     clock,
+    standings: new UserStandings(clock, store.db),
     people: new People(base, {
       db: store.db,
       rules: { ...EVERYBODY, ...rules },
@@ -158,6 +159,20 @@ test("a call that outlasts its assertion stays whose it was", async () => {
   const id = await proxyLogin.userOf(call);
   later = 3_600_000;
   expect(await proxyLogin.userOf(call)).toBe(id);
+});
+
+test("people of Identity-Aware Proxy are Google's accounts; what another issuer writes so is its own", async () => {
+  const options = { clock, log: base.log, fetch };
+  const rules = { ...IAP, issuer: proxy.issuer, audience: AUDIENCE, jwksUrl: proxy.jwksUrl };
+  const iap = new AssertionVerifier({ rules, ...options });
+  const other = new AssertionVerifier({ rules: { ...rules, namesGoogleAccounts: false }, ...options });
+  const verified = async (verifier: AssertionVerifier, sub: string, email = "ann@example.org") => {
+    const { issuer, subject } = await verifier.verify(await proxy.sign({ sub, email }, AUDIENCE));
+    return [issuer, subject];
+  };
+  expect(await verified(iap, ANN.sub, ANN.email)).toEqual([GOOGLE_ISSUER, "1"]);
+  expect(await verified(iap, "securetoken.google.com/p:1")).toEqual([proxy.issuer, "securetoken.google.com/p:1"]);
+  expect(await verified(other, ANN.sub)).toEqual([proxy.issuer, ANN.sub]);
 });
 
 test("weak point 7: a plain header is believed from configured addresses alone", async () => {

@@ -1,6 +1,12 @@
 import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
-import { type People, type ProvenIdentity, parseEmail, type SignInExtras } from "../people/index.ts";
+import {
+  type People,
+  type ProvenIdentity,
+  parseEmail,
+  type SignInExtras,
+  type UserStandings,
+} from "../people/index.ts";
 import type { AddressList } from "./addressList.ts";
 import { type AssertionVerifier, IAP } from "./assertions.ts";
 import type { Credentials } from "./credentials.ts";
@@ -12,11 +18,21 @@ export interface PlainHeader {
   readonly from: AddressList;
 }
 
+/** By which issuer people are stored whose address such a header says: who has the address is who they are. */
+export const headerIssuer = (header: string): string => `header:${header.toLowerCase()}`;
+
 export interface ProxyLoginOptions {
   readonly clock: Clock;
-  readonly people: Pick<People, "signIn">;
+  readonly people: Pick<People, "signIn" | "opens">;
+  readonly standings: Pick<UserStandings, "find">;
   readonly verifiers: readonly AssertionVerifier[];
   readonly plain: PlainHeader | undefined;
+}
+
+/** Somebody who has been let in, and the version of what their account gave out by then. */
+interface Known {
+  readonly at: number;
+  readonly user: Promise<{ readonly id: Uuid; readonly tokenVersion: number }>;
 }
 
 /** For so long a person whom a proxy vouches for is not signed in anew at each call, in milliseconds. */
@@ -29,7 +45,7 @@ const MOST_KNOWN = 10_000;
  */
 export class ProxyLogin {
   readonly #options: ProxyLoginOptions;
-  readonly #known = new Map<string, { readonly at: number; readonly userId: Promise<Uuid> }>();
+  readonly #known = new Map<string, Known>();
   /** What began with an assertion may last longer than it; who made it stays who they are. */
   readonly #proven = new WeakMap<Headers, ProvenIdentity>();
 
@@ -71,8 +87,8 @@ export class ProxyLogin {
   /** To be called when what was known of a user does not hold any more. */
   forget(userId: Uuid): void {
     for (const [key, known] of this.#known)
-      void known.userId.then(
-        (id) => id === userId && this.#known.get(key) === known && this.#known.delete(key),
+      void known.user.then(
+        ({ id }) => id === userId && this.#known.get(key) === known && this.#known.delete(key),
         () => {},
       );
   }
@@ -94,7 +110,7 @@ export class ProxyLogin {
     const email = parseEmail(value);
     if (!email) throw new HubError("unauthorized", `invalid proxy assertion: ${plain.header} is no e-mail address`);
     return {
-      issuer: `header:${plain.header.toLowerCase()}`,
+      issuer: headerIssuer(plain.header),
       subject: email,
       email,
       displayName: email.slice(0, email.indexOf("@")),
@@ -103,23 +119,44 @@ export class ProxyLogin {
     };
   }
 
-  #userId(identity: ProvenIdentity): Promise<Uuid> {
-    const { clock, people } = this.#options;
+  async #userId(identity: ProvenIdentity): Promise<Uuid> {
+    const { clock, people, standings } = this.#options;
     const { issuer, subject, email, hostedDomain } = identity;
     const key = JSON.stringify([issuer, subject, email, hostedDomain]);
-    const found = this.#known.get(key);
-    if (found && clock.elapsed() - found.at < KNOWN_MS) return found.userId;
-    const userId = people.signIn(identity, { lasting: false }).then((user) => user.id);
-    const known = { at: clock.elapsed(), userId };
+    const fresh = () => {
+      const found = this.#known.get(key);
+      return found && clock.elapsed() - found.at < KNOWN_MS ? found : undefined;
+    };
+    const found = fresh();
+    if (found) {
+      const { id, tokenVersion } = await found.user;
+      const now = (await standings.find(id))?.tokenVersion ?? tokenVersion;
+      if (now <= tokenVersion) return id;
+      // All that signing in has given is void since: it may be that this does not open the account any more.
+      if (await people.opens(identity, id)) {
+        if (this.#known.get(key) === found)
+          this.#known.set(key, { at: found.at, user: Promise.resolve({ id, tokenVersion: now }) });
+        return id;
+      }
+      if (this.#known.get(key) === found) this.#known.delete(key);
+    }
+    return (await (fresh() ?? this.#signIn(key, identity)).user).id;
+  }
+
+  #signIn(key: string, identity: ProvenIdentity): Known {
+    const user = this.#options.people
+      .signIn(identity, { lasting: false })
+      .then(({ id, token_version: tokenVersion }) => ({ id, tokenVersion }));
+    const known = { at: this.#options.clock.elapsed(), user };
     this.#known.delete(key);
     this.#known.set(key, known);
     // Refused or failed: asked anew by the next call, which may be admitted by then.
-    userId.catch(() => this.#known.get(key) === known && this.#known.delete(key));
+    user.catch(() => this.#known.get(key) === known && this.#known.delete(key));
     if (this.#known.size > MOST_KNOWN)
       for (const oldest of this.#known.keys()) {
         this.#known.delete(oldest);
         break;
       }
-    return userId;
+    return known;
   }
 }

@@ -1,5 +1,5 @@
 import { type Base, Breather, type Service } from "@rootstock/service";
-import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
+import { type AuditEvent, Coordination, Database, Listener, Signaller } from "@rootstock/store";
 import { Denials } from "../audit/index.ts";
 import {
   AccessFacts,
@@ -8,6 +8,7 @@ import {
   AssertionVerifier,
   Authenticator,
   BrowserSessions,
+  DEVELOPMENT_USER,
   DeviceLogins,
   googleIssuer,
   LoginCodes,
@@ -29,7 +30,7 @@ import type { HubConfig } from "../config.ts";
 import { OpenStreams, RateLimits } from "../limits/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import { Providers, WebSignIn } from "../oauth/index.ts";
-import { People, UserStandings } from "../people/index.ts";
+import { LinkedSignIns, People, UserStandings } from "../people/index.ts";
 import { Membership, Releases } from "../replicas/index.ts";
 import { ENVELOPES_SINCE, keyManagement, SecretBox } from "../secrets/index.ts";
 import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
@@ -61,6 +62,7 @@ export interface Foundation {
   readonly openStreams: OpenStreams;
   readonly maintenance: MaintenanceMode;
   readonly people: People;
+  readonly linkedSignIns: LinkedSignIns;
   readonly standings: UserStandings;
   readonly access: AccessFacts;
   readonly userTokens: UserTokens;
@@ -140,14 +142,26 @@ export const buildFoundation = (
     refused: () => metrics.rateLimited.inc({ limit: "streams" }),
   });
   const denials = new Denials(base, { db: database.db, onUnrecorded: () => metrics.unrecordedDenials.inc() });
-  const people = new People(base, {
+  const standings = new UserStandings(base.clock, database.db);
+  const entry = {
     db: database.db,
     rules: config.signIn.admission,
+    developer: DEVELOPMENT_USER.id,
+    denied: (event: Omit<AuditEvent, "success">) => denials.record(event),
+  };
+  const people = new People(base, {
+    ...entry,
+    byEmail: config.signIn.linkByEmail,
     changed: () => signaller.changed(),
-    denied: (event) => denials.record(event),
+  });
+  const linkedSignIns = new LinkedSignIns(base, {
+    ...entry,
+    changed: (userId) => {
+      standings.forget(userId);
+      signaller.changed();
+    },
   });
   const maintenance = new MaintenanceMode(base, database.db);
-  const standings = new UserStandings(base.clock, database.db);
   const access = new AccessFacts(base.clock, database.db);
   const userTokens = new UserTokens(rootSecrets, base);
   const signIns = new SignIns(base, {
@@ -176,6 +190,7 @@ export const buildFoundation = (
   const proxyLogin = new ProxyLogin({
     clock: base.clock,
     people,
+    standings,
     verifiers: assertions.map((rules) => new AssertionVerifier({ rules, clock: base.clock, log: base.log, fetch })),
     plain: plainHeader,
   });
@@ -220,6 +235,7 @@ export const buildFoundation = (
     openStreams,
     maintenance,
     people,
+    linkedSignIns,
     standings,
     access,
     userTokens,

@@ -75,6 +75,10 @@ export class GithubProvider implements SignInProvider {
     return this.#rules.label;
   }
 
+  get issuer(): string {
+    return this.#rules.url;
+  }
+
   async authorizeUrl(request: AuthorizationRequest): Promise<URL> {
     return buildAuthorizationUrl(this.#config, {
       scope: SCOPE,

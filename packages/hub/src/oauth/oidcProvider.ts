@@ -77,6 +77,10 @@ export class OidcProvider implements SignInProvider {
     return this.#rules.label;
   }
 
+  get issuer(): string {
+    return this.#rules.issuer;
+  }
+
   authorizeUrl(request: AuthorizationRequest): Promise<URL> {
     return asked(async () => {
       const { config } = await this.#discovered.get(this.#rules.issuer);

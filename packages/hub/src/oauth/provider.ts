@@ -34,6 +34,8 @@ export interface SignInProvider {
   readonly name: ProviderName;
   /** As people know it. */
   readonly label: string;
+  /** By which its people are stored. */
+  readonly issuer: string;
   /** Where to send a browser. Throws {@link ProviderError} when the provider cannot be asked how it works. */
   authorizeUrl(request: AuthorizationRequest): Promise<URL>;
   /** Who came back; the code is exchanged. Throws {@link ProviderError}. */

@@ -1,4 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
+import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import { z } from "zod";
 import { clearedCookie, cookieName, findCookie, isSecure, SealedTokens, setCookie, TokenError } from "../auth/index.ts";
@@ -11,22 +12,38 @@ const COOKIE = "rootstock_sign_in";
 /** How long somebody may take at the provider, in seconds. */
 const SECONDS = 600;
 
-/** What the browser keeps while it is at the provider, sealed: any replica may take it back. */
-const kept = z.object({
+const begun = z.object({
   provider: z.string(),
   redirectUri: z.string(),
   state: z.string().min(1),
   nonce: z.string(),
   codeVerifier: z.string(),
-  returnTo: z.string(),
-  invite: z.string().optional(),
 });
+
+/**
+ * What the browser keeps while it is at the provider, sealed: any replica may take it back. What links a sign-in has no
+ * `returnTo`, so that a replica of a version that knows nothing of linking does not take it for somebody who signs in.
+ */
+const kept = z.union([
+  begun.extend({ returnTo: z.string(), invite: z.string().optional() }),
+  begun.extend({ linked: z.object({ returnTo: z.string(), userId: z.string(), signInId: z.string().optional() }) }),
+]);
+type Kept = z.output<typeof kept>;
+
+/** Whose account a sign-in is to be linked to: who is signed in in this browser, by this very session. */
+export interface LinkTo {
+  readonly userId: Uuid;
+  /** Undefined for whom a proxy vouches for, call by call. */
+  readonly signInId?: Uuid | undefined;
+}
 
 /** What a sign-in takes along to the provider and back. */
 export interface TakenAlong {
   /** A path of this hub. */
   readonly returnTo: string;
   readonly invite?: string | undefined;
+  /** Present: nobody signs in, somebody links. */
+  readonly link?: LinkTo | undefined;
 }
 
 /** Why a callback is not the end of a sign-in that this browser began. */
@@ -77,8 +94,9 @@ export class WebSignIn {
       state,
       nonce,
       codeVerifier,
-      returnTo: along.returnTo,
-      ...(along.invite && { invite: along.invite }),
+      ...(along.link
+        ? { linked: { returnTo: along.returnTo, ...along.link } }
+        : { returnTo: along.returnTo, ...(along.invite && { invite: along.invite }) }),
     };
     const sealed = await this.#sealed.seal(claims, { audience: name, seconds: SECONDS });
     return { location: url.href, cookie: setCookie(name, sealed, SECONDS) };
@@ -86,7 +104,7 @@ export class WebSignIn {
 
   /** What this browser took along, whatever comes of it; undefined when it did not begin. */
   async along(headers: Headers): Promise<TakenAlong | undefined> {
-    return this.#kept(headers).catch(() => undefined);
+    return this.#kept(headers).then(alongOf, () => undefined);
   }
 
   /** Who came back. Throws {@link WebSignInError} and `ProviderError`. */
@@ -100,7 +118,7 @@ export class WebSignIn {
     if (!provider || began.provider !== providerName || !same(began.state, params.get("state") ?? ""))
       throw new WebSignInError("state_mismatch");
     const identity = await provider.identityOf({ ...began, params });
-    return { identity, returnTo: began.returnTo, invite: began.invite };
+    return { identity, ...alongOf(began) };
   }
 
   /** The `Set-Cookie` after which the same callback does nothing; undefined when there is nothing to take away. */
@@ -109,7 +127,7 @@ export class WebSignIn {
     return cookie && clearedCookie(cookie.name);
   }
 
-  async #kept(headers: Headers): Promise<z.output<typeof kept>> {
+  async #kept(headers: Headers): Promise<Kept> {
     const cookie = findCookie(headers, COOKIE);
     if (!cookie) throw new WebSignInError("session_error");
     try {
@@ -121,6 +139,12 @@ export class WebSignIn {
     }
   }
 }
+
+const alongOf = (began: Kept): TakenAlong => {
+  if (!("linked" in began)) return { returnTo: began.returnTo, invite: began.invite };
+  const { returnTo, userId, signInId } = began.linked;
+  return { returnTo, link: { userId, signInId } };
+};
 
 const same = (a: string, b: string): boolean => {
   const [left, right] = [Buffer.from(a), Buffer.from(b)];

@@ -21,6 +21,18 @@ export type Admission =
   | { readonly allow: "listed"; readonly invites: boolean }
   | { readonly allow: false; readonly reason: string };
 
+const NOBODY: ReadonlySet<string> = new Set();
+
+/**
+ * The rules for an identity that opens the account with this address (undefined: one that is not made yet). An
+ * administrator's address counts for the account that has it; whoever else is given it somewhere is one of many.
+ */
+export const rulesFor = (
+  rules: AdmissionRules,
+  identity: Pick<ProvenIdentity, "email">,
+  address: string | undefined,
+): AdmissionRules => (address === undefined || address === identity.email ? rules : { ...rules, admins: NOBODY });
+
 /** What the rules say of an identity, without looking at the list. */
 export const admission = (
   rules: AdmissionRules,

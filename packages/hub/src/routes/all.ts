@@ -18,7 +18,7 @@ import type {
 } from "../auth/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { Providers, WebSignIn } from "../oauth/index.ts";
-import type { People } from "../people/index.ts";
+import type { LinkedSignIns, People } from "../people/index.ts";
 import type { SseHub } from "../sse/index.ts";
 import type { AgentStreams } from "../streams/index.ts";
 import type { TraceLimits } from "../trace/index.ts";
@@ -37,6 +37,7 @@ import { brokerPluginRoutes } from "./brokerPlugins.ts";
 import { eventRoutes } from "./events.ts";
 import { type HealthDeps, healthRoutes } from "./health.ts";
 import { type HeartbeatDeps, heartbeatRoutes } from "./heartbeat.ts";
+import { identityRoutes } from "./identities.ts";
 import { internalRoutes } from "./internal.ts";
 import { inviteRoutes } from "./invites.ts";
 import { jwksRoutes } from "./jwks.ts";
@@ -52,7 +53,7 @@ import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 import { userSessionRoutes } from "./userSessions.ts";
 import { userRoutes } from "./users.ts";
-import { type PageDeps, pageRoutes, programPages, signInRoutes } from "./web/index.ts";
+import { accountPages, type PageDeps, pageRoutes, programPages, signInRoutes } from "./web/index.ts";
 
 /** What the routes of a replica work with. */
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
@@ -63,6 +64,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly metrics: Metrics;
   readonly denials: Denials;
   readonly people: People;
+  readonly linkedSignIns: LinkedSignIns;
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
   readonly providers: Providers;
@@ -130,9 +132,11 @@ const ownRoutes = (deps: HubRouteDeps): Route[] => [
   ...userSessionRoutes(deps),
   ...signInRoutes(deps),
   ...pageRoutes(deps),
+  ...accountPages(deps),
   ...programPages(deps),
   ...accessTokenRoutes(deps),
   ...userRoutes(deps),
+  ...identityRoutes(deps),
   ...programLoginRoutes(deps),
   ...providerLoginRoutes(deps),
   ...notConfiguredRoutes(),

@@ -107,7 +107,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     body: z.object({ code: text(MAX_CODE), callbackUrl: text(MAX_URL), provider }),
     summary: "Tokens for the code of a program's login",
     replies: { 200: signedInReply },
-    refuses: ["oauth_error", "user_suspended", "unauthorized", "unauthorized_domain"],
+    refuses: ["oauth_error", "user_suspended", "unauthorized", "unauthorized_domain", "identity_not_linked"],
     handler: async ({ body: { code, callbackUrl } }) => {
       if (!code || !callbackUrl) throw missingFields("code", "callbackUrl");
       return programSignedIn(deps.db, await deps.loginCodes.redeem(code, callbackUrl));
@@ -149,7 +149,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
       410: waitingReply("expired_token"),
       429: slowDownReply,
     },
-    refuses: ["oauth_error", "user_suspended", "unauthorized", "unauthorized_domain"],
+    refuses: ["oauth_error", "user_suspended", "unauthorized", "unauthorized_domain", "identity_not_linked"],
     handler: async ({ body: { deviceCode } }) => {
       if (!deviceCode) throw missingFields("deviceCode");
       const answer = await deps.deviceLogins.poll(deviceCode);

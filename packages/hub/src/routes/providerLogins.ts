@@ -39,6 +39,7 @@ const NOT_LET_IN = [
   "not_implemented",
   "unauthorized",
   "unauthorized_domain",
+  "identity_not_linked",
   "user_suspended",
 ] as const;
 

@@ -63,7 +63,7 @@ const projectOf = (resource: Exclude<Resource, { kind: "hub" }>): string | undef
 };
 
 /** Codes of 403 that are told as something else: who is not let in is no caller yet. */
-const TOLD_APART: ReadonlySet<string> = new Set(["unauthorized_domain"]);
+const TOLD_APART: ReadonlySet<string> = new Set(["unauthorized_domain", "identity_not_linked"]);
 
 /** Whether an error is a refusal that {@link refusalEvent} tells of: 403, or 404 for what is there and hidden. */
 export const isRefusal = (err: unknown): err is HubError =>

@@ -1,26 +1,61 @@
 import type { Uuid } from "@rootstock/protocol";
-import { sql } from "kysely";
+import { type Selectable, sql } from "kysely";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
+import type { UserIdentitiesTable } from "../tables.ts";
+import { transaction } from "../tx.ts";
 import { normalizedEmail, type UserRow } from "./users.ts";
 
-/** Who a person is at those who vouch for them, and the accounts that belong to them. */
+/**
+ * Who a person is at those who vouch for them, and the accounts that belong to them. Whoever changes what opens an account
+ * holds its row locked: what was read of it under the lock is so until the transaction ends.
+ */
+
+export type IdentityRow = Selectable<UserIdentitiesTable>;
 
 export interface IdentityKey {
   readonly issuer: string;
   readonly subject: string;
 }
 
-/** The user whom the issuer's subject is, locked until the transaction ends. */
-export const lockUserByIdentity = (tx: Db, key: IdentityKey): Promise<UserRow | undefined> =>
+/** One person by every name under which their issuer is, or was, stored. */
+export interface IdentityNames {
+  readonly issuers: readonly string[];
+  readonly subject: string;
+}
+
+/** The user whom the issuer's subject is, locked until the transaction ends. Under two names: the one known for longer. */
+export const lockUserByIdentity = (tx: Db, { issuers, subject }: IdentityNames): Promise<UserRow | undefined> =>
   tx
     .selectFrom("users")
     .innerJoin("user_identities", "user_identities.user_id", "users.id")
     .selectAll("users")
-    .where("user_identities.issuer", "=", key.issuer)
-    .where("user_identities.subject", "=", key.subject)
+    .where("user_identities.issuer", "in", issuers)
+    .where("user_identities.subject", "=", subject)
+    .orderBy("user_identities.created")
+    .orderBy("user_identities.issuer")
+    .limit(1)
     .forUpdate("users")
     .executeTakeFirst();
+
+/** Whether somebody has the identity. */
+export const isIdentityTaken = async (db: Db, { issuers, subject }: IdentityNames): Promise<boolean> => {
+  const found = await db
+    .selectFrom("user_identities")
+    .select("id")
+    .where("issuer", "in", issuers)
+    .where("subject", "=", subject)
+    .executeTakeFirst();
+  return found !== undefined;
+};
+
+/** The user with this id, locked until the transaction ends. */
+export const lockUser = (tx: Db, id: Uuid): Promise<UserRow | undefined> =>
+  tx.selectFrom("users").selectAll().where("id", "=", id).forUpdate().executeTakeFirst();
+
+/** All that opens an account, the oldest first. */
+export const identitiesOf = (db: Db, userId: Uuid): Promise<IdentityRow[]> =>
+  db.selectFrom("user_identities").selectAll().where("user_id", "=", userId).orderBy("created").orderBy("id").execute();
 
 /** The user with this address, locked until the transaction ends. */
 export const lockUserByEmail = (tx: Db, email: string): Promise<UserRow | undefined> =>
@@ -71,30 +106,88 @@ export const upsertTestUser = (
   );
 
 /**
- * Makes the identity the user's, or notes that it was shown again. False: this user is somebody else at the same issuer, or
- * had this address once and has another by now, whoever has it today. To be called with the user's row locked.
+ * Makes the identity the user's. False: it is somebody's already, or the user is somebody else at the same issuer. To be
+ * called with the user's row locked.
  */
-export const linkIdentity = (
+export const insertIdentity = (
   tx: Db,
-  identity: IdentityKey & { readonly userId: Uuid; readonly email: string },
+  { issuer, subject, userId, email }: IdentityKey & { readonly userId: Uuid; readonly email: string },
 ): Promise<boolean> =>
   audited(tx, async (own) => {
-    const { rows } = await sql`
-    insert into user_identities (issuer, subject, user_id, email)
-    select ${identity.issuer}, ${identity.subject}, ${identity.userId}, ${normalizedEmail(identity.email)}
-     where not exists (select from user_identities
-                        where user_id = ${identity.userId} and issuer = ${identity.issuer}
-                          and subject <> ${identity.subject})
-       and (not exists (select from user_identities where user_id = ${identity.userId})
-         or exists (select from user_identities
-                     where user_id = ${identity.userId}
-                       and ((issuer = ${identity.issuer} and subject = ${identity.subject})
-                         or email = ${normalizedEmail(identity.email)})))
-    on conflict (issuer, subject) do update set email = excluded.email, last_login = now()
-     where user_identities.user_id = excluded.user_id
-    returning 1`.execute(own);
-    return rows.length > 0;
+    const done = await own
+      .insertInto("user_identities")
+      .values({ issuer, subject, user_id: userId, email: normalizedEmail(email) })
+      .onConflict((c) => c.doNothing())
+      .executeTakeFirst();
+    return done.numInsertedOrUpdatedRows === 1n;
   });
+
+/** Notes that the user has shown the identity again, with the address that it has now. False: it is not theirs. */
+export const noteIdentity = async (
+  tx: Db,
+  { issuers, subject }: IdentityNames,
+  { userId, email }: { readonly userId: Uuid; readonly email: string },
+): Promise<boolean> => {
+  const done = await tx
+    .updateTable("user_identities")
+    .set({ email: normalizedEmail(email), last_login: sql<Date>`now()` })
+    .where("user_id", "=", userId)
+    .where("issuer", "in", issuers)
+    .where("subject", "=", subject)
+    .executeTakeFirst();
+  return done.numUpdatedRows > 0n;
+};
+
+/**
+ * Gives the account another address, if none of its identities has its present one any more and nobody else has the other.
+ * Undefined: it stays. Throws a unique violation when somebody else takes the address at this moment.
+ */
+export const followAddress = (tx: Db, id: Uuid, email: string): Promise<UserRow | undefined> =>
+  audited(tx, async (own) => {
+    const address = normalizedEmail(email);
+    const { rows } = await sql<UserRow>`
+      update users set email = ${address}
+       where id = ${id} and email <> ${address}
+         and not exists (select from user_identities i where i.user_id = users.id and i.email = users.email)
+         and not exists (select from users other where other.email = ${address})
+      returning *`.execute(own);
+    return rows[0];
+  });
+
+/** How the removal of an identity ended. `last`: nothing else would open the account. */
+export type IdentityRemoved =
+  | { readonly kind: "removed"; readonly user: UserRow; readonly identity: IdentityRow }
+  | { readonly kind: "gone" }
+  | { readonly kind: "last" };
+
+/**
+ * Takes an identity from its account, under all of its names, and makes void what signing in has given: nobody knows which
+ * of it came by that identity. `evenLast`: whoever is vouched for with the account's address next takes the account.
+ */
+export const removeIdentity = (
+  db: Db,
+  { userId, id, evenLast }: { readonly userId: Uuid; readonly id: Uuid; readonly evenLast: boolean },
+  namesOf: (key: IdentityKey) => IdentityNames,
+): Promise<IdentityRemoved> =>
+  transaction(db, (outer) =>
+    audited(outer, async (tx): Promise<IdentityRemoved> => {
+      if (!(await lockUser(tx, userId))) return { kind: "gone" };
+      const all = await identitiesOf(tx, userId);
+      const identity = all.find((row) => row.id === id);
+      if (!identity) return { kind: "gone" };
+      const { issuers, subject } = namesOf(identity);
+      const same = all.filter((row) => row.subject === subject && issuers.includes(row.issuer)).map((row) => row.id);
+      if (same.length === all.length && !evenLast) return { kind: "last" };
+      await tx.deleteFrom("user_identities").where("id", "in", same).execute();
+      const user = await tx
+        .updateTable("users")
+        .set({ token_version: sql<number>`token_version + 1` })
+        .where("id", "=", userId)
+        .returningAll()
+        .executeTakeFirstOrThrow();
+      return { kind: "removed", user, identity };
+    }),
+  );
 
 /** Notes a sign-in: its time, a name and a picture where there was none, and a role that is higher. Never a lower one. */
 export const recordSignIn = (

@@ -17,6 +17,7 @@ export const codesOf = (route: Route): readonly ErrorCode[] => {
     known && !route.duringMaintenance && "system_maintenance",
     known && "user_suspended",
     known && "unauthorized_domain",
+    known && "identity_not_linked",
     route.path.includes(":") && "not_found",
     cursor(route) && "invalid_cursor",
     (!route.quiet || limitOf(route) !== undefined) && "rate_limited",

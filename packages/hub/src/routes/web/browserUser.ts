@@ -5,6 +5,9 @@ import type { Call, Reply } from "../route.ts";
 /** Where people sign in. */
 export const LOGIN_PATH = "/login";
 
+/** Where people see which sign-ins open their account. */
+export const ACCOUNT_PATH = "/account";
+
 /**
  * Who sits at the browser that makes this call: by its session, or as the proxy before the hub says. For pages, which are
  * open to anyone. Undefined: nobody who is signed in. Throws 403 for somebody who may not come in, and for a call that
@@ -29,6 +32,12 @@ export const redirect = (location: string, cookies: readonly string[] = [], stat
   const headers = new Headers({ location, "cache-control": "no-store" });
   for (const cookie of cookies) headers.append("set-cookie", cookie);
   return new Response(null, { status, headers });
+};
+
+/** A path of this hub with a query; what is undefined is left out. */
+export const withQuery = (path: string, query: Readonly<Record<string, string | undefined>>): string => {
+  const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
 };
 
 const AWAY_FROM_HERE = /^\/(?:auth|login|invite)(?:[/?#]|$)/;

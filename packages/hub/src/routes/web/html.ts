@@ -26,18 +26,28 @@ export interface Page {
   readonly cookies?: readonly string[];
   /** The origin that the answer to a form on it may redirect to, besides this one: browsers refuse any other. */
   readonly formsLeadTo?: string;
+  /** Where the browser goes on by itself. The page says so too, with a link. */
+  readonly forward?: string;
 }
 
 const MARK = html`<svg viewBox="0 0 32 32" fill="none" stroke="currentColor" stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="M16 29V17"/><path d="M16 17l-5-4M16 17l5-4"/><path d="M11 13c-4 0-6-2.500-6-6.500 4 0 6 2.500 6 6.500z"/><path d="M21 13c4 0 6-2.500 6-6.500-4 0-6 2.500-6 6.500z"/><path d="M16 12V4"/><path d="M10 29c2.500-.5 4.500-2 6-5 1.500 3 3.500 4.500 6 5"/></svg>`;
 
 /** A page of the hub: kept by no cache, without scripts. */
-export const pageReply = async ({ title, content, status = 200, cookies = [], formsLeadTo }: Page): Promise<Reply> => {
+export const pageReply = async ({
+  title,
+  content,
+  status = 200,
+  cookies = [],
+  formsLeadTo,
+  forward,
+}: Page): Promise<Reply> => {
   const document = await html`<!doctype html>
 <html lang="en">
   <head>
     <meta charset="utf-8">
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta name="robots" content="noindex">
+    ${forward === undefined ? "" : html`<meta http-equiv="refresh" content="0;url=${forward}">`}
     <title>${title} · Rootstock</title>
     <link rel="stylesheet" href="${STYLES_PATH}">
     <link rel="icon" type="image/svg+xml" href="${ICON_PATH}">
@@ -113,6 +123,7 @@ export const PAGE_REFUSES = [
   "forbidden",
   "user_suspended",
   "unauthorized_domain",
+  "identity_not_linked",
   "not_found",
   "oauth_error",
   "not_implemented",

@@ -1,4 +1,4 @@
-import { HubError } from "@rootstock/protocol";
+import { type ErrorCode, HubError } from "@rootstock/protocol";
 import { z } from "zod";
 import { type BrowserSessions, crossOriginRefusal, type ProxyLogin, type UserPrincipal } from "../../auth/index.ts";
 import type { Providers } from "../../oauth/index.ts";
@@ -85,7 +85,10 @@ export const pageRoutes = (deps: PageDeps): Route[] => {
     pageReply({
       title: "You cannot come in",
       status: err.status,
-      content: refusedView(reasonOf(err.code), deps.proxyLogin.kind === undefined ? LOGIN_PATH : "/auth/logout"),
+      content: refusedView(reasonOf(err.code), {
+        signOut: deps.proxyLogin.kind === undefined ? LOGIN_PATH : "/auth/logout",
+        invites: !SAID_APART.has(err.code),
+      }),
     });
 
   const login = async (call: Call): Promise<Reply> => {
@@ -128,7 +131,7 @@ export const pageRoutes = (deps: PageDeps): Route[] => {
       else await deps.proxyLogin.admit(call.credentials, { inviteCode: code });
     } catch (err) {
       if (!(err instanceof HubError) || err.status >= 500) throw err;
-      return back(err.code === "user_suspended" ? err.code : "invite_invalid");
+      return back(SAID_APART.has(err.code) ? err.code : "invite_invalid");
     }
     return redirect("/?joined=1", [], 303);
   };
@@ -154,12 +157,15 @@ export const pageRoutes = (deps: PageDeps): Route[] => {
   ];
 };
 
+/** Whom no invite helps. */
+const SAID_APART: ReadonlySet<string> = new Set<ErrorCode>(["user_suspended", "identity_not_linked"]);
+
 /** Who calls; the refusal of somebody who is known to a proxy and may not come in. */
 const known = async (call: Call): Promise<UserPrincipal | HubError | undefined> => {
   try {
     return await browserUser(call);
   } catch (err) {
-    if (err instanceof HubError && (err.code === "unauthorized_domain" || err.code === "user_suspended")) return err;
+    if (err instanceof HubError && (err.code === "unauthorized_domain" || SAID_APART.has(err.code))) return err;
     throw err;
   }
 };

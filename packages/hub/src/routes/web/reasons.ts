@@ -32,6 +32,31 @@ const REASONS: Readonly<Record<string, Reason>> = {
     what: "Your account may not sign in here.",
     next: "Ask an administrator of this hub for an invite, or sign in with another account.",
   },
+  identity_not_linked: {
+    what: "This e-mail address belongs to an account that another sign-in opens.",
+    next: "Sign in as you did before, and link this one under “Your sign-ins”. If you cannot, ask an administrator of this hub.",
+  },
+  link_session: {
+    what: "Nothing was linked: somebody else is signed in here by now, or nobody.",
+    next: "Sign in, and begin again under “Your sign-ins”.",
+  },
+  identity_taken: {
+    what: "That sign-in opens another account already.",
+    next: "Unlink it there first, or ask an administrator of this hub.",
+  },
+  link_second: {
+    what: "Another sign-in of that provider is linked already.",
+    next: "Unlink it first.",
+  },
+  link_not_admitted: {
+    what: "That sign-in was not linked: with it nobody may come in here.",
+    next: "Choose one that this hub lets in, such as that of your organisation.",
+  },
+  link_failed: { what: "The hub could not link that sign-in just now.", next: "Try again in a moment." },
+  last_sign_in: {
+    what: "That is the only sign-in of your account.",
+    next: "Link another one first.",
+  },
   user_suspended: { what: "Your account is suspended.", next: "An administrator of this hub can lift that." },
   invite_invalid: {
     what: "This invite does not let you in: it is used up, over, revoked, or not meant for your address.",

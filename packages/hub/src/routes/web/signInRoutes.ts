@@ -10,19 +10,21 @@ import {
   type SignIns,
 } from "../../auth/index.ts";
 import { ProviderError, type Providers, type TakenAlong, type WebSignIn, WebSignInError } from "../../oauth/index.ts";
-import type { People } from "../../people/index.ts";
+import type { LinkedSignIns, People } from "../../people/index.ts";
 import { id, some } from "../../wire/index.ts";
 import { anyone } from "../access.ts";
 import { PUBLIC } from "../does.ts";
 import { type Call, json, type Reply, type Route, route } from "../route.ts";
 import { HTML } from "../shapes.ts";
-import { browserUser, LOGIN_PATH, redirect, safeReturnTo } from "./browserUser.ts";
+import { browserUser, LOGIN_PATH, redirect, safeReturnTo, withQuery } from "./browserUser.ts";
 import { asPage, FORM, FORM_BYTES, formOf, PAGE_REFUSES, PAGE_REPLIES, pageReply, wantsHtml } from "./html.ts";
+import { linkFailureOf, linkTo } from "./linking.ts";
 import { confirmSignOutView } from "./views.ts";
 
 export interface SignInRouteDeps {
   readonly db: Db;
   readonly people: Pick<People, "signIn">;
+  readonly linkedSignIns: Pick<LinkedSignIns, "link">;
   readonly sessions: BrowserSessions;
   readonly signIns: Pick<SignIns, "endAll">;
   readonly providers: Providers;
@@ -86,7 +88,11 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
     const cookies = over === undefined ? [] : [over];
     const along = await webSignIn.along(headers);
     try {
-      const { identity, returnTo, invite } = await webSignIn.finish(provider, headers, params);
+      const { identity, returnTo, invite, link } = await webSignIn.finish(provider, headers, params);
+      if (link) {
+        await linkTo(deps.linkedSignIns, call, link, identity);
+        return redirect(withQuery(returnTo, { linked: "1" }), cookies);
+      }
       const user = await people.signIn(identity, { inviteCode: invite });
       // Whoever sat here before is not to be found under the same browser's earlier cookie.
       await sessions.end(credentials);
@@ -94,10 +100,12 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
       const session = await sessions.begin({ id, email, tokenVersion }, call.origin);
       return redirect(returnTo, [...cookies, session]);
     } catch (err) {
-      const failure = failureOf(err, along);
+      const failure = along?.link ? linkFailureOf(err) : failureOf(err, along);
       if (err instanceof ProviderError || err instanceof WebSignInError)
         call.log.warn({ provider, failure, reason: err.message }, "sign-in came to nothing");
       else if (!(err instanceof HubError)) throw err;
+      if (along?.link && failure !== "link_session")
+        return redirect(withQuery(along.returnTo, { error: failure }), cookies);
       return failed(failure, along, cookies);
     }
   };
@@ -203,7 +211,14 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
       path: "/auth/me",
       summary: "Who is signed in",
       replies: { 200: meReply, 401: z.object({ error: z.string() }) },
-      refuses: ["session_expired", "unauthorized", "user_suspended", "unauthorized_domain", "forbidden"],
+      refuses: [
+        "session_expired",
+        "unauthorized",
+        "user_suspended",
+        "unauthorized_domain",
+        "identity_not_linked",
+        "forbidden",
+      ],
       handler: me,
     }),
     route({
@@ -235,10 +250,5 @@ const failureOf = (err: unknown, along: TakenAlong | undefined): string => {
   if (err instanceof ProviderError || err instanceof WebSignInError) return err.failure;
   const code = err instanceof HubError ? err.code : undefined;
   if (code === "unauthorized_domain") return along?.invite ? "invite_invalid" : code;
-  return code === "user_suspended" ? code : "user_create_failed";
-};
-
-const withQuery = (path: string, query: Readonly<Record<string, string | undefined>>): string => {
-  const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] !== undefined);
-  return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
+  return code === "user_suspended" || code === "identity_not_linked" ? code : "user_create_failed";
 };

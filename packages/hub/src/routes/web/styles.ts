@@ -122,6 +122,19 @@ dl { display: grid; grid-template-columns: auto 1fr; gap: .35rem 1rem; margin: 1
 dt { color: var(--quiet); }
 dd { margin: 0; overflow-wrap: anywhere; }
 ul { margin: 0; padding-left: 1.2rem; }
+.sign-ins { list-style: none; padding: 0; }
+.sign-ins li {
+  display: flex;
+  align-items: center;
+  justify-content: space-between;
+  gap: 1rem;
+  padding: .8rem 0;
+  border-top: 1px solid var(--line);
+}
+.sign-ins li:last-child { border-bottom: 1px solid var(--line); }
+.sign-ins span { display: block; overflow-wrap: anywhere; }
+.sign-ins .button { width: auto; padding: .45rem .8rem; }
+.sign-ins + p { margin-top: .75rem; }
 footer { margin: 1.1rem 0 0; text-align: center; color: var(--quiet); font-size: .8125rem; }
 `;
 

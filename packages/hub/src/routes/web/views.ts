@@ -1,5 +1,6 @@
 import { html } from "hono/html";
 import type { UserPrincipal } from "../../auth/index.ts";
+import { ACCOUNT_PATH } from "./browserUser.ts";
 import type { Markup } from "./html.ts";
 import type { Reason } from "./reasons.ts";
 
@@ -16,12 +17,12 @@ export interface LoginView {
   readonly notice?: string | undefined;
 }
 
-const NOTHING = html``;
+export const NOTHING = html``;
 
-const alert = (reason: Reason | undefined): Markup =>
+export const alert = (reason: Reason | undefined): Markup =>
   reason ? html`<div class="alert" role="alert"><strong>${reason.what}</strong> ${reason.next}</div>` : NOTHING;
 
-const notice = (text: string | undefined): Markup =>
+export const notice = (text: string | undefined): Markup =>
   text ? html`<p class="notice" role="status">${text}</p>` : NOTHING;
 
 /** A link and no form: what a form leads to, redirects included, must be of this site. */
@@ -115,6 +116,7 @@ export const homeView = (user: UserPrincipal, origin: string, proxy: boolean, te
       <dt>Role</dt><dd>${user.role}</dd>
     </dl>
     <p class="quiet small">${MAY[user.role]}</p>
+    <p class="small"><a href="${ACCOUNT_PATH}">Your sign-ins</a></p>
     <h2>On your machine</h2>
     <p class="quiet small">Sign the command line in:</p>
     <pre><code>scion hub auth login --hub-url ${origin}</code></pre>
@@ -139,10 +141,13 @@ export const confirmSignOutView = html`<h1>Sign out?</h1>
   </div>`;
 
 /** Somebody is known and may not come in. */
-export const refusedView = (reason: Reason | undefined, signOut: string): Markup =>
+export const refusedView = (
+  reason: Reason | undefined,
+  { signOut, invites }: { readonly signOut: string; readonly invites: boolean },
+): Markup =>
   html`<h1>You cannot come in</h1>
     ${alert(reason)}
     <div class="actions">
-      <a class="button main" href="/invite">I have an invite</a>
+      ${invites ? html`<a class="button main" href="/invite">I have an invite</a>` : NOTHING}
       <a class="button" href="${signOut}">Use another account</a>
     </div>`;
