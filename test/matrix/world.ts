@@ -196,6 +196,12 @@ const makeOwn = async (
   const invite = await api(replica, "POST", "/api/v1/admin/invites", { expiresIn: "24h", maxUses: 1 });
   await api(replica, "POST", "/api/v1/admin/allow-list", { email: "listed@example.org" });
   await api(replica, "POST", `/api/v1/projects/${projectId}/shared-dirs`, { name: "shared" });
+  const identityId = systemRandom.uuid();
+  await scene.database.query(
+    `insert into user_identities (id, issuer, subject, user_id, email)
+     values ($1, 'https://one.example', '1', $2, $3), (gen_random_uuid(), 'https://two.example', '1', $2, $3)`,
+    [identityId, olga.id, olga.email],
+  );
   const resetId = systemRandom.uuid();
   await scene.database.query("insert into auth_resets (id, finished_at) values ($1, now())", [resetId]);
   const messageId = await rows.message({
@@ -233,6 +239,7 @@ const makeOwn = async (
     boundId: olga.id,
     tokenId: token.text("accessToken.id"),
     subscriptionId: subscription.text("id"),
+    identityId,
     inviteId: invite.text("invite.id"),
     inviteCode: invite.text("code"),
     email: "listed@example.org",

@@ -56,6 +56,17 @@ test("over TLS the cookie is the host's own and Secure; one had without TLS does
   expect(await one.userOf(request(planted))).toMatchObject({ user });
 });
 
+test("a session that another replica has begun since everything before was ended counts at once", async () => {
+  const one = sessions(PRESENT);
+  const before = pair(await one.begin(subject, "http://hub"));
+  expect(await one.userOf(request(before))).toMatchObject({ user });
+  await store.query("update users set token_version = token_version + 1 where id = $1", [user.id]);
+  const after = pair(await one.begin({ ...subject, tokenVersion: 2 }, "http://hub"));
+  expect(await one.userOf(request(after))).toMatchObject({ user });
+  expect(await refusal(one.userOf(request(before)))).toBe("401 unauthorized");
+  await store.query("update users set token_version = 1 where id = $1", [user.id]);
+});
+
 test("a session goes on as long as it is used, and ends a day after its last use", async () => {
   const one = sessions(PRESENT);
   const cookie = pair(await one.begin(subject, "http://hub"));

@@ -87,13 +87,24 @@ export class SignIns {
   /** The user of a token that was verified, if it still counts. Throws {@link TokenError}. */
   async check(claims: Pick<UserClaims, "userId" | "tokenVersion" | "signInId" | "legacy">): Promise<UserStanding> {
     const { standings } = this.#options;
-    const [standing, live] = await Promise.all([
+    const [remembered, live] = await Promise.all([
       standings.find(claims.userId),
       claims.signInId === undefined || claims.legacy ? true : standings.isLive(claims.signInId),
     ]);
-    const user = activeUser(standing, claims);
+    const user = activeUser(await this.#atLeast(claims, remembered), claims);
     if (!live) throw new TokenError("token revoked");
     return user;
+  }
+
+  /** The user as they stand now, where a token is newer than what is remembered: another replica has just made it. */
+  async #atLeast(
+    { userId, tokenVersion }: Pick<UserClaims, "userId" | "tokenVersion">,
+    remembered: UserStanding | undefined,
+  ): Promise<UserStanding | undefined> {
+    const { standings } = this.#options;
+    if (!remembered || remembered.tokenVersion >= tokenVersion) return remembered;
+    standings.forget(userId);
+    return standings.find(userId);
   }
 
   /** Ends the sign-in that a token names, at every replica; nothing happens for one that names none. */

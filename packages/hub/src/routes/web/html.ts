@@ -32,6 +32,12 @@ export interface Page {
 
 const MARK = html`<svg viewBox="0 0 32 32" fill="none" stroke="currentColor" stroke-width="2.4" stroke-linecap="round" stroke-linejoin="round" aria-hidden="true"><path d="M16 29V17"/><path d="M16 17l-5-4M16 17l5-4"/><path d="M11 13c-4 0-6-2.500-6-6.500 4 0 6 2.500 6 6.500z"/><path d="M21 13c4 0 6-2.500 6-6.500-4 0-6 2.500-6 6.500z"/><path d="M16 12V4"/><path d="M10 29c2.500-.5 4.500-2 6-5 1.500 3 3.500 4.500 6 5"/></svg>`;
 
+const goesOn = (to: string | undefined): Markup | "" =>
+  to === undefined
+    ? ""
+    : html`
+    <meta http-equiv="refresh" content="0;url=${to}">`;
+
 /** A page of the hub: kept by no cache, without scripts. */
 export const pageReply = async ({
   title,
@@ -47,8 +53,7 @@ export const pageReply = async ({
     <meta charset="utf-8">
     <meta name="viewport" content="width=device-width, initial-scale=1">
     <meta name="robots" content="noindex">
-    ${forward === undefined ? "" : html`<meta http-equiv="refresh" content="0;url=${forward}">`}
-    <title>${title} · Rootstock</title>
+    <title>${title} · Rootstock</title>${goesOn(forward)}
     <link rel="stylesheet" href="${STYLES_PATH}">
     <link rel="icon" type="image/svg+xml" href="${ICON_PATH}">
   </head>
