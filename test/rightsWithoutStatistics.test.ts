@@ -83,3 +83,24 @@ test.each([
     expect((await readSoFar(store.db)) - before).toBeLessThan(400);
   }
 });
+
+test("next to nothing is expected of the look-ups: no room is made for millions, and nothing is compiled", async () => {
+  const store = open();
+  await keepPlans(store);
+  await sql`set plan_cache_mode = force_generic_plan`.execute(store.db);
+  const { rows: kept } = await sql<{ name: string; values: number }>`
+    select name, cardinality(parameter_types) as values from pg_prepared_statements where statement like '%"effective"%'
+  `.execute(store.db);
+  expect(kept).toHaveLength(2);
+  for (const { name, values } of kept) {
+    const nothing = Array.from({ length: values }, () => "null").join(", ");
+    const { rows } = await sql
+      .raw<{ "QUERY PLAN": readonly [{ Plan: { "Total Cost": number } }] }>(
+        `explain (format json) execute "${name}" (${nothing})`,
+      )
+      .execute(store.db);
+    const cost = rows[0]?.["QUERY PLAN"][0].Plan["Total Cost"];
+    // What `jit_above_cost` is unless somebody has changed it.
+    expect(cost).toBeLessThan(100_000);
+  }
+});

@@ -3,7 +3,7 @@ import { type QueryResult, type RawBuilder, sql } from "kysely";
 import type { GroupRole, GroupType, PolicyConditions, PolicyEffect, PolicyScopeType } from "../accessTables.ts";
 import type { Db } from "../database.ts";
 import { statement } from "../statement.ts";
-import { directGroupIds, effectiveGroupIds, forEach } from "./groups.ts";
+import { directGroupIds, effectiveGroupIds, forEach, isOf } from "./groups.ts";
 
 /** A policy as it is stored, without what does not decide. */
 export interface StoredPolicy {
@@ -130,21 +130,23 @@ const delegated = (column: "delegated_from" | "delegated_from_group", whom: "act
 
 const ofAgent = statement<AgentAndAncestry, Texts>((given) => {
   const id = given((agent) => agent.id);
-  const ancestry = given((agent) => [...agent.ancestry]);
+  // Few as well.
+  const ancestors = sql`(select ancestor from unnest(${given((agent) => [...agent.ancestry])}::uuid[]) ancestor
+      where (ancestor = ancestor) is true)`;
   return sql`
     with recursive ${effectiveGroupIds("effective", directGroupIds({ type: "agent", id }))},
     people (id) as (
-      select u.id from unnest(${ancestry}::uuid[]) ancestor
+      select u.id from ${ancestors} ancestors
        ${forEach(sql`select u.id from users u where u.id = ancestor and u.status = 'active'`)} u),
     acts_for (id) as (
       select id from people
       union
-      select a.id from unnest(${ancestry}::uuid[]) ancestor
+      select a.id from ${ancestors} ancestors
        ${forEach(sql`select a.id from agents a where a.id = ancestor and a.deleted_at is null`)} a),
     ${effectiveGroupIds(
       "theirs",
       sql`select m.group_id as id from people
-           ${forEach(sql`select m.group_id from group_memberships m where m.user_id = people.id`)} m`,
+           ${forEach(sql`select m.group_id from group_memberships m where ${isOf(sql`m.user_id`, sql`people.id`)}`)} m`,
     )},
     reaching (id) as (
       select b.policy_id from policy_bindings b where b.agent_id = ${id}
