@@ -27,7 +27,7 @@ const build = (options: { url?: string; directUrl?: string; probeTimeoutMs?: num
     applicationName: "listener-test",
     ...base,
   });
-  const signaller = new Signaller({ database, log: silentLog() });
+  const signaller = new Signaller({ database, clock: systemClock, log: silentLog() });
   const listener = new Listener(base, {
     directUrl: db.url,
     database,
@@ -74,20 +74,36 @@ test("signals arrive, merged, and the probe tells how long they take", async () 
   await eventually(() => expect(signaller.stats()).toEqual({ sent: 1, lost: 0 }));
 });
 
-test("a change without hurry is told as that, unless another one with hurry goes with it", async () => {
+test("a change without hurry goes with the next signal, and is read without hurry then, or by itself a moment later", async () => {
+  const { signaller, listener, heard, hurries } = build();
+  await listener.start();
+  await healthy(listener);
+  heard.length = 0;
+  const told = async (...tell: readonly (() => void)[]) => {
+    hurries.length = 0;
+    const { sent } = signaller.stats();
+    for (const one of tell) one();
+    await eventually(() => hurries.length > 0 && signaller.stats().sent > sent);
+    return { hurries: [...hurries], statements: signaller.stats().sent - sent };
+  };
+  const [hurried, unhurried] = [() => signaller.changed(), () => signaller.changedUnhurried()];
+  const wake = () => signaller.wake([systemRandom.uuid()]);
+  expect(await told(unhurried, wake)).toEqual({ hurries: [false], statements: 1 });
+  expect(heard).toHaveLength(1);
+  // It has waited already.
+  expect(await told(unhurried, unhurried)).toEqual({ hurries: [true], statements: 1 });
+  expect(await told(unhurried, hurried)).toEqual({ hurries: [true], statements: 1 });
+  expect(await told(hurried, unhurried)).toEqual({ hurries: [true], statements: 1 });
+});
+
+test("a change without hurry is not lost when its replica stops", async () => {
   const { signaller, listener, hurries } = build();
   await listener.start();
   await healthy(listener);
-  const told = async (...tell: readonly (() => void)[]) => {
-    hurries.length = 0;
-    for (const one of tell) one();
-    await eventually(() => hurries.length > 0);
-    return hurries;
-  };
-  const [hurried, unhurried] = [() => signaller.changed(), () => signaller.changedUnhurried()];
-  expect(await told(unhurried)).toEqual([false]);
-  expect(await told(unhurried, hurried)).toEqual([true]);
-  expect(await told(hurried, unhurried)).toEqual([true]);
+  hurries.length = 0;
+  signaller.changedUnhurried();
+  await signaller.stop();
+  await eventually(() => expect(hurries).toHaveLength(1));
 });
 
 test("the listen connection is cut: degraded, then reconnected, then told to look at everything", async () => {

@@ -1,6 +1,6 @@
 import { setImmediate as endOfTurn } from "node:timers/promises";
 import type { Uuid } from "@rootstock/protocol";
-import { type Breather, type Log, type Service, SingleFlight } from "@rootstock/service";
+import { type Breather, type Clock, type Log, type Service, SingleFlight, type Timer } from "@rootstock/service";
 import type { Database } from "./database.ts";
 import { type Notification, notify } from "./queries/signals.ts";
 import { COMMANDS_CHANNEL, EVENTS_CHANNEL, encodeCommands, UNHURRIED } from "./signals.ts";
@@ -8,10 +8,17 @@ import { type ReadonlyWakes, Wakes, wakesOf } from "./wakes.ts";
 
 export interface SignallerOptions {
   readonly database: Database;
+  readonly clock: Clock;
   readonly log: Log;
   /** Between one NOTIFY and what was signalled meanwhile. */
   readonly breather?: Breather;
 }
+
+/**
+ * How long a change without hurry waits for a signal to go with, in milliseconds. Alone it would cost as much as the commit
+ * that it tells of, beside the work that this commit is part of.
+ */
+const LINGER_MS = 5;
 
 /**
  * Sends a replica's signals: what is signalled in one turn of the event loop goes together, one NOTIFY is in flight at a
@@ -25,6 +32,7 @@ export class Signaller implements Service {
   #done = new Set<Uuid>();
   #delivered = new Set<Uuid>();
   #changed: "at once" | "unhurried" | undefined;
+  #lingering: Timer | undefined;
   #stopped = false;
   #sent = 0;
   #lost = 0;
@@ -70,10 +78,13 @@ export class Signaller implements Service {
     this.#poke();
   }
 
-  /** As {@link changed}, of a commit that somebody is at work on: read at once, it would keep that from going on. */
+  /**
+   * As {@link changed}, of a commit that somebody is at work on: told and read at once, it would keep that from going on. It
+   * goes with the next signal, or by itself a moment later, and is then read without another delay.
+   */
   changedUnhurried(): void {
     this.#changed ??= "unhurried";
-    this.#poke();
+    if (!this.#stopped) this.#lingering ??= this.#options.clock.after(LINGER_MS, () => this.#lingeredOn());
   }
 
   /** How many NOTIFY statements went out, and how many failed, since the process began. */
@@ -87,8 +98,16 @@ export class Signaller implements Service {
 
   /** Sends what is left; later signals are dropped. */
   async stop(): Promise<void> {
+    if (this.#changed) this.#poke();
     this.#stopped = true;
+    this.#lingering?.cancel();
+    this.#lingering = undefined;
     await this.#sending.idle();
+  }
+
+  #lingeredOn(): void {
+    this.#lingering = undefined;
+    if (this.#changed) this.changed();
   }
 
   #poke(): void {

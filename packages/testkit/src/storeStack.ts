@@ -27,7 +27,7 @@ export const startStoreStack = async (url: string, options: StoreStackOptions = 
   const { directUrl = url, poolSize = 5, name = "stack" } = options;
   const base = testBase();
   const database = new Database({ url, pooled: false, poolSize, applicationName: name, ...base });
-  const signaller = new Signaller({ database, log: base.log });
+  const signaller = new Signaller({ database, ...base });
   const listener = new Listener(base, {
     directUrl,
     database,

@@ -124,7 +124,7 @@ serveWorker({
       clock: systemClock,
       log: silentLog(),
     });
-    signaller = new Signaller({ database, log: silentLog() });
+    signaller = new Signaller({ database, clock: systemClock, log: silentLog() });
     await signaller.start();
     for (let i = 0; i < setup.connections; i += 1) {
       const client = new pg.Client({ connectionString: setup.databaseUrl });

@@ -20,7 +20,7 @@ afterEach(async () => {
 
 const replica = async (directUrl = db.url) => {
   const database = new Database({ url: db.url, pooled: false, poolSize: 2, applicationName: "bus", ...base });
-  const signaller = new Signaller({ database, log: base.log });
+  const signaller = new Signaller({ database, ...base });
   const listener = new Listener(base, { directUrl, database, applicationName: "bus", probeTimeoutMs: 100 });
   const bus = new CommandBus(base, { signaller, listener });
   for (const service of [database, signaller, listener, bus]) {

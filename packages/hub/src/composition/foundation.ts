@@ -96,7 +96,7 @@ export const buildFoundation = (
     clock: base.clock,
     log: base.log,
   });
-  const signaller = new Signaller({ database, log: base.log, breather: new Breather(base.clock, MAX_SIGNAL_PAUSE_MS) });
+  const signaller = new Signaller({ database, ...base, breather: new Breather(base.clock, MAX_SIGNAL_PAUSE_MS) });
   const listener = new Listener(base, { directUrl, database, applicationName });
   const coordination = new Coordination(base, { directUrl, applicationName });
   const membership = new Membership(base, {
