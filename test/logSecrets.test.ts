@@ -3,14 +3,15 @@ import { AGENT_TOKEN_HEADER } from "@rootstock/hub";
 import { systemRandom } from "@rootstock/service";
 import {
   api,
+  dumpOf,
   eventually,
+  holdsSecret,
   type ReceivedRequest,
   Scene,
   SimulatedRuntimeBroker,
   startReplicaProcess,
   TEST_SECRET,
   TEST_TOKEN,
-  type TestDatabase,
 } from "@rootstock/testkit";
 
 /** What a replica writes while it does everything that handles a secret, at the level that tells most. */
@@ -73,7 +74,9 @@ test("weak point: no credential and no gathered value is ever in the log, nor do
   const project = await scene.project(replica);
   const agents = `/api/v1/projects/${project}/agents`;
   const keyed = { "idempotency-key": systemRandom.uuid() };
-  const made = await post(agents, { name: "a1", task: "wait", gatherEnv: true }, keyed);
+  const configured = `configured-${systemRandom.uuid()}`;
+  const config = { env: { GIVEN: configured } };
+  const made = await post(agents, { name: "a1", task: "wait", gatherEnv: true, config }, keyed);
   expect(made.status).toBe(202);
   const agent = made.text("agent.id");
   expect((await post(`${agents}/a1/env`, { env: { API_KEY: gathered } }, { "idempotency-key": "env" })).status).toBe(
@@ -104,6 +107,7 @@ test("weak point: no credential and no gathered value is ever in the log, nor do
     joinToken,
     secretKey,
     gathered,
+    configured,
     rotated: rotated.text("secretKey"),
     refreshed: refreshed.text("token"),
     ...Object.fromEntries(runtimeBroker.received.flatMap((r, i) => [[`agentToken${i}`, tokenOf(r) ?? "none"]])),
@@ -116,40 +120,15 @@ test("weak point: no credential and no gathered value is ever in the log, nor do
   expect(given.filter((secret) => output.includes(secret))).toEqual([]);
   expect(signatures.filter((signature) => signature !== "none" && output.includes(signature))).toEqual([]);
 
-  const rows = await dump(scene.database);
+  const rows = await dumpOf(scene.database);
   expect(rows.length).toBeGreaterThan(20);
   const clear = Object.entries(secrets).flatMap(([what, secret]) =>
-    secret === "none" ? [] : rows.filter(({ text }) => holds(text, secret)).map(({ table }) => `${what} in ${table}`),
+    secret === "none"
+      ? []
+      : rows.filter(({ text }) => holdsSecret(text, secret)).map(({ table }) => `${what} in ${table}`),
   );
   expect(clear).toEqual([]);
 });
-
-/** Every row of every table as text, bytes as hexadecimal digits. */
-const dump = async (database: TestDatabase): Promise<readonly { readonly table: string; readonly text: string }[]> => {
-  const tables = await database.query<{ name: string }>(
-    "select tablename as name from pg_tables where schemaname = 'public'",
-  );
-  const rows: { table: string; text: string }[] = [];
-  for (const { name } of tables)
-    for (const { row } of await database.query<{ row: string }>(`select row_to_json(t)::text as row from ${name} t`))
-      rows.push({ table: name, text: row });
-  return rows;
-};
-
-/** Whether a text holds a secret as it is, in base64 wherever it begins there, or as hexadecimal digits of either. */
-const holds = (text: string, secret: string): boolean => {
-  const asGiven = Buffer.from(secret);
-  const decoded = /^[\w+/-]{40,}=*$/.test(secret) ? [Buffer.from(secret, "base64")] : [];
-  const forms = [asGiven, ...decoded].flatMap((bytes) => [
-    bytes.toString("hex"),
-    ...[0, 1, 2].map((shift) => {
-      // What stands before and behind it changes the characters at the ends.
-      const encoded = Buffer.concat([Buffer.alloc(shift), bytes]).toString("base64");
-      return encoded.slice(shift === 0 ? 0 : 4, Math.floor(encoded.length / 4) * 4 - 4);
-    }),
-  ]);
-  return [secret, JSON.stringify(secret).slice(1, -1), ...forms].some((form) => text.includes(form));
-};
 
 test("the search of the dump finds a secret in every form", () => {
   const secret = systemRandom.bytes(32).toString("base64");
@@ -161,8 +140,8 @@ test("the search of the dump finds a secret in every form", () => {
     ...["", "x", "xy", "xyz"].map((before) => Buffer.from(`${before}${secret} and more`).toString("base64")),
     JSON.stringify({ nested: JSON.stringify({ secret }) }),
   ];
-  expect(forms.filter((form) => !holds(`{"column":"${form}"}`, secret))).toEqual([]);
-  expect(holds(systemRandom.bytes(200).toString("hex"), secret)).toBe(false);
+  expect(forms.filter((form) => !holdsSecret(`{"column":"${form}"}`, secret))).toEqual([]);
+  expect(holdsSecret(systemRandom.bytes(200).toString("hex"), secret)).toBe(false);
 });
 
 test("a database that refuses the password: the replica says why it does not start, and not with what", async () => {

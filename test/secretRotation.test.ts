@@ -120,6 +120,7 @@ const joinMachine = async (fleet: Fleet): Promise<SimulatedRuntimeBroker> => {
 };
 
 const GATHERED = "a value that only its agent may see";
+const CONFIG = { env: { TOKEN: "a value of its configuration" } };
 
 /** A running agent with a kept value, the token it was given, and a keyed call with its answer. */
 const startAgent = async (fleet: Fleet, machine: SimulatedRuntimeBroker) => {
@@ -128,6 +129,7 @@ const startAgent = async (fleet: Fleet, machine: SimulatedRuntimeBroker) => {
     name: "a1",
     task: "wait",
     gatherEnv: true,
+    config: CONFIG,
   });
   expect(made.status).toBe(202);
   const agent = made.text("agent.id");
@@ -209,6 +211,7 @@ test(
     expect(restarted.status).toBe(200);
     const launch = machine.received.findLast((r) => textAt(r.json, "resolvedEnv", "SCION_AUTH_TOKEN") !== "");
     expect(textAt(launch?.json, "resolvedEnv", "API_KEY")).toBe(GATHERED);
+    expect(launch?.json).toMatchObject({ inlineConfig: CONFIG });
   },
   LONG_MS,
 );
@@ -223,19 +226,22 @@ test(
     writeFileSync(join(dir, "keys.json"), JSON.stringify({ keys }));
     const fleet = await startFleet(FORMER);
     const machine = await joinMachine(fleet);
-    const { repeat, answer } = await startAgent(fleet, machine);
+    const { agent, repeat, answer } = await startAgent(fleet, machine);
+    const config = async () => (await fleet.call("GET", `/api/v1/agents/${agent}`)).get("appliedConfig.inlineConfig");
     await fleet.replace(FORMER, { ROOTSTOCK_KMS: file });
     await rewrap(FORMER, file);
     expect((await repeat()).body).toBe(answer);
     // Another shared secret, so that nothing but the file can have opened it.
     await fleet.replace(PRESENT, { ROOTSTOCK_KMS: file });
     expect((await repeat()).body).toBe(answer);
+    expect(await config()).toEqual(CONFIG);
     expect((await machine.heartbeat()).status).toBe(200);
     await fleet.replace(PRESENT, { ROOTSTOCK_KMS: `secret,${file}` });
     const done = await rewrap(PRESENT, `secret,${file}`);
     expect(Object.values(done.resealed).every((n) => n > 0)).toBe(true);
     await fleet.replace(PRESENT);
     expect((await repeat()).body).toBe(answer);
+    expect(await config()).toEqual(CONFIG);
     expect((await machine.heartbeat()).status).toBe(200);
   },
   LONG_MS,

@@ -92,7 +92,7 @@ export class Hub implements Service {
       coordination,
       sweeps: [
         replicaReaper(own, { database, coordination, signaller, instanceId: membership.instanceId }),
-        ...standardSweeps({ ...config, database, signaller }),
+        ...standardSweeps({ ...config, database, signaller, agentConfigs: this.#foundation.agentConfigs }),
         authResets(actions),
       ],
     });
@@ -111,7 +111,7 @@ export class Hub implements Service {
   }
 
   #actions(): ActionDeps {
-    const { database, box, signaller } = this.#foundation;
+    const { database, box, agentConfigs, signaller } = this.#foundation;
     const { dispatcher, courier } = this.#dispatch;
     const actions: ActionDeps = {
       base: this.#base,
@@ -120,6 +120,7 @@ export class Hub implements Service {
       courier,
       idempotency: new Idempotency(this.#base, { database, box, finishers: () => finishing }),
       box,
+      agentConfigs,
       changed: () => signaller.changed(),
       publicUrl: this.#config.publicUrl,
       softDeleteSeconds: this.#config.softDeleteSeconds,

@@ -12,7 +12,7 @@ export {
 export * from "./config.ts";
 export { type InspectReply, legacyPath } from "./http/index.ts";
 export { Hub } from "./hub.ts";
-export { OlderReplicasError, rewrapStoredSecrets } from "./rewrap.ts";
+export { OlderReplicasError, type Rewrapped, rewrapStoredSecrets } from "./rewrap.ts";
 export {
   answersOf,
   contentTypesOf,

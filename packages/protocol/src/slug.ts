@@ -22,8 +22,15 @@ export const normalizeGitRemote = (remote: string): string => {
   if (scp) text = `${scp[1]}/${scp[2]}`;
   return text
     .replace(/^[a-z][a-z0-9+.-]*:\/\//, "")
-    .replace(/^[^/@]*@/, "")
+    .replace(/^[^/]*@/, "")
     .replace(/\/+$/, "")
     .replace(/\.git$/, "")
     .replace(/\/+$/, "");
 };
+
+/**
+ * A URL without the secret in it: whoever may read a project is shown where its code comes from. Over HTTP the user's name
+ * goes as well, which may be a token; elsewhere (`ssh://git@host`) it says whom to log in as.
+ */
+export const withoutCredentials = (url: string): string =>
+  url.replace(/^(\s*https?:\/\/)[^/?#]*@/i, "$1").replace(/^(\s*[a-z][a-z0-9+.-]*:\/\/[^/?#@:]*):[^/?#]*@/i, "$1@");

@@ -4,12 +4,21 @@ import type { DefaultJson, DefaultTime, Json, Labels, Nullable, NullableTime, Vi
 
 /** Rows of agents, and of what is kept for them. */
 
-/** What an agent was created with (spec/02 2.3, appliedConfig). Never holds a resolved secret. */
+/**
+ * What an agent's configuration gives its container: keys and passwords come to it as values like any other, so all of it
+ * is kept sealed, in `agent_config_values`.
+ */
+export interface ConfigValues {
+  readonly env?: Labels;
+  /** The whole configuration as it was given, `env` in it. */
+  readonly inlineConfig?: Readonly<Record<string, unknown>>;
+}
+
+/** What an agent was created with (spec/02 2.3, appliedConfig), but for {@link ConfigValues}. */
 export interface AppliedConfig {
   readonly image?: string;
   readonly harnessConfig?: string;
   readonly harnessAuth?: string;
-  readonly env?: Labels;
   readonly model?: string;
   readonly profile?: string;
   readonly task?: string;
@@ -18,7 +27,6 @@ export interface AppliedConfig {
   readonly workspace?: string;
   readonly gitClone?: { readonly url: string; readonly branch?: string; readonly depth?: number };
   readonly creatorName?: string;
-  readonly inlineConfig?: Readonly<Record<string, unknown>>;
   readonly noAuth?: boolean;
   readonly gcpIdentity?: {
     readonly metadataMode: "block" | "passthrough" | "assign";
@@ -26,7 +34,12 @@ export interface AppliedConfig {
     readonly serviceAccountEmail?: string;
     readonly projectId?: string;
   };
+  /** There are sealed values; raised when they change, so that the change feed tells of it. Never on the wire. */
+  readonly valuesVersion?: number;
 }
+
+/** A configuration as it is stored. Releases before 0.3.0 keep its values in it; they are newer than sealed ones. */
+export type StoredConfig = AppliedConfig & ConfigValues;
 
 export interface AgentsTable {
   id: Uuid;
@@ -54,7 +67,7 @@ export interface AgentsTable {
   runtime: Nullable<string>;
   detached: Generated<boolean>;
   web_pty_enabled: Generated<boolean>;
-  applied_config: DefaultJson<AppliedConfig>;
+  applied_config: DefaultJson<StoredConfig>;
   created_by: Nullable<Uuid>;
   owner_id: Nullable<Uuid>;
   ancestry: Generated<readonly Uuid[]>;
@@ -79,6 +92,12 @@ export interface AgentKeptValuesTable {
   updated: DefaultTime;
 }
 
+export interface AgentConfigValuesTable {
+  agent_id: Uuid;
+  name: keyof ConfigValues;
+  value: Buffer;
+}
+
 export interface NotificationSubscriptionsTable {
   id: Uuid;
   scope: Generated<"agent" | "project">;
@@ -94,5 +113,6 @@ export interface NotificationSubscriptionsTable {
 export interface AgentTables {
   agents: AgentsTable;
   agent_kept_values: AgentKeptValuesTable;
+  agent_config_values: AgentConfigValuesTable;
   notification_subscriptions: NotificationSubscriptionsTable;
 }

@@ -19,6 +19,7 @@ export * from "./queries/auditLog.ts";
 export * from "./queries/authResets.ts";
 export * from "./queries/brokerSecrets.ts";
 export * from "./queries/changes.ts";
+export * from "./queries/configValues.ts";
 export * from "./queries/deliveries.ts";
 export * from "./queries/deviceLogins.ts";
 export * from "./queries/dispatches.ts";

@@ -22,6 +22,7 @@ export const LOCK_KEYS = {
   authResets: 0x5c20_0030,
   rateBuckets: 0x5c20_0022,
   openStreams: 0x5c20_0023,
+  unsealedConfigs: 0x5c20_0024,
 } as const;
 
 export type LockName = keyof typeof LOCK_KEYS;

@@ -3,6 +3,7 @@
 export * from "./api.ts";
 export * from "./authorizationServer.ts";
 export * from "./compileCache.ts";
+export * from "./databaseDump.ts";
 export * from "./embeddedPostgres.ts";
 export * from "./eventStream.ts";
 export * from "./eventually.ts";

@@ -47,6 +47,28 @@ test("rewrap moves what is stored to the first secret, check tells whether the f
   expect((await secrets(present, "rewrap", "--check")).code).toBe(EXIT.ok);
 });
 
+test("what a configuration gives, stored open by a release before, is counted by check and encrypted", async () => {
+  const agent = await seed(database).agent({
+    project_id: await seed(database).project(),
+    applied_config: JSON.stringify({ image: "i", env: { KEY: "hush" }, inlineConfig: { env: { KEY: "hush" } } }),
+  });
+  const before = await secrets(present, "rewrap", "--check");
+  expect([before.code, before.err]).toEqual([
+    EXIT.failed,
+    "rootstock: agents whose configuration is not encrypted yet: 1",
+  ]);
+  const done = await secrets(present, "rewrap");
+  expect(done).toMatchObject({ code: EXIT.ok, err: "" });
+  expect(done.out).toMatch(/values that lay open +2 encrypted/);
+  expect(await database.query("select applied_config from agents")).toEqual([
+    { applied_config: { image: "i", valuesVersion: 1 } },
+  ]);
+  const [env] = await database.query<{ value: Buffer }>("select value from agent_config_values where name = 'env'");
+  const plain = await box(present).open("agent-config-value", `${agent} env`, env?.value ?? Buffer.alloc(0));
+  expect(JSON.parse(plain.toString())).toEqual({ KEY: "hush" });
+  expect((await secrets(present, "rewrap", "--check")).code).toBe(EXIT.ok);
+});
+
 test("a value that no secret opens is told and fails the command; nothing of any secret is printed", async () => {
   const row = await keep("another secret of this hub 0123456789", "lost");
   const done = await secrets(`${present},${former}`, "rewrap");
@@ -57,7 +79,7 @@ test("a value that no secret opens is told and fails the command; nothing of any
 test("beside a replica of a release that could not read the new form, nothing is touched", async () => {
   await keep(former, "a");
   const before = await database.query("select value from agent_kept_values");
-  await seed(database).replica({ version: "0.1.0" });
+  await seed(database).replica({ version: "0.2.0" });
   const refused = await secrets(`${present},${former}`, "rewrap");
   expect([refused.code, refused.err]).toEqual([EXIT.failed, expect.stringContaining("finish the rollout first")]);
   expect(await database.query("select value from agent_kept_values")).toEqual(before);

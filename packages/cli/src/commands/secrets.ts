@@ -1,4 +1,4 @@
-import type { Resealed } from "@rootstock/hub";
+import type { Resealed, Rewrapped } from "@rootstock/hub";
 import type { Command } from "commander";
 import { CliError, EXIT_CODE_HELP } from "../exitCodes.ts";
 import { addConfiguration, loadSettings, settingsEnv } from "../flags.ts";
@@ -11,11 +11,13 @@ const DESCRIPTION =
 const NAMES: Readonly<Record<keyof Resealed["resealed"], string>> = {
   "runtime-broker-secret": "secrets of runtime brokers",
   "agent-kept-value": "values kept for agents",
+  "agent-config-value": "values of agents' configurations",
   "idempotency-answer": "answers kept for repeated calls",
 };
 
 /** Why former keys may not go yet; nothing when they may. */
-const objections = ({ resealed, unreadable, overtaken }: Resealed, check: boolean): string[] => [
+const objections = ({ resealed, unreadable, overtaken, open }: Rewrapped, check: boolean): string[] => [
+  ...(check && open > 0 ? [`agents whose configuration is not encrypted yet: ${open}`] : []),
   ...(check && Object.values(resealed).some((n) => n > 0) ? ["former keys are still needed"] : []),
   ...(overtaken ? ["replicas go on encrypting under another key: start them all with the new one first"] : []),
   ...(unreadable.length > 0
@@ -53,6 +55,7 @@ export const addSecretsCommand = (program: Command, terminal: Terminal): void =>
       const n = done.resealed[purpose as keyof Resealed["resealed"]];
       return `${name.padEnd(34)}${n} ${what}`;
     });
+    if (done.open > 0 && !check) counts.push(`${"values that lay open".padEnd(34)}${done.open} encrypted`);
     terminal.out(counts.join("\n"));
     const problems = objections(done, check);
     if (problems.length > 0) throw new CliError(problems.join("\n"));

@@ -1,5 +1,5 @@
-import { HubError } from "@rootstock/protocol";
-import type { AppliedConfig, ProjectRow } from "@rootstock/store";
+import { HubError, withoutCredentials } from "@rootstock/protocol";
+import type { AppliedConfig, ConfigValues, ProjectRow } from "@rootstock/store";
 import { z } from "zod";
 
 /** What a create may ask for (spec/02 2.6, spec/08 1.4). Unknown fields are ignored, as the clients expect. */
@@ -54,16 +54,23 @@ const configText = (config: Readonly<Record<string, unknown>>, key: string): str
 export const templateOf = (request: CreateAgentRequest, project: ProjectRow): string =>
   request.template || project.annotations[SETTINGS.template] || "";
 
-/** The agent's whole configuration, with the project's defaults where the request says nothing. */
-export const configOf = (request: CreateAgentRequest, project: ProjectRow, creatorName: string): AppliedConfig => {
-  const config = withLimits(request.config ?? {}, project);
+/**
+ * The agent's whole configuration, with the project's defaults where the request says nothing; apart from it, `values`,
+ * what is for the container alone.
+ */
+export const configOf = (
+  request: CreateAgentRequest,
+  project: ProjectRow,
+  creatorName: string,
+): { readonly config: AppliedConfig; readonly values: ConfigValues } => {
+  const inlineConfig = withLimits(request.config ?? {}, project);
   const harnessConfig =
-    configText(config, "harness_config") || request.harnessConfig || project.annotations[SETTINGS.harnessConfig];
-  const harnessAuth = request.harnessAuth || configText(config, "auth_selectedType");
-  const image = configText(config, "image");
-  const model = configText(config, "model");
+    configText(inlineConfig, "harness_config") || request.harnessConfig || project.annotations[SETTINGS.harnessConfig];
+  const harnessAuth = request.harnessAuth || configText(inlineConfig, "auth_selectedType");
+  const image = configText(inlineConfig, "image");
+  const model = configText(inlineConfig, "model");
   const gitClone = gitCloneOf(project, request.branch);
-  return {
+  const config: AppliedConfig = {
     ...(image && { image }),
     ...(harnessConfig && { harnessConfig }),
     ...(harnessAuth && { harnessAuth }),
@@ -75,10 +82,10 @@ export const configOf = (request: CreateAgentRequest, project: ProjectRow, creat
     ...(request.workspace && { workspace: request.workspace }),
     ...(gitClone && { gitClone }),
     ...(request.noAuth && { noAuth: true }),
-    ...(Object.keys(config).length > 0 && { inlineConfig: config }),
     creatorName,
     gcpIdentity: { metadataMode: identityMode(request) },
   };
+  return { config, values: Object.keys(inlineConfig).length > 0 ? { inlineConfig } : {} };
 };
 
 const withLimits = (
@@ -98,7 +105,7 @@ const withLimits = (
 const gitCloneOf = (project: ProjectRow, _branch: string | null | undefined): AppliedConfig["gitClone"] => {
   if (!project.git_remote) return undefined;
   return {
-    url: project.labels["scion.dev/clone-url"] || `https://${project.git_remote}.git`,
+    url: withoutCredentials(project.labels["scion.dev/clone-url"] ?? "") || `https://${project.git_remote}.git`,
     branch: project.labels["scion.dev/default-branch"] || "main",
     depth: 1,
   };

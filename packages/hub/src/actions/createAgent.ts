@@ -9,7 +9,7 @@ import {
   linkProvider,
   type ProjectRow,
   type RuntimeBrokerCandidate,
-  setAppliedConfig,
+  setTask,
   targetBySlug,
 } from "@rootstock/store";
 import { type AgentPrincipal, decisionOn, type UserPrincipal } from "../auth/index.ts";
@@ -71,10 +71,13 @@ export const createAgent = async (
   if (request.workspaceFiles?.length && !runtimeBroker.localPath && !project.git_remote)
     throw new HubError("storage_unavailable", "workspace upload needs object storage, which is not configured");
 
+  const write =
+    plan.kind === "new"
+      ? await newAgent(deps, call, project, slug, request, runtimeBroker)
+      : takenUp(plan.target, request);
+
   const prepare = async (tx: Db): Promise<Intent> => {
-    const agentId =
-      plan.kind === "new" ? await insert(deps, tx, call, project, slug, request, runtimeBroker) : plan.target.agent.id;
-    if (plan.kind !== "new") await updateTask(tx, plan.target, request);
+    const agentId = await write(tx);
     if (!runtimeBroker.isProvider)
       await linkProvider(tx, {
         projectId: project.id,
@@ -161,43 +164,48 @@ const checkIdentity = (
     throw new HubError("forbidden", "only the runtime broker's owner or an admin may pass its cloud identity through");
 };
 
-const insert = async (
+/** Writes the record that a create is about, and returns its id. */
+type WriteAgent = (tx: Db) => Promise<Uuid>;
+
+const newAgent = async (
   deps: ActionDeps,
-  tx: Db,
   call: ActionCall & { readonly principal: Creator },
   project: ProjectRow,
   slug: string,
   request: CreateAgentRequest,
   runtimeBroker: RuntimeBrokerCandidate,
-): Promise<Uuid> => {
+): Promise<WriteAgent> => {
   const { principal } = call;
+  const id = deps.base.random.uuid();
   const creatorName = principal.kind === "user" ? principal.email : `agent:${principal.id}`;
-  const config = configOf(request, project, creatorName);
-  const agent = await insertAgent(tx, {
-    id: deps.base.random.uuid(),
-    projectId: project.id,
-    slug,
-    template: templateOf(request, project),
-    runtimeBrokerId: runtimeBroker.id,
-    labels: request.labels ?? {},
-    annotations: request.annotations ?? {},
-    appliedConfig: config,
-    image: config.image ?? null,
-    createdBy: principal.id,
-    ownerId: principal.id,
-    ancestry: principal.kind === "user" ? [principal.id] : [...principal.ancestry, principal.id],
-  });
-  return agent.id;
+  const { config, values } = configOf(request, project, creatorName);
+  const kept = await deps.agentConfigs.kept(id, values);
+  return async (tx) => {
+    await insertAgent(tx, {
+      id,
+      projectId: project.id,
+      slug,
+      template: templateOf(request, project),
+      runtimeBrokerId: runtimeBroker.id,
+      labels: request.labels ?? {},
+      annotations: request.annotations ?? {},
+      appliedConfig: kept.over(config),
+      image: config.image ?? null,
+      createdBy: principal.id,
+      ownerId: principal.id,
+      ancestry: principal.kind === "user" ? [principal.id] : [...principal.ancestry, principal.id],
+    });
+    await kept.keep(tx);
+    return id;
+  };
 };
 
-const updateTask = async (tx: Db, { agent }: DispatchTarget, request: CreateAgentRequest): Promise<void> => {
-  if (!request.task) return;
-  await setAppliedConfig(tx, agent.id, {
-    ...agent.applied_config,
-    task: request.task,
-    ...(request.attach && { attach: true }),
-  });
-};
+const takenUp =
+  ({ agent }: DispatchTarget, { task, attach }: CreateAgentRequest): WriteAgent =>
+  async (tx) => {
+    if (task) await setTask(tx, agent.id, { task, attach: attach ?? undefined });
+    return agent.id;
+  };
 
 const subscribe = async (deps: ActionDeps, tx: Db, creator: Creator, agentId: Uuid, projectId: Uuid): Promise<void> => {
   await createSubscription(tx, {

@@ -12,7 +12,7 @@ import {
   orUnknown,
   untilCertain,
 } from "../dispatch/index.ts";
-import type { SecretBox } from "../secrets/index.ts";
+import type { AgentConfigs, SecretBox } from "../secrets/index.ts";
 import { type Answer, type Finisher, finisher, type Idempotency, type KeyedCall } from "./idempotency.ts";
 
 /** What the actions work with. */
@@ -23,6 +23,7 @@ export interface ActionDeps {
   readonly courier: Courier;
   readonly idempotency: Idempotency;
   readonly box: SecretBox;
+  readonly agentConfigs: AgentConfigs;
   /** After a commit that changed what others may see. */
   readonly changed: () => void;
   /** Where clients and containers reach the hub, if it is configured. */

@@ -47,6 +47,7 @@ export const buildDispatch = (
     mintAgentToken,
     transportToken: async () => f.transportTokens?.current(),
     keptValues: keptValueReader(database.db, f.box),
+    configValues: (agent) => f.agentConfigs.of(agent),
     changed,
   });
   const shared = { database, registry, membership, commandBus, locks, metrics, tracing, changed };

@@ -32,7 +32,7 @@ import type { Metrics } from "../metrics/index.ts";
 import { Providers, WebSignIn } from "../oauth/index.ts";
 import { LinkedSignIns, People, UserStandings } from "../people/index.ts";
 import { Membership, Releases } from "../replicas/index.ts";
-import { ENVELOPES_SINCE, keyManagement, SecretBox } from "../secrets/index.ts";
+import { AgentConfigs, CONFIGS_SEALED_SINCE, ENVELOPES_SINCE, keyManagement, SecretBox } from "../secrets/index.ts";
 import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
 import { VERSION } from "../version.ts";
 
@@ -49,6 +49,7 @@ export interface Foundation {
   readonly commandBus: CommandBus;
   readonly eventBus: EventBus;
   readonly box: SecretBox;
+  readonly agentConfigs: AgentConfigs;
   readonly agentTokens: AgentTokens;
   readonly signingKeys: SigningKeys;
   readonly replicaTokens: ReplicaTokens;
@@ -119,6 +120,11 @@ export const buildFoundation = (
   const olderReplicas = () => releases.olderThan(ENVELOPES_SINCE);
   const keys = keyManagement(config, base.random);
   const box = new SecretBox({ secrets: rootSecrets, keys, clock: base.clock, random: base.random, olderReplicas });
+  const agentConfigs = new AgentConfigs(base, {
+    db: database.db,
+    box,
+    olderReplicas: () => releases.olderThan(CONFIGS_SEALED_SINCE),
+  });
   const signingKeys = new SigningKeys(rootSecrets);
   const replicaTokens = new ReplicaTokens({
     secrets: rootSecrets,
@@ -223,6 +229,7 @@ export const buildFoundation = (
     commandBus,
     eventBus,
     box,
+    agentConfigs,
     agentTokens,
     signingKeys,
     replicaTokens,

@@ -310,7 +310,7 @@ export class Dispatcher implements Service {
 
 const storedFailure = z.object({
   failure: z.object({
-    code: z.enum(["runtime_error", "missing_env_vars", "not_found"]),
+    code: z.enum(["runtime_error", "missing_env_vars", "not_found", "invalid_state"]),
     message: z.string(),
     details: z.record(z.string(), z.unknown()).optional(),
   }),

@@ -2,7 +2,16 @@ import { invalidField, parseUuid, type Uuid } from "@rootstock/protocol";
 import { type AgentFilter, type AgentView, agentPosition, countAgents, listAgents } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal, ProjectResource } from "../auth/index.ts";
-import { agentJson, agentReply, capabilitiesJson, pageFields, some, time, timestamp } from "../wire/index.ts";
+import {
+  agentJson,
+  agentReply,
+  type Capabilities,
+  capabilitiesJson,
+  pageFields,
+  some,
+  time,
+  timestamp,
+} from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
@@ -44,8 +53,10 @@ const listReply = z.object({
   _capabilities: capabilitiesJson,
 });
 
+type ReadDeps = Pick<ResourceDeps, "db" | "feedCursor" | "agentConfigs">;
+
 /** Reading agents (spec/02 2.6, spec/08 1.3). */
-export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): Route[] => [
+export const agentReadRoutes = (deps: ReadDeps): Route[] => [
   route({
     method: "GET",
     path: "/api/v1/agents",
@@ -87,7 +98,9 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
       const can = await abilitiesOf(call.principal);
-      return json(200, agentJson(agent, can.of(agentResource(agent))));
+      const capabilities = can.of(agentResource(agent));
+      const shown = await deps.agentConfigs.shown(mayChange(capabilities) ? [agent] : []);
+      return json(200, agentJson(agent, { capabilities, values: shown.get(agent.id) }));
     },
   }),
   route({
@@ -100,13 +113,15 @@ export const agentReadRoutes = (deps: Pick<ResourceDeps, "db" | "feedCursor">): 
     replies: { 200: agentReply },
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
-      return json(200, agentJson(agent, undefined, await may(call.principal, "update", agentResource(agent))));
+      const changes = await may(call.principal, "update", agentResource(agent));
+      const shown = await deps.agentConfigs.shown(changes ? [agent] : []);
+      return json(200, agentJson(agent, { values: shown.get(agent.id) }));
     },
   }),
 ];
 
 const list = async (
-  { db, feedCursor }: Pick<ResourceDeps, "db" | "feedCursor">,
+  { db, feedCursor, agentConfigs }: ReadDeps,
   principal: Principal,
   query: ListQuery,
   projectId: Uuid | undefined,
@@ -136,8 +151,12 @@ const list = async (
     rows: (p) => listAgents(db, filter, p),
     position: (id) => agentPosition(db, filter.scope, id),
   });
+  const rows = page.rows.map((agent) => ({ agent, capabilities: can.of(agentResource(agent)) }));
+  const shown = await agentConfigs.shown(
+    rows.flatMap(({ agent, capabilities }) => (mayChange(capabilities) ? agent : [])),
+  );
   return json(200, {
-    agents: page.rows.map((a) => agentJson(a, can.of(agentResource(a)))),
+    agents: rows.map(({ agent, capabilities }) => agentJson(agent, { capabilities, values: shown.get(agent.id) })),
     ...some("nextCursor", page.nextCursor),
     ...totalJson(page.complete ? exactly(page.rows.length) : counted),
     serverTime: time(counted.now),
@@ -145,6 +164,8 @@ const list = async (
     _capabilities: can.ofList("agent", project),
   });
 };
+
+const mayChange = ({ actions }: Capabilities): boolean => actions.includes("update");
 
 /** Ids that are none are skipped, as the original does; a list of nothing else matches nothing. */
 const idsOf = (texts: readonly string[]): readonly Uuid[] | undefined => {

@@ -8,10 +8,12 @@ import {
   findRuntimeBroker,
   lockAgent,
   recordAudit,
+  type StoredConfig,
   transaction,
 } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
+import type { KeptConfig } from "../secrets/index.ts";
 import { agentJson, agentReply, some } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
@@ -60,16 +62,22 @@ export const agentUpdateRoutes = (deps: ResourceDeps): Route[] =>
       refuses: ["conflict", "not_implemented"],
       handler: async (call) => {
         const { id } = await agentOf(deps.db, call);
-        await transaction(deps.db, (tx) => patch(tx, call.principal, id, call.body));
+        const { config } = call.body;
+        const kept = await deps.agentConfigs.kept(
+          id,
+          config ? { ...(config.env && { env: config.env }), inlineConfig: withoutAbsent(config) } : {},
+        );
+        await transaction(deps.db, (tx) => patch(tx, call.principal, id, call.body, kept));
         deps.changed();
         const agent = await agentById(deps.db, id);
         if (!agent) throw notFound("Agent");
-        return json(200, agentJson(agent, undefined, true));
+        const shown = await deps.agentConfigs.shown([agent]);
+        return json(200, agentJson(agent, { values: shown.get(id) }));
       },
     }),
   );
 
-const patch = async (tx: Db, principal: Principal, id: Uuid, body: PatchBody): Promise<void> => {
+const patch = async (tx: Db, principal: Principal, id: Uuid, body: PatchBody, kept: KeptConfig): Promise<void> => {
   const agent = await lockAgent(tx, id);
   if (!agent) throw notFound("Agent");
   if (body.stateVersion && body.stateVersion !== agent.state_version)
@@ -82,9 +90,10 @@ const patch = async (tx: Db, principal: Principal, id: Uuid, body: PatchBody): P
     ...(body.labels && { labels: JSON.stringify(body.labels) }),
     ...(body.annotations && { annotations: JSON.stringify(body.annotations) }),
     ...some("task_summary", body.taskSummary),
-    ...(config && { applied_config: JSON.stringify(config) }),
+    ...(config && { applied_config: JSON.stringify(kept.over(config)) }),
     ...some("image", body.config?.image),
   });
+  if (config) await kept.keep(tx);
   await recordAudit(tx, {
     action: "agent_changed",
     targetType: "agent",
@@ -109,7 +118,7 @@ const configured = async (
   principal: Principal,
   agent: AgentRow,
   body: PatchBody,
-): Promise<AppliedConfig | undefined> => {
+): Promise<StoredConfig | undefined> => {
   const { config, gcp_identity: gcp } = body;
   if (!config && !gcp) return undefined;
   if (!CONFIGURABLE.includes(agent.phase))
@@ -122,8 +131,6 @@ const configured = async (
       ...some("task", config.task),
       ...some("harnessConfig", config.harness_config),
       ...some("harnessAuth", config.auth_selectedType),
-      ...(config.env && { env: config.env }),
-      inlineConfig: withoutAbsent(config),
     }),
     ...(gcp && { gcpIdentity: await gcpIdentity(tx, principal, agent, gcp.metadata_mode) }),
   };

@@ -245,6 +245,23 @@ test("a config changes only while no container runs, and is kept whole", async (
   expect((await admin().send("PATCH", path, { config })).status).toBe(409);
 });
 
+test("of a configuration whose values alone change, the feed tells; values that are not given stay", async () => {
+  const id = await makeAgent(hub, project, "told", machine);
+  const path = `/api/v1/agents/${id}`;
+  const told = async () =>
+    (await hub.test.query("select 1 from change_log where agent_id = $1 and 'applied_config' = any(changed)", [id]))
+      .length;
+  await admin().send("PATCH", path, { config: { env: { A: "1", B: "2" } } });
+  expect(await told()).toBe(1);
+  await admin().send("PATCH", path, { config: { env: { A: "2" } } });
+  expect(await told()).toBe(2);
+  const kept = await admin().send("PATCH", path, { config: { max_turns: 1 } });
+  expect(at(kept.body, "appliedConfig")).toMatchObject({ env: { A: "2" }, inlineConfig: { max_turns: 1 } });
+  const emptied = await admin().send("PATCH", path, { config: { env: {} } });
+  expect(at(emptied.body, "appliedConfig", "env")).toEqual({});
+  expect(emptied.body).not.toHaveProperty("appliedConfig.valuesVersion");
+});
+
 test("what its container is given is shown to who may change an agent, not to who merely reads it", async () => {
   const p = await makeProject(hub, ADMIN, "values");
   const id = await makeAgent(hub, p, "keeper", machine);

@@ -116,6 +116,7 @@ const ownRoutes = (deps: HubRouteDeps): Route[] => [
   ...agentTerminalRoutes(deps),
   ...resourceRoutes({
     ...deps,
+    agentConfigs: deps.actions.agentConfigs,
     tokens: deps.agentTokens,
     once: (call, work) => deps.actions.idempotency.once(call, work),
     onAgentReady: ({ runtimeBrokerId }) => {

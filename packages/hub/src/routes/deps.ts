@@ -1,6 +1,7 @@
 import type { Random } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import type { Answer, KeyedCall } from "../actions/index.ts";
+import type { AgentConfigs } from "../secrets/index.ts";
 import { json, type Reply } from "./route.ts";
 
 /** What the routes of stored resources work with. */
@@ -14,6 +15,8 @@ export interface ResourceDeps {
    * nothing out (spec/07 B.6).
    */
   readonly feedCursor: () => string;
+  /** What agents' configurations give their containers. */
+  readonly agentConfigs: AgentConfigs;
   /** Runs `work` in one transaction; a repeated call with the same Idempotency-Key gets the first one's answer. */
   readonly once: (call: KeyedCall, work: (tx: Db) => Promise<Answer>) => Promise<Answer>;
 }

@@ -1,3 +1,4 @@
+import { withoutCredentials } from "@rootstock/protocol";
 import { z } from "zod";
 
 /** Pieces of request bodies. Absent, null and empty mean the same to the Go clients. */
@@ -24,6 +25,18 @@ export const labels = z
   .refine((m) => Object.keys(m).length <= MAX_LABELS, `at most ${MAX_LABELS} entries`)
   .nullish()
   .transform((m) => m ?? undefined);
+
+/** Labels in which clients keep where a project's code comes from (spec/02 3.2). */
+const URL_LABELS = ["scion.dev/clone-url", "scion.dev/source-url"];
+
+/** The labels of a project, or nothing. Whoever may read it is shown them: a token in a URL does not get in. */
+export const projectLabels = labels.transform(
+  (m) =>
+    m &&
+    Object.fromEntries(
+      Object.entries(m).map(([key, value]) => [key, URL_LABELS.includes(key) ? withoutCredentials(value) : value]),
+    ),
+);
 
 export const visibility = z
   .enum(["private", "team", "public"])

@@ -16,7 +16,7 @@ import type { Principal } from "../auth/index.ts";
 import { id, projectJson, projectReply, runtimeBrokerJson, runtimeBrokerReply, some } from "../wire/index.ts";
 import { users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
-import { labels, MAX_NAME, text } from "./fields.ts";
+import { MAX_NAME, projectLabels, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { createProject, demandOwnId } from "./projectCreate.ts";
 import { demandLink, link, mayChooseFolder, mayLink, unknownRuntimeBroker } from "./providerLinks.ts";
@@ -30,7 +30,7 @@ const registerBody = z.object({
   path: text(4096),
   brokerId: text(64),
   broker: z.object({ id: text(64), name: text(MAX_NAME) }).nullish(),
-  labels,
+  labels: projectLabels,
   // Older clients' words for `id`.
   grove_id: text(64),
   groveId: text(64),

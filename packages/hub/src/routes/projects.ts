@@ -23,7 +23,7 @@ import type { Principal } from "../auth/index.ts";
 import { capabilitiesJson, type ProjectJson, pageFields, projectJson, projectReply, some } from "../wire/index.ts";
 import { authenticated, users } from "./access.ts";
 import { createOnce, type ResourceDeps } from "./deps.ts";
-import { labels, MAX_NAME, text, visibility } from "./fields.ts";
+import { labels, MAX_NAME, projectLabels, text, visibility } from "./fields.ts";
 import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
 import { createProject, demandOwnId, type NewProject } from "./projectCreate.ts";
@@ -63,14 +63,14 @@ const createBody = z.object({
   gitRemote: text(2048),
   workspaceMode: z.enum(["shared", "worktree-per-agent", "per-agent", ""]).nullish(),
   visibility,
-  labels,
+  labels: projectLabels,
   githubToken: text(500),
 });
 
 const patchBody = z.object({
   name: text(MAX_NAME),
   slug: text(MAX_NAME),
-  labels,
+  labels: projectLabels,
   annotations: labels,
   visibility,
   defaultRuntimeBrokerId: text(64),

@@ -12,7 +12,7 @@ import {
 } from "../auth/index.ts";
 import { createApp } from "../http/app.ts";
 import { Metrics } from "../metrics/index.ts";
-import { SecretBox } from "../secrets/index.ts";
+import { AgentConfigs, SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
 import { notConfiguredRoutes } from "./notConfigured.ts";
 import { type ResourceRouteDeps, resourceRoutes } from "./resources.ts";
@@ -62,6 +62,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
   const deps: ResourceRouteDeps = {
     db: database.db,
     random: BASE.random,
+    agentConfigs: new AgentConfigs(BASE, { db: database.db, box, olderReplicas: () => false }),
     clock: BASE.clock,
     feedCursor: () => "cursor",
     changed: () => {

@@ -1,4 +1,5 @@
 /** What is derived from the shared secrets, and what is kept sealed with it. */
+export * from "./agentConfigs.ts";
 export * from "./errors.ts";
 export { checkKeyFile, KeyFileError } from "./fileKeys.ts";
 export * from "./keyKeepers.ts";

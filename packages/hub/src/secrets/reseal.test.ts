@@ -41,6 +41,11 @@ const store = async (count: number, ...boxes: readonly SecretBox[]): Promise<voi
       `KEY ${i}`,
       await sealed(i, "agent-kept-value", `${agent} KEY ${i}`),
     ]);
+    const configured = await rows.agent({ project_id: project });
+    await tested.query("insert into agent_config_values (agent_id, name, value) values ($1, 'env', $2)", [
+      configured,
+      await sealed(i, "agent-config-value", `${configured} env`),
+    ]);
     await tested.query(
       `insert into idempotency_keys (principal, key, method, path, body_hash, operation, status, answer, expires_at)
        values ('user:x', $1, 'POST', '/', '', '{}', 200, $2, now() + interval '1 day')`,
@@ -77,12 +82,17 @@ test("afterwards the former secret opens nothing and is needed for nothing, what
   const done = await resealAll(base, options(boxOf([present, former])));
   expect(done).toEqual({
     // Of seven values in turn, two are sealed as they should be already.
-    resealed: { "runtime-broker-secret": 5, "agent-kept-value": 5, "idempotency-answer": 5 },
+    resealed: {
+      "runtime-broker-secret": 5,
+      "agent-kept-value": 5,
+      "agent-config-value": 5,
+      "idempotency-answer": 5,
+    },
     unreadable: [],
     overtaken: false,
   });
-  expect(await opened(boxOf([present]))).toEqual(Array.from({ length: 21 }, () => "right"));
-  expect(await opened(boxOf([former]))).toEqual(Array.from({ length: 21 }, () => "closed"));
+  expect(await opened(boxOf([present]))).toEqual(Array.from({ length: 28 }, () => "right"));
+  expect(await opened(boxOf([former]))).toEqual(Array.from({ length: 28 }, () => "closed"));
 });
 
 test("twice changes nothing, and two at once do the work once", async () => {
@@ -90,11 +100,11 @@ test("twice changes nothing, and two at once do the work once", async () => {
   const box = boxOf([present, former]);
   const both = await Promise.all([resealAll(base, options(box)), resealAll(base, options(box, 3))]);
   const sum = both.reduce((n, r) => n + Object.values(r.resealed).reduce((a, b) => a + b, 0), 0);
-  expect(sum).toBe(27);
+  expect(sum).toBe(36);
   const before = await tested.query("select value from agent_kept_values order by key");
-  expect(Object.values((await resealAll(base, options(box))).resealed)).toEqual([0, 0, 0]);
+  expect(Object.values((await resealAll(base, options(box))).resealed)).toEqual([0, 0, 0, 0]);
   expect(await tested.query("select value from agent_kept_values order by key")).toEqual(before);
-  expect(await opened(boxOf([present]))).toEqual(Array.from({ length: 27 }, () => "right"));
+  expect(await opened(boxOf([present]))).toEqual(Array.from({ length: 36 }, () => "right"));
 });
 
 test("a value that is replaced while it is sealed anew keeps what replaced it", async () => {
@@ -126,6 +136,7 @@ test("what no configured key opens is told and left as it is", async () => {
   await store(2, boxOf(["x".repeat(32)]), boxOf([former]));
   const done = await resealAll(base, options(boxOf([present, former])));
   expect(done.unreadable.map((u) => u.purpose).sort()).toEqual([
+    "agent-config-value",
     "agent-kept-value",
     "idempotency-answer",
     "runtime-broker-secret",

@@ -41,6 +41,7 @@ export const resealAll = async (base: Pick<Base, "log">, options: ResealOptions)
   const resealed: Record<SealedPurpose, number> = {
     "runtime-broker-secret": 0,
     "agent-kept-value": 0,
+    "agent-config-value": 0,
     "idempotency-answer": 0,
   };
   for (let pass = 1; ; pass += 1) {

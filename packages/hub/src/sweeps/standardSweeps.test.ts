@@ -8,8 +8,10 @@ import {
   type StoreStack,
   seed,
   startStoreStack,
+  TEST_SECRET,
   type TestDatabase,
 } from "@rootstock/testkit";
+import { AgentConfigs, SecretBox } from "../secrets/index.ts";
 import { standardSweeps } from "./standardSweeps.ts";
 import type { Sweep } from "./sweeper.ts";
 
@@ -17,15 +19,22 @@ let db: TestDatabase;
 let stack: StoreStack;
 let rows: Seed;
 let sweeps: readonly Sweep[];
+let older: boolean;
 let told: { wake: Set<string>; done: Set<string>; changes: number };
 
 beforeEach(async () => {
+  older = false;
   db = await createTestDatabase();
   stack = await startStoreStack(db.url);
   rows = seed(db);
   sweeps = standardSweeps({
     auditSeconds: 30 * 86_400,
     ...stack,
+    agentConfigs: new AgentConfigs(stack.base, {
+      db: stack.database.db,
+      box: new SecretBox({ secrets: [TEST_SECRET], ...stack.base }),
+      olderReplicas: () => older,
+    }),
     softDeleteSeconds: 3_600,
     undeliveredMessageSeconds: 7_200,
     historySeconds: 86_400,
@@ -74,6 +83,24 @@ const heldBroker = async () => {
 test("every sweep has a lock and a row of its own, and one with nothing to do does nothing", async () => {
   expect(new Set(sweeps.map((s) => s.name)).size).toBe(sweeps.length);
   for (const { name } of sweeps) expect([name, await run(name)]).toEqual([name, 0]);
+});
+
+test("configurations that lie open are sealed once the replicas are gone that look for nothing else", async () => {
+  const config = { image: "i", env: { KEY: "v" }, inlineConfig: { max_turns: 3 } };
+  const project = await rows.project();
+  const ids = [];
+  for (let i = 0; i < 5; i += 1)
+    ids.push(await rows.agent({ project_id: project, applied_config: JSON.stringify(config) }));
+  await rows.agent({ project_id: project, applied_config: JSON.stringify({ image: "i" }) });
+  const open = () => db.query("select id from agents where applied_config ?| array['env', 'inlineConfig']");
+  older = true;
+  expect([await run("unsealedConfigs"), (await open()).length]).toEqual([0, 5]);
+  older = false;
+  expect([await run("unsealedConfigs"), (await open()).length]).toEqual([10, 0]);
+  for (const id of ids)
+    expect(await state("agents", id)).toMatchObject({ applied_config: { image: "i", valuesVersion: 1 } });
+  await eventually(() => told.changes > 0);
+  expect(await run("unsealedConfigs")).toBe(0);
 });
 
 test("a sweep that is told to end does not begin another chunk", async () => {

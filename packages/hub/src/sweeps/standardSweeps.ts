@@ -29,11 +29,13 @@ import {
   takeBackStaleClaims,
   trimDeliveredEnvelopes,
 } from "@rootstock/store";
+import type { AgentConfigs } from "../secrets/index.ts";
 import type { Sweep } from "./sweeper.ts";
 
 export interface StandardSweepOptions {
   readonly database: Database;
   readonly signaller: Signaller;
+  readonly agentConfigs: Pick<AgentConfigs, "sealAll">;
   /** How long soft-deleted agents may be restored, in seconds. */
   readonly softDeleteSeconds: number;
   /** How long a message waits for its agent, in seconds. */
@@ -79,7 +81,7 @@ const PAGES_AT_ONCE = 500;
 
 /** Every sweep but that of the replicas: who is gone, what waits too long, and what has been kept long enough. */
 export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] => {
-  const { database, signaller } = options;
+  const { database, signaller, agentConfigs } = options;
 
   /** Repeats `work` while it finds as much as it takes at once. */
   const chunks = async (signal: AbortSignal, limit: number, work: (db: Db, limit: number) => Promise<number>) => {
@@ -190,6 +192,16 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
           ? 0
           : (await database.background(() => deleteExpiredJoinTokens(database.db))) +
             (await database.background(() => deleteExpiredSecrets(database.db))),
+    },
+    {
+      // What replicas of the release before have written, once they are gone.
+      name: "unsealedConfigs",
+      intervalMs: 10 * SECOND,
+      runOnce: async (signal) => {
+        const sealed = await agentConfigs.sealAll(database, signal);
+        if (sealed > 0) tellChanges();
+        return sealed;
+      },
     },
     sweep("idempotencyKeys", 10 * MINUTE, 1_000, deleteExpiredIdempotencyKeys),
     {

@@ -1,4 +1,4 @@
-import type { AgentView, AppliedConfig } from "@rootstock/store";
+import type { AgentView, ConfigValues, StoredConfig } from "@rootstock/store";
 import { z } from "zod";
 import type { Capabilities } from "./capabilities.ts";
 import { some, time, timeOrZero } from "./fields.ts";
@@ -93,17 +93,16 @@ export const agentDetail = (a: AgentView) => ({
 /** Activities that tell why an agent ended. */
 const EXIT_REASONS = ["crashed", "limits_exceeded"];
 
-/** A configuration without what is for the container alone: keys and passwords come to it as values like any other. */
-const withoutValues = ({ env: _, inlineConfig: __, ...rest }: AppliedConfig): AppliedConfig => rest;
+/** A configuration without what is for the container alone, and without what is for the hub alone. */
+const withoutValues = ({ env: _, inlineConfig: __, valuesVersion: ___, ...rest }: StoredConfig) => rest;
 
 /**
- * The agent, and what the caller may do with it where that is shown. `values`: whether the caller sees what its container
- * is given, as whoever may change the agent does; who merely reads it, by its visibility or beside it, does not.
+ * The agent, and what the caller may do with it where that is shown. `values`: what its container is given, for whoever may
+ * change the agent; who merely reads it, by its visibility or beside it, is not shown that.
  */
 export const agentJson = (
   a: AgentView,
-  capabilities?: Capabilities,
-  values = capabilities?.actions.includes("update") === true,
+  { capabilities, values }: { readonly capabilities?: Capabilities; readonly values?: ConfigValues | undefined } = {},
 ): AgentJson => ({
   id: a.id,
   slug: a.slug,
@@ -150,6 +149,6 @@ export const agentJson = (
   updated: time(a.updated),
   stateVersion: a.state_version,
   ...some("ancestry", a.ancestry),
-  ...some("appliedConfig", values ? a.applied_config : withoutValues(a.applied_config)),
+  ...some("appliedConfig", { ...withoutValues(a.applied_config), ...values }),
   ...(capabilities && { _capabilities: capabilities }),
 });

@@ -2,7 +2,7 @@ import { type Phase, TERMINAL_ACTIVITIES, type Uuid } from "@rootstock/protocol"
 import { type RawBuilder, type Selectable, sql } from "kysely";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
-import type { AgentsTable, AppliedConfig } from "../tables.ts";
+import type { AgentsTable, StoredConfig } from "../tables.ts";
 import { nextTokenVersion } from "./authResets.ts";
 
 /** What operations do to an agent's row. Each raises `state_version`; the caller holds the claim that fences it. */
@@ -17,7 +17,7 @@ export interface NewAgent {
   readonly runtimeBrokerId: Uuid;
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
-  readonly appliedConfig: AppliedConfig;
+  readonly appliedConfig: StoredConfig;
   readonly image: string | null;
   readonly createdBy: Uuid;
   readonly ownerId: Uuid;
@@ -53,12 +53,17 @@ export const insertAgent = (db: Db, a: NewAgent): Promise<AgentRow> =>
 export const findAgent = (db: Db, id: Uuid): Promise<AgentRow | undefined> =>
   db.selectFrom("agents").selectAll().where("id", "=", id).executeTakeFirst();
 
-/** Replaces what the agent was created with, for a start in place with another task. */
-export const setAppliedConfig = async (db: Db, id: Uuid, config: AppliedConfig): Promise<void> => {
+/** Gives the agent another task than it was created with, for a start in place. What else it is configured with stays. */
+export const setTask = async (
+  db: Db,
+  id: Uuid,
+  p: { readonly task: string; readonly attach?: boolean | undefined },
+): Promise<void> => {
+  const config = JSON.stringify({ task: p.task, ...(p.attach && { attach: true }) });
   await db
     .updateTable("agents")
     .set({
-      applied_config: JSON.stringify(config),
+      applied_config: sql<string>`applied_config || ${config}::jsonb`,
       state_version: sql<number>`state_version + 1`,
       updated: sql<Date>`now()`,
     })

@@ -21,6 +21,14 @@ const COLUMNS = {
     ],
     value: "value",
   },
+  "agent-config-value": {
+    table: "agent_config_values",
+    key: [
+      ["agent_id", "uuid"],
+      ["name", "text"],
+    ],
+    value: "value",
+  },
   "idempotency-answer": {
     table: "idempotency_keys",
     key: [
@@ -41,6 +49,7 @@ export const SEALED_COLUMNS: Readonly<Record<SealedPurpose, SealedColumn>> = COL
 export const SEALED_PURPOSES: readonly SealedPurpose[] = [
   "runtime-broker-secret",
   "agent-kept-value",
+  "agent-config-value",
   "idempotency-answer",
 ];
 

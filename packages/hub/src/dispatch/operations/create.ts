@@ -1,5 +1,6 @@
 import { deleteAgentRow, recordLaunched, recordLaunchFailed, recordWaiting } from "@rootstock/store";
 import { z } from "zod";
+import { givenValues, UNREADABLE } from "./givenValues.ts";
 import type { Operation, OperationContext, OperationResult } from "./operation.ts";
 import { createPayload } from "./payloads.ts";
 import { gone, openRun, previousPhase } from "./run.ts";
@@ -19,12 +20,19 @@ import {
  * what is missing (`gather`), or the end of the agent.
  */
 export const create: Operation = async (context) => {
+  const given = await givenValues(context);
+  if (given === "unreadable")
+    return {
+      ok: false,
+      failure: UNREADABLE,
+      settle: (tx) => undo(tx, context, context.id, UNREADABLE.message),
+    };
   const started = await openRun(context, "provisioning");
   if (!started) return gone();
   const answer = await callRuntimeBroker(started, {
     method: "POST",
     path: "/api/v1/agents",
-    body: await createPayload(started, {
+    body: await createPayload(started, given, {
       requestId: context.id,
       gatherEnv: context.args.provisionOnly !== true,
     }),

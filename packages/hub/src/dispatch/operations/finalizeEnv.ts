@@ -1,5 +1,6 @@
 import { recordLaunched } from "@rootstock/store";
 import { readCreateAnswer } from "./create.ts";
+import { givenValues, UNREADABLE } from "./givenValues.ts";
 import type { Operation } from "./operation.ts";
 import { createPayload } from "./payloads.ts";
 import { askForAgent, callRuntimeBroker, launchFacts, runtimeFailure } from "./tunnel.ts";
@@ -19,10 +20,12 @@ export const finalizeEnv: Operation = async (context) => {
         settle: async (tx) => void (await recordLaunched(tx, { agentId: agent.id, runId: agent.run_id, facts })),
       };
   }
+  const given = await givenValues(context);
+  if (given === "unreadable") return { ok: false, failure: UNREADABLE, settle: async () => {} };
   const answer = await callRuntimeBroker(context, {
     method: "POST",
     path: `/api/v1/agents/${agent.id}/finalize-env`,
-    body: { env: await context.keptValues(agent.id) },
+    body: { env: given.kept },
   });
   if (answer.status === 200 || answer.status === 201) {
     const facts = launchFacts(answer.body, "running");
@@ -36,7 +39,7 @@ export const finalizeEnv: Operation = async (context) => {
     const again = await callRuntimeBroker(context, {
       method: "POST",
       path: "/api/v1/agents",
-      body: await createPayload(context, { requestId: context.id, gatherEnv: true }),
+      body: await createPayload(context, given, { requestId: context.id, gatherEnv: true }),
     });
     return readCreateAnswer(context, agent.run_id ?? context.id, again);
   }

@@ -1,4 +1,5 @@
 import { type Db, type HaltedPhase, recordHalted, recordHaltFailed } from "@rootstock/store";
+import { givenValues } from "./givenValues.ts";
 import type { NamedOperation, Operation, OperationResult } from "./operation.ts";
 import { launch } from "./start.ts";
 import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, runtimeFailure } from "./tunnel.ts";
@@ -37,12 +38,12 @@ export const stop: NamedOperation = halt("stop", "stopped");
  */
 export const suspend: NamedOperation = halt("suspend", "suspended");
 
-/** Stops, whatever comes of it, and starts afresh. */
+/** Stops, whatever comes of it, and starts afresh; one that could not be started goes on as it is. */
 export const restart: Operation = async (context) => {
+  const given = await givenValues(context);
+  if (given === "unreadable") return launch(context, given);
   await askToHalt(context);
   await recordHalted(context.db, { agentId: context.target.agent.id, phase: "stopped" });
-  return launch({
-    ...context,
-    target: { ...context.target, agent: { ...context.target.agent, phase: "stopped" } },
-  });
+  const stopped = { ...context.target, agent: { ...context.target.agent, phase: "stopped" as const } };
+  return launch({ ...context, target: stopped }, given);
 };

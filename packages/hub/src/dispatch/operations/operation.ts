@@ -1,6 +1,6 @@
 import type { ErrorCode, Uuid } from "@rootstock/protocol";
 import type { Clock, Random } from "@rootstock/service";
-import type { Db, DispatchOp, DispatchTarget, HaltedPhase } from "@rootstock/store";
+import type { ConfigValues, Db, DispatchOp, DispatchTarget, HaltedPhase } from "@rootstock/store";
 import type { TransportToken } from "../../auth/index.ts";
 import type { Connection } from "../../control/index.ts";
 
@@ -31,8 +31,11 @@ export type MintAgentToken = (target: DispatchTarget) => Promise<string>;
 /** What lets an agent through what stands before the hub; undefined where nothing does, or none can be had. */
 export type CurrentTransportToken = () => Promise<TransportToken | undefined>;
 
-/** The values kept for an agent, decrypted. */
+/** The values kept for an agent, decrypted. Throws `SecretBoxError`. */
 export type KeptValues = (agentId: Uuid) => Promise<Readonly<Record<string, string>>>;
+
+/** What an agent's configuration gives its container, decrypted. Throws `SecretBoxError`. */
+export type ReadConfigValues = (agent: DispatchTarget["agent"]) => Promise<ConfigValues>;
 
 /** What every operation works with. */
 export interface OperationDeps {
@@ -42,6 +45,7 @@ export interface OperationDeps {
   readonly mintAgentToken: MintAgentToken;
   readonly transportToken: CurrentTransportToken;
   readonly keptValues: KeptValues;
+  readonly configValues: ReadConfigValues;
 }
 
 /** One attempt at one operation, on the replica that holds the socket. */

@@ -1,4 +1,5 @@
 import { transportEnv } from "../../auth/index.ts";
+import type { GivenValues } from "./givenValues.ts";
 import type { OperationContext } from "./operation.ts";
 
 /** Bodies of create and start (spec/01 4.2 and 4.5, spec/08 2.4). Both names of a project go along: each end reads its own. */
@@ -9,14 +10,13 @@ const projectFields = ({ target }: OperationContext): Record<string, unknown> =>
     : { projectSlug: target.project.slug, groveSlug: target.project.slug }),
 });
 
-/** What the container is told of itself and of the hub, beside the values kept for it. */
-const resolvedEnv = async (context: OperationContext): Promise<Record<string, string>> => {
-  const { agent } = context.target;
-  const [kept, transport] = await Promise.all([context.keptValues(agent.id), context.transportToken()]);
-  const identity = agent.applied_config.gcpIdentity;
+/** What the container is told of itself and of the hub, beside the values given to it. */
+const resolvedEnv = async (context: OperationContext, given: GivenValues): Promise<Record<string, string>> => {
+  const transport = await context.transportToken();
+  const identity = context.target.agent.applied_config.gcpIdentity;
   return {
-    ...agent.applied_config.env,
-    ...kept,
+    ...given.config.env,
+    ...given.kept,
     SCION_METADATA_MODE: identity?.metadataMode ?? "block",
     // Without it a newer runtime broker lowers any elevated mode to `block`.
     SCION_METADATA_MODE_SOURCE: "hub",
@@ -34,6 +34,7 @@ const text = (value: unknown): string | undefined => (typeof value === "string" 
 /** The body of `POST /api/v1/agents`. */
 export const createPayload = async (
   context: OperationContext,
+  given: GivenValues,
   options: { readonly requestId: string; readonly gatherEnv: boolean },
 ): Promise<object> => {
   const { agent, project } = context.target;
@@ -67,8 +68,8 @@ export const createPayload = async (
         ...(identity?.projectId && { project_id: identity.projectId }),
       },
     },
-    resolvedEnv: await resolvedEnv(context),
-    ...(config.inlineConfig && { inlineConfig: config.inlineConfig }),
+    resolvedEnv: await resolvedEnv(context, given),
+    ...(given.config.inlineConfig && { inlineConfig: given.config.inlineConfig }),
     ...(hubEndpoint && { hubEndpoint }),
     agentToken: await context.mintAgentToken(context.target),
     ...(config.creatorName && { creatorName: config.creatorName }),
@@ -85,7 +86,7 @@ export const createPayload = async (
 };
 
 /** The body of `POST /api/v1/agents/{slug}/start`. */
-export const startPayload = async (context: OperationContext, resume: boolean): Promise<object> => {
+export const startPayload = async (context: OperationContext, given: GivenValues, resume: boolean): Promise<object> => {
   const { agent, project } = context.target;
   const config = agent.applied_config;
   const hubEndpoint = text(context.args.hubEndpoint);
@@ -96,9 +97,9 @@ export const startPayload = async (context: OperationContext, resume: boolean): 
     ...(agent.run_id && { runId: agent.run_id }),
     ...projectFields(context),
     ...(config.harnessConfig && { harnessConfig: config.harnessConfig }),
-    ...(config.inlineConfig && { inlineConfig: config.inlineConfig }),
+    ...(given.config.inlineConfig && { inlineConfig: given.config.inlineConfig }),
     resolvedEnv: {
-      ...(await resolvedEnv(context)),
+      ...(await resolvedEnv(context, given)),
       SCION_AGENT_ID: agent.id,
       SCION_AGENT_SLUG: agent.slug,
       SCION_PROJECT_ID: project.id,

@@ -1,5 +1,6 @@
 import { type LaunchFacts, recordLaunched, recordLaunchFailed } from "@rootstock/store";
-import type { Operation, OperationContext, OperationResult } from "./operation.ts";
+import { type GivenValues, givenValues, UNREADABLE } from "./givenValues.ts";
+import type { Operation, OperationContext, OperationFailure, OperationResult } from "./operation.ts";
 import { startPayload } from "./payloads.ts";
 import { gone, openRun, previousPhase } from "./run.ts";
 import { agentPath, askForAgent, callRuntimeBroker, launchFacts, projectQuery, runtimeFailure } from "./tunnel.ts";
@@ -14,12 +15,15 @@ export const start: Operation = async (context) => {
     const facts = await askForAgent(context);
     if (facts?.phase === "running") return launched(context, context.target.agent.run_id, facts);
   }
-  return launch(context);
+  return launch(context, await givenValues(context));
 };
 
 /** One start, asked for unconditionally. */
-export const launch = async (context: OperationContext): Promise<OperationResult> => {
-  const before = context.target.agent;
+export const launch = async (
+  context: OperationContext,
+  given: GivenValues | "unreadable",
+): Promise<OperationResult> => {
+  if (given === "unreadable") return notLaunched(context, UNREADABLE);
   const resume = context.args.resume === true || context.op === "resume";
   const started = await openRun(context, "starting");
   if (!started) return gone();
@@ -27,24 +31,25 @@ export const launch = async (context: OperationContext): Promise<OperationResult
     method: "POST",
     path: agentPath(context, "start"),
     query: projectQuery(context),
-    body: await startPayload(started, resume),
+    body: await startPayload(started, given, resume),
   });
   if (answer.status >= 200 && answer.status < 300)
     return launched(context, context.id, launchFacts(answer.body, "running"));
-  const failure = runtimeFailure(resume ? "resume agent" : "start agent", answer);
-  return {
-    ok: false,
-    failure,
-    settle: async (tx) => {
-      await recordLaunchFailed(tx, {
-        agentId: before.id,
-        runId: context.id,
-        phase: previousPhase(context),
-        message: failure.message,
-      });
-    },
-  };
+  return notLaunched(context, runtimeFailure(resume ? "resume agent" : "start agent", answer));
 };
+
+const notLaunched = (context: OperationContext, failure: OperationFailure): OperationResult => ({
+  ok: false,
+  failure,
+  settle: async (tx) => {
+    await recordLaunchFailed(tx, {
+      agentId: context.target.agent.id,
+      runId: context.id,
+      phase: previousPhase(context),
+      message: failure.message,
+    });
+  },
+});
 
 const launched = (context: OperationContext, runId: string | null, facts: LaunchFacts): OperationResult => ({
   ok: true,
