@@ -123,7 +123,7 @@ export const buildFoundation = (
   const agentConfigs = new AgentConfigs(base, {
     db: database.db,
     box,
-    olderReplicas: () => releases.olderThan(CONFIGS_SEALED_SINCE),
+    olderReplicas: () => releases.recentlyOlderThan(CONFIGS_SEALED_SINCE),
   });
   const signingKeys = new SigningKeys(rootSecrets);
   const replicaTokens = new ReplicaTokens({

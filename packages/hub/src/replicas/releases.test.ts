@@ -25,6 +25,23 @@ test("until it has looked there may be older replicas; a replica that comes or g
   await eventually(() => !releases.olderThan("0.2.0"));
 });
 
+test("a replica that has gone may come back for ten minutes", async () => {
+  await releases.start();
+  expect(releases.recentlyOlderThan("0.2.0")).toBe(false);
+  await seed(store).replica({ version: "0.1.9" });
+  await eventually(() => releases.recentlyOlderThan("0.2.0"));
+  await store.query("delete from hub_replicas");
+  await eventually(() => !releases.olderThan("0.2.0"));
+  await store.query("update replica_names set gone_at = now() - interval '590 seconds'");
+  await releases.stop();
+  const later = new Releases(base, { database: store.database, lookEveryMs: 10 });
+  await later.start();
+  expect([later.olderThan("0.2.0"), later.recentlyOlderThan("0.2.0")]).toEqual([false, true]);
+  await store.query("update replica_names set gone_at = now() - interval '610 seconds'");
+  await eventually(() => !later.recentlyOlderThan("0.2.0"));
+  await later.stop();
+});
+
 test.each([
   ["0.1.0", "0.2.0", true],
   ["0.2.0", "0.2.0", false],

@@ -1,7 +1,9 @@
 import { type Base, Loop, type Service } from "@rootstock/service";
-import { type Database, registeredReleases } from "@rootstock/store";
+import { type Database, recentReleases, registeredReleases } from "@rootstock/store";
 
 const LOOK_EVERY_MS = 5_000;
+/** In the middle of a rollout the last replica of a release may fail and come back, and the release be taken back. */
+const MAY_RETURN_SECONDS = 600;
 
 export interface ReleasesOptions {
   readonly database: Database;
@@ -17,6 +19,7 @@ export class Releases implements Service {
   readonly #options: ReleasesOptions;
   readonly #loop: Loop;
   #registered: readonly string[] | undefined;
+  #recent: readonly string[] | undefined;
 
   constructor(base: Base, options: ReleasesOptions) {
     this.#base = base;
@@ -27,6 +30,11 @@ export class Releases implements Service {
   /** Whether a replica of a release before `version` (numbers with dots) may be alive; true until that is known. */
   olderThan(version: string): boolean {
     return this.#registered?.some((other) => comesBefore(other, version)) ?? true;
+  }
+
+  /** The same, also of replicas that were alive ten minutes ago: for what cannot be taken back. */
+  recentlyOlderThan(version: string): boolean {
+    return this.#recent?.some((other) => comesBefore(other, version)) ?? true;
   }
 
   /** Throws when the database cannot be asked. */
@@ -49,7 +57,9 @@ export class Releases implements Service {
   }
 
   async #look(): Promise<void> {
-    this.#registered = await registeredReleases(this.#options.database.db);
+    const { db } = this.#options.database;
+    this.#registered = await registeredReleases(db);
+    this.#recent = await recentReleases(db, MAY_RETURN_SECONDS);
   }
 }
 

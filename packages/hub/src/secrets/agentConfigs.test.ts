@@ -1,5 +1,12 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { type ConfigValues, findAgent, replaceUnsealed, type StoredConfig, transaction } from "@rootstock/store";
+import {
+  type ConfigValues,
+  findAgent,
+  loadMigrations,
+  replaceUnsealed,
+  type StoredConfig,
+  transaction,
+} from "@rootstock/store";
 import { createTestStore, seed, type TestStore, testBase } from "@rootstock/testkit";
 import { AgentConfigs } from "./agentConfigs.ts";
 import { SecretBoxError } from "./errors.ts";
@@ -61,7 +68,11 @@ test("values are opened where they were sealed; what was not given stays", async
   expect((await row()).applied_config).toEqual({ image: "i", valuesVersion: 2 });
 });
 
-test("during a rollout values lie where the release before finds them; afterwards they are sealed", async () => {
+const oldestCode = async () =>
+  (await tested.query<{ oldest: number }>("select min_compatible as oldest from schema_version"))[0]?.oldest;
+
+test("during a rollout values lie where the release before finds them; afterwards they are sealed, and it may not come back", async () => {
+  const before = await oldestCode();
   older = true;
   await give(GIVEN);
   expect((await row()).applied_config).toEqual({ image: "i", ...GIVEN });
@@ -69,9 +80,13 @@ test("during a rollout values lie where the release before finds them; afterward
   expect(await configs.sealAll(tested.database)).toBe(0);
   older = false;
   expect(await shown()).toEqual(GIVEN);
+  expect(await configs.kept(id, {})).toBeDefined();
+  expect(await oldestCode()).toBe(before);
   expect(await configs.sealAll(tested.database)).toBe(2);
   expect((await row()).applied_config).toEqual({ image: "i", valuesVersion: 1 });
   expect(await configs.of(await row())).toEqual(GIVEN);
+  const migrations = await loadMigrations();
+  expect(await oldestCode()).toBe(migrations.find(({ name }) => name.endsWith("_config_values.sql"))?.number);
 });
 
 test("what the release before writes over sealed values is the newer, and is sealed in their place", async () => {

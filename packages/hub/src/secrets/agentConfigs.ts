@@ -7,6 +7,7 @@ import {
   configValues,
   type Database,
   type Db,
+  demandSealedConfigs,
   keepConfigValues,
   type NewlySealed,
   replaceUnsealed,
@@ -41,7 +42,7 @@ export interface KeptConfig {
 export interface AgentConfigsOptions {
   readonly db: Db;
   readonly box: Pick<SecretBox, "open" | "seal">;
-  /** Whether replicas may be there that look for values in the configuration alone. */
+  /** Whether replicas may be there, or come back, that look for values in the configuration alone. */
   readonly olderReplicas: () => boolean;
 }
 
@@ -52,6 +53,7 @@ export interface AgentConfigsOptions {
 export class AgentConfigs {
   readonly #log: Base["log"];
   readonly #options: AgentConfigsOptions;
+  #demanded: Promise<void> | undefined;
 
   constructor({ log }: Pick<Base, "log">, options: AgentConfigsOptions) {
     this.#log = log;
@@ -66,6 +68,7 @@ export class AgentConfigs {
     const names = CONFIG_VALUES.filter((name) => values[name] !== undefined);
     if (names.length === 0) return { over: (config) => config, keep: async () => {} };
     if (this.#options.olderReplicas()) return { over: (config) => ({ ...config, ...values }), keep: async () => {} };
+    await this.#demand();
     const sealed = await Promise.all(names.map((name) => this.#seal(agentId, name, JSON.stringify(values[name]))));
     return { over: (config) => withSealed(config, names), keep: (tx) => keepConfigValues(tx, sealed) };
   }
@@ -113,6 +116,15 @@ export class AgentConfigs {
     return values;
   }
 
+  /** Once: from then on no code may serve that would not find what is sealed. */
+  #demand(): Promise<void> {
+    this.#demanded ??= demandSealedConfigs(this.#options.db).catch((err: unknown) => {
+      this.#demanded = undefined;
+      throw err;
+    });
+    return this.#demanded;
+  }
+
   async #seal(agentId: Uuid, name: ConfigValueName, json: string): Promise<SealedConfigValue> {
     return { agentId, name, value: await this.#options.box.seal(PURPOSE, `${agentId} ${name}`, Buffer.from(json)) };
   }
@@ -132,6 +144,7 @@ export class AgentConfigs {
         page.map(async (v): Promise<NewlySealed> => ({ ...v, ...(await this.#seal(v.agentId, v.name, v.json)) })),
       );
       if (anew.length === 0) break;
+      await this.#demand();
       sealed += await database.background(() => replaceUnsealed(db, anew));
       after = anew.at(-1)?.agentId;
     }

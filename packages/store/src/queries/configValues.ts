@@ -17,6 +17,19 @@ export interface SealedConfigValue {
   readonly value: Buffer;
 }
 
+/** The migration since which code looks for sealed values. */
+const KNOWN_SINCE = 35;
+
+/**
+ * Has the schema ask for code that looks for sealed values (design 9): agents that other code started would lack theirs, and
+ * nobody would be told. To be called before the first is sealed; harmless when called again.
+ */
+export const demandSealedConfigs = async (db: Db): Promise<void> => {
+  await sql`update schema_version set min_compatible = ${KNOWN_SINCE} where min_compatible < ${KNOWN_SINCE}`.execute(
+    db,
+  );
+};
+
 /** Keeps the values; others of the same agents and names are replaced. */
 export const keepConfigValues = async (db: Db, values: readonly SealedConfigValue[]): Promise<void> => {
   if (values.length === 0) return;

@@ -55,6 +55,16 @@ export const registeredReleases = async (db: Db): Promise<readonly string[]> => 
   return rows.map((r) => r.version);
 };
 
+/** The releases of the replicas that are registered, or were so many seconds ago; each once. */
+export const recentReleases = async (db: Db, seconds: number): Promise<readonly string[]> => {
+  const { rows } = await sql<{ version: string }>`
+    select version from hub_replicas
+     union select version from replica_names where gone_at > now() - make_interval(secs => ${seconds}::float8)`.execute(
+    db,
+  );
+  return rows.map((r) => r.version);
+};
+
 /** When a replica counts as dead. */
 export interface DeathRules {
   /** Seconds without a renewal after which the lease is over, whatever its lock says. */
