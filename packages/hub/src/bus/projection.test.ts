@@ -288,6 +288,7 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
     "broker_secrets",
     "broker_join_tokens",
     "seen_nonces",
+    "agent_config_values",
     "agent_kept_values",
     "broker_dispatch",
     "hub_replicas",

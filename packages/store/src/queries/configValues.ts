@@ -18,7 +18,7 @@ export interface SealedConfigValue {
 }
 
 /** The migration since which code looks for sealed values. */
-const KNOWN_SINCE = 35;
+const KNOWN_SINCE = 36;
 
 /**
  * Has the schema ask for code that looks for sealed values (design 9): agents that other code started would lack theirs, and
