@@ -17,17 +17,14 @@ export interface SealedConfigValue {
   readonly value: Buffer;
 }
 
-/** The migration since which code looks for sealed values. */
-const KNOWN_SINCE = 36;
-
 /**
  * Has the schema ask for code that looks for sealed values (design 9): agents that other code started would lack theirs, and
  * nobody would be told. To be called before the first is sealed; harmless when called again.
  */
 export const demandSealedConfigs = async (db: Db): Promise<void> => {
-  await sql`update schema_version set min_compatible = ${KNOWN_SINCE} where min_compatible < ${KNOWN_SINCE}`.execute(
-    db,
-  );
+  await sql`
+    update schema_version v set min_compatible = m.number from schema_migrations m
+     where substr(m.name, 6) = 'config_values.sql' and v.min_compatible < m.number`.execute(db);
 };
 
 /** Keeps the values; others of the same agents and names are replaced. */
