@@ -35,7 +35,8 @@ const MAX_TRIES = 50;
 
 /**
  * Creates a project in the caller's transaction, with every runtime broker that serves all projects linked, or finds the
- * one that has the id already (spec/02 3.2). A slug that is taken, or was by somebody else's project, gets `-1`, `-2`, …, and the name ` (1)`, ` (2)`, ….
+ * one that has the id already (spec/02 3.2). A slug that is taken, or was by somebody else's project, gets `-1`, `-2`, …,
+ * and the name ` (1)`, ` (2)`, ….
  * Throws 400 for a name without letters and digits, 409 for the id of a project that is gone and was another one's.
  */
 export const createProject = async (
