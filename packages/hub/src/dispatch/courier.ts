@@ -191,7 +191,7 @@ export class Courier implements Service {
   /** Where a committed message stands within 2 s: also for who repeats a call. */
   outcome(id: Uuid): Promise<MessageOutcome> {
     const wait = this.#open(id);
-    this.#outcomes.look([id]);
+    this.#outcomes.lookAgain(id);
     return this.#outcome(id, wait);
   }
 

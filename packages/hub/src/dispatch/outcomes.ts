@@ -3,6 +3,9 @@ import { type Clock, type Log, SingleFlight, type Timer } from "@rootstock/servi
 import type { MessageOutcome } from "@rootstock/store";
 import { breatherOf } from "./load.ts";
 
+/** What was told is written soon. */
+const FIRST_PAUSE_MS = 10;
+
 /** How the waits of one kind are answered: the row is the authority, signals only say when to look. */
 interface Wait<T> {
   readonly accept: (value: T) => boolean;
@@ -60,6 +63,16 @@ export class Outcomes<T extends { readonly id: Uuid }> {
   look(ids: Iterable<Uuid>): void {
     for (const id of ids) if (this.#waits.has(id)) this.#signalled.add(id);
     if (this.#signalled.size > 0) void this.#read.poke();
+  }
+
+  /**
+   * Reads a row for somebody who has come late to wait for it. Its end may have been told already, and not be written yet,
+   * and nobody is told twice: it is read again, after longer and longer, as long as somebody waits.
+   */
+  lookAgain(id: Uuid, pauseMs = FIRST_PAUSE_MS): void {
+    if (!this.#waits.has(id)) return;
+    this.look([id]);
+    this.#clock.after(pauseMs, () => this.lookAgain(id, pauseMs * 2));
   }
 
   /** The fallback poll: reads whatever somebody waits for. */
