@@ -10,6 +10,7 @@ import {
   type InProcessReplica,
   type Person,
   Scene,
+  SimulatedGithub,
   SimulatedOidc,
   TEST_TOKEN,
 } from "@rootstock/testkit";
@@ -111,6 +112,32 @@ test(
       await ann.open("/");
       expect(ann.place()).toBe("/login");
     }
+  },
+  LIMIT_MS,
+);
+
+test(
+  "weak point 3: somebody links another provider to their account, comes in by it, and unlinks it",
+  async () => {
+    const [oidc, github] = [await SimulatedOidc.start(), await SimulatedGithub.start()];
+    scene.onEnd(() => oidc.stop());
+    scene.onEnd(() => github.stop());
+    github.asks = true;
+    const all = await hub({ ...oidc.environment(), ...github.environment() });
+    const ann = await person(all.url);
+    await ann.open("/auth/login/oidc");
+    await ann.click("Your sign-ins");
+    expect([ann.place(), await ann.text()]).toEqual(["/account", expect.not.stringContaining("Unlink")]);
+    await ann.click("Link GitHub");
+    await ann.click("Yes, it is me");
+    expect([ann.place(), await ann.text()]).toEqual(["/account?linked=1", expect.stringContaining("Unlink")]);
+    const elsewhere = await person(all.url);
+    await elsewhere.open("/auth/login/github");
+    await elsewhere.click("Yes, it is me");
+    expect([elsewhere.place(), await elsewhere.text()]).toEqual(["/", expect.stringContaining("ann@example.org")]);
+    await ann.click("Unlink");
+    expect(ann.place()).toBe("/account?unlinked=1");
+    await homeEverywhere(ann, all, "ann@example.org");
   },
   LIMIT_MS,
 );

@@ -112,6 +112,13 @@ class Reader implements Person {
   async open(address: string): Promise<void> {
     this.#filled.clear();
     this.#visit = await this.#browser.open(address);
+    await this.#goOn();
+  }
+
+  /** Where the page goes on by itself. */
+  async #goOn(): Promise<void> {
+    const to = /<meta http-equiv="refresh" content="0;url=([^"]*)">/.exec(this.#body)?.[1];
+    if (to !== undefined) await this.open(new URL(unescaped(to), this.#shown.url).href);
   }
 
   async click(name: string): Promise<void> {
@@ -127,7 +134,7 @@ class Reader implements Person {
             ? await this.#browser.submit(attribute(head, "action") ?? "", fields)
             : await this.#browser.open(`${attribute(head, "action") ?? ""}?${new URLSearchParams(fields)}`);
         this.#filled.clear();
-        return;
+        return this.#goOn();
       }
     throw new Error(`nothing says "${name}":\n${this.#body}`);
   }

@@ -63,6 +63,15 @@ test("people are listed, shown, given roles, suspended, let in again, signed out
   expect(await meIs()).toBe(200);
   expect(await said("users", "sign-out", ann)).toBe(`${ann}: signed out everywhere`);
   expect(await meIs()).toBe(401);
+  expect(await said("users", "sign-ins", ann)).toBe("none");
+  await scene.database.query(
+    "insert into user_identities (issuer, subject, user_id, email) select 'https://one.example', '1', id, email from users where email = $1",
+    [ann],
+  );
+  const [linked] = Object(await told("users", "sign-ins", ann));
+  expect(linked).toMatchObject({ issuer: "https://one.example", label: "one.example", email: ann });
+  expect(await said("users", "unlink", ann, linked.id)).toBe(`${ann}: unlinked, and signed out everywhere`);
+  expect(await said("users", "sign-ins", ann)).toBe("none");
   expect(await said("users", "delete", ann)).toBe(`${ann}: deleted`);
   expect(await rootstock("users", "show", ann)).toMatchObject({
     code: EXIT.failed,

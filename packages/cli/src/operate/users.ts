@@ -1,4 +1,4 @@
-import type { User, UserRole, UserStatus } from "@rootstock/client";
+import type { Identity, User, UserRole, UserStatus } from "@rootstock/client";
 import { UsageError } from "../exitCodes.ts";
 import type { Asked, OperatorCommands, Word } from "./command.ts";
 import { userNamed } from "./names.ts";
@@ -78,6 +78,34 @@ export const USER_COMMANDS: OperatorCommands = {
         const { id, email } = await userNamed(hub, word("user"));
         await hub.users.signOut(id);
         return done(`${email}: signed out everywhere`);
+      },
+    },
+    {
+      name: "sign-ins",
+      summary: "list the sign-ins that open a person's account",
+      words: [WHO],
+      flags: [LIMIT],
+      run: async (asked) => {
+        const { id } = await userNamed(asked.hub, asked.word("user"));
+        const columns = {
+          WITH: (i: Identity) => i.label,
+          EMAIL: (i: Identity) => i.email,
+          LINKED: (i: Identity) => when(i.created),
+          "LAST USED": (i: Identity) => when(i.lastUsed),
+          ID: (i: Identity) => i.id,
+        };
+        return list(asked, asked.hub.users.identities(id), columns, "none");
+      },
+    },
+    {
+      name: "unlink",
+      summary:
+        "take a sign-in from a person's account; without any, the next who is vouched for with its address has it",
+      words: [WHO, { name: "<id>", description: "of the sign-in, as `sign-ins` lists it" }],
+      run: async ({ hub, word }) => {
+        const { id, email } = await userNamed(hub, word("user"));
+        await hub.users.unlink(id, word("id"));
+        return done(`${email}: unlinked, and signed out everywhere`);
       },
     },
     {

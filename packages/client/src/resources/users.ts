@@ -16,6 +16,19 @@ export interface User {
   readonly lastSeen: string;
 }
 
+/** A sign-in that opens an account. */
+export interface Identity {
+  readonly id: string;
+  readonly issuer: string;
+  readonly subject: string;
+  /** The provider at which it signs in; undefined for one that is not configured. */
+  readonly provider?: string;
+  readonly label: string;
+  readonly email: string;
+  readonly created: string;
+  readonly lastUsed: string;
+}
+
 export interface UserFilter {
   readonly role?: UserRole | undefined;
   readonly status?: UserStatus | undefined;
@@ -53,6 +66,20 @@ export class Users {
   /** Ends all that signing in has given them, everywhere. */
   signOut(id: string): Promise<void> {
     return this.#http.done("POST", `${at(id)}/sign-out-everywhere`);
+  }
+
+  /** The sign-ins that open their account. */
+  async *identities(id: string): AsyncGenerator<Identity> {
+    const { identities } = await this.#http.json<{ readonly identities: readonly Identity[] }>(
+      "GET",
+      `${at(id)}/identities`,
+    );
+    yield* identities;
+  }
+
+  /** Takes a sign-in from their account, and signs them out everywhere. */
+  unlink(id: string, identityId: string): Promise<void> {
+    return this.#http.done("DELETE", `${at(id)}/identities/${encodeURIComponent(identityId)}`);
   }
 }
 

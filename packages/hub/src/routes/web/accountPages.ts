@@ -36,7 +36,7 @@ export const accountPages = (deps: AccountPageDeps): Route[] => {
     const linked = await linkedSignIns.list(user.id);
     const signIns = linked.map(({ id, issuer, email, created, last_login: lastUsed }) => {
       const { label } = wayOf(providers, issuer);
-      return { id, label, email, created, lastUsed };
+      return { id, label, issuer, email, created, lastUsed };
     });
     const linkable = providers.all.filter(({ issuer }) => linked.every((row) => row.issuer !== issuer));
     const said = Object.keys(NOTICES).find((name) => query.has(name));

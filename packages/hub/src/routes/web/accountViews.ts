@@ -8,6 +8,7 @@ import { alert, NOTHING, notice } from "./views.ts";
 export interface SignInView {
   readonly id: string;
   readonly label: string;
+  readonly issuer: string;
   readonly email: string;
   readonly created: Date;
   readonly lastUsed: Date;
@@ -24,11 +25,12 @@ export interface AccountView {
 
 const day = (at: Date): Markup => html`<time datetime="${at.toISOString()}">${at.toISOString().slice(0, 10)}</time>`;
 
-const signIn = ({ id, label, email, created, lastUsed }: SignInView, removable: boolean): Markup =>
+const signIn = ({ id, label, issuer, email, created, lastUsed }: SignInView, removable: boolean): Markup =>
   html`<li>
     <div>
       <strong>${label}</strong>
       <span>${email}</span>
+      <span class="quiet small">${issuer}</span>
       <span class="quiet small">linked ${day(created)}, last used ${day(lastUsed)}</span>
     </div>
     ${

@@ -133,6 +133,7 @@ ul { margin: 0; padding-left: 1.2rem; }
 }
 .sign-ins li:last-child { border-bottom: 1px solid var(--line); }
 .sign-ins span { display: block; overflow-wrap: anywhere; }
+.sign-ins time { white-space: nowrap; }
 .sign-ins .button { width: auto; padding: .45rem .8rem; }
 .sign-ins + p { margin-top: .75rem; }
 footer { margin: 1.1rem 0 0; text-align: center; color: var(--quiet); font-size: .8125rem; }
