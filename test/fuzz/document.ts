@@ -1,11 +1,13 @@
+import type { Things, Values } from "./things.ts";
+
 /**
  * The hub's document as the fuzzer gets it: what is answered stays as it is; of what is sent, ids are often some of
  * things that there are, since made-up ones get 404 and nothing else.
  */
 
-type Json = Readonly<Record<string, unknown>>;
+export type Json = Readonly<Record<string, unknown>>;
 
-const METHODS = ["get", "post", "put", "patch", "delete"] as const;
+export const METHODS = ["get", "post", "put", "patch", "delete"] as const;
 
 /** Names of fields by which the same things are named in bodies and queries. */
 const SAME: Readonly<Record<string, string>> = {
@@ -13,63 +15,75 @@ const SAME: Readonly<Record<string, string>> = {
   runtimeBrokerId: "brokerId",
   project: "projectId",
   agent: "agentId",
+  ownerId: "userId",
 };
 
-export interface FuzzOptions {
-  /** Ids of things that there are, by the name of the parameter. */
-  readonly ids: Readonly<Record<string, readonly string[]>>;
-  /** Of operations that are not configured, and answer nothing else: one of so many is taken. */
-  readonly oneOf: number;
-  /** Which one. */
-  readonly turn: number;
-}
+/** Names that mean something else in a body than in a path. */
+const IN_PATHS: readonly string[] = ["name"];
+/** What nothing has. */
+const NOBODY = "11111111-1111-4111-8111-111111111111";
+/** Of so many operations one is called with keys of idempotency: the fuzzer's are few, so that nearly all are refused as used. */
+const KEYED = 12;
 
-export const fuzzDocument = (document: Json, options: FuzzOptions): Json => {
-  let bare = 0;
+export const fuzzDocument = (document: Json, things: Things): Json => {
   let all = 0;
-  const paths = Object.entries(document.paths as Json).flatMap(([path, item]) => {
-    const operations = Object.entries(item as Json).flatMap(([method, operation]) => {
-      if (!METHODS.some((m) => m === method)) return [];
-      const taken = isServed(operation as Json) || bare++ % options.oneOf === options.turn % options.oneOf;
-      return taken ? [[method, withIds(operation as Json, options.ids, all++ % options.oneOf === 0)] as const] : [];
+  const paths = Object.entries(document.paths as Json).map(([path, item]) => {
+    const operations = Object.entries(item as Json).map(([method, operation]) => {
+      if (!METHODS.some((m) => m === method)) return [method, operation] as const;
+      return [method, withValues(path, method, operation as Json, things, all++ % KEYED === 0)] as const;
     });
-    return operations.length === 0 ? [] : [[path, Object.fromEntries(operations)] as const];
+    return [path, Object.fromEntries(operations)] as const;
   });
   const { securitySchemes: _, ...components } = document.components as Json;
   return { ...document, paths: Object.fromEntries(paths), components };
 };
 
-const isServed = ({ responses }: Json): boolean =>
-  Object.keys(responses as Json).some((status) => status.startsWith("2") || status.startsWith("3"));
-
-/** @param keyed whether with keys of idempotency: the fuzzer's are few, so that nearly all are refused as used */
-const withIds = (operation: Json, ids: FuzzOptions["ids"], keyed: boolean): Json => {
+const withValues = (path: string, method: string, operation: Json, things: Things, keyed: boolean): Json => {
   const { security: _, parameters, requestBody, ...rest } = operation;
+  const inPath = pathValues(path, method, things);
   return {
     ...rest,
     ...(Array.isArray(parameters) && {
       parameters: parameters
         .filter((p: Json) => keyed || p.name !== "Idempotency-Key")
-        .map((p: Json) => ({ ...p, schema: known(String(p.name), p.schema as Json, ids) })),
+        .map((p: Json) => {
+          const known = p.in === "path" ? inPath[String(p.name)] : undefined;
+          const schema = known ? { enum: known } : either(String(p.name), p.schema as Json, things.there);
+          return { ...p, schema };
+        }),
     }),
-    ...(requestBody !== undefined && { requestBody: deep(requestBody, ids) }),
+    ...(requestBody !== undefined && { requestBody: deep(requestBody, things.there) }),
   };
 };
 
-const known = (name: string, schema: Json, ids: FuzzOptions["ids"]): Json => {
-  const found = ids[SAME[name] ?? name];
+/** What a path's parameters may be: of what it takes away, what may go; of a place around that, the one it is in. */
+const pathValues = (path: string, method: string, { there, expendable }: Things): Values => {
+  const names = [...path.matchAll(/\{(\w+)\}/g)].map(([, name = ""]) => name);
+  const takesAway = method === "delete" || path.endsWith("/revoke");
+  return Object.fromEntries(
+    names.flatMap((name, i) => {
+      const last = i === names.length - 1;
+      const found = (last && takesAway ? expendable[name] : undefined) ?? there[name];
+      if (!found) return [];
+      return [[name, last ? [...found, ...(name.endsWith("Id") ? [NOBODY] : [])] : found.slice(0, 1)]];
+    }),
+  );
+};
+
+const either = (name: string, schema: Json, values: Values): Json => {
+  const found = IN_PATHS.includes(name) ? undefined : values[SAME[name] ?? name];
   return found && schema.type !== "array" ? { anyOf: [{ type: "string", enum: found }, schema] } : schema;
 };
 
-const deep = (value: unknown, ids: FuzzOptions["ids"]): unknown => {
-  if (Array.isArray(value)) return value.map((inner) => deep(inner, ids));
+const deep = (value: unknown, values: Values): unknown => {
+  if (Array.isArray(value)) return value.map((inner) => deep(inner, values));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => {
-      if (key !== "properties") return [key, deep(inner, ids)];
+      if (key !== "properties") return [key, deep(inner, values)];
       const properties = Object.entries(inner as Json).map(([name, schema]) => [
         name,
-        known(name, deep(schema, ids) as Json, ids),
+        either(name, deep(schema, values) as Json, values),
       ]);
       return [key, Object.fromEntries(properties)];
     }),

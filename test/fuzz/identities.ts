@@ -3,6 +3,7 @@ import { signatureHeaders } from "@rootstock/protocol";
 import { systemClock, systemRandom } from "@rootstock/service";
 import { api, foreignUserToken, TEST_SECRET, testLogin } from "@rootstock/testkit";
 import type { World } from "../matrix/world.ts";
+import type { Machines } from "./machines.ts";
 
 /** A kind of principal, as the proxy plays it. */
 export interface Identity {
@@ -10,7 +11,11 @@ export interface Identity {
   readonly headers?: (sent: Sent) => Promise<Readonly<Record<string, string>>>;
   /** Its credential was refused: it may get another. */
   readonly refused?: () => Promise<void>;
-  readonly answered?: (target: string, status: number, body: string) => void;
+  /** Who it is, if a person or an agent. */
+  readonly userId?: string;
+  readonly agentId?: string;
+  /** What the person begins with; undefined for who is none. */
+  readonly token?: string;
 }
 
 interface Sent {
@@ -47,7 +52,7 @@ const PEOPLE = { viewer: "val", member: "mel", owner: "olga", admin: "hugo" } as
 const ROLES = { viewer: "viewer", member: "member", owner: "member", admin: "admin" } as const;
 
 /** The principal of this kind in this world. */
-export const identityOf = async (world: World, kind: Kind): Promise<Identity> => {
+export const identityOf = async (world: World, kind: Kind, machines: Machines): Promise<Identity> => {
   switch (kind) {
     case "nobody":
       return {};
@@ -61,7 +66,7 @@ export const identityOf = async (world: World, kind: Kind): Promise<Identity> =>
     case "agent":
       return agent(world);
     case "runtimeBroker":
-      return runtimeBroker(world);
+      return runtimeBroker(world, machines);
     case "expired":
       return bearer(await expired(world));
   }
@@ -71,7 +76,7 @@ const bearer = (token: string): Identity => ({ headers: async () => ({ authoriza
 
 /** One who signs out, or everywhere, signs in again. */
 const person = (world: World, kind: keyof typeof PEOPLE): Identity => {
-  const { email, accessToken: first } = world.people[PEOPLE[kind]];
+  const { id: userId, email, accessToken: first } = world.people[PEOPLE[kind]];
   let token = first;
   let renewing: Promise<void> | undefined;
   const renew = async () => {
@@ -81,6 +86,8 @@ const person = (world: World, kind: keyof typeof PEOPLE): Identity => {
     renewing = undefined;
   };
   return {
+    userId,
+    token: first,
     headers: async () => ({ authorization: `Bearer ${token}` }),
     refused: () => {
       renewing ??= renew();
@@ -101,6 +108,7 @@ const agent = async ({ agents, scene }: World): Promise<Identity> => {
     (await tokens.issue({ agentId, projectId, scopes: AGENT_SCOPES, ancestry: [], tokenVersion, runId })).token;
   let token = await issue(1);
   return {
+    agentId,
     headers: async () => ({ [AGENT_TOKEN_HEADER]: token }),
     refused: async () => {
       const [row] = await scene.database.query("select token_version, run_id from agents where id = $1", [agentId]);
@@ -109,9 +117,8 @@ const agent = async ({ agents, scene }: World): Promise<Identity> => {
   };
 };
 
-const runtimeBroker = ({ runtimeBrokers }: World): Identity => {
+const runtimeBroker = ({ runtimeBrokers }: World, machines: Machines): Identity => {
   const { brokerId } = runtimeBrokers.runs;
-  let secret = Buffer.from(runtimeBrokers.runs.secretKey, "base64");
   return {
     headers: async ({ method, target, body }) => {
       const [path = "/", query = ""] = target.split(/\?(.*)/s);
@@ -121,15 +128,10 @@ const runtimeBroker = ({ runtimeBrokers }: World): Identity => {
         query,
         body,
         brokerId,
-        secret,
+        secret: Buffer.from(machines.secretOf(brokerId), "base64"),
         now: systemClock.now(),
         nonce: systemRandom.bytes(16),
       });
-    },
-    answered: (target, status, body) => {
-      if (status !== 200 || !target.includes(`/${brokerId}/rotate-secret`)) return;
-      const { secretKey } = JSON.parse(body) as { readonly secretKey?: string };
-      if (secretKey) secret = Buffer.from(secretKey, "base64");
     },
   };
 };

@@ -21,6 +21,7 @@ export const startProxy = async (
   replicas: readonly { readonly url: string }[],
   identity: Identity,
   tally: Tally,
+  heard: (target: string, status: number, body: string) => void,
 ): Promise<Proxy> => {
   let next = 0;
   const answer = async (from: IncomingMessage, to: ServerResponse): Promise<void> => {
@@ -47,10 +48,9 @@ export const startProxy = async (
         (reply) => {
           void read(reply).then((text) => {
             const status = reply.statusCode ?? 0;
-            const retryAfter = reply.headers["retry-after"];
-            tally.count({ status, request: shown, body: text, retryAfter });
+            tally.count({ status, request: shown, body: text });
             if (status === 401) void identity.refused?.();
-            identity.answered?.(target, status, text);
+            heard(target, status, text);
             const { "transfer-encoding": _, connection: __, "content-length": ___, ...headers } = reply.headers;
             to.writeHead(status, headers);
             to.end(text);

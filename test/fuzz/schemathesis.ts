@@ -16,9 +16,9 @@ const CHECKS = [
   "response_schema_conformance",
 ];
 
-/** Declared: not configured, refused by a runtime broker, not available now. The proxy looks closer at each. */
-const CONFIG = `[checks.not_a_server_error]
-expected-statuses = ["2xx", "3xx", "4xx", 501, 502, 503]
+/** Bad input comes first, at every edge of every schema; then what is valid, which gets to what stands behind. */
+const CONFIG = `[phases.fuzzing.generation]
+mode = "positive"
 `;
 
 /** The program's path; makes the environment in `folder` if it is not there. Throws where Python cannot. */

@@ -1,11 +1,14 @@
-import { systemRandom } from "@rootstock/service";
-import { api, seed } from "@rootstock/testkit";
-import { makeWorld, type World } from "../matrix/world.ts";
-import { fuzzDocument } from "./document.ts";
+import { api } from "@rootstock/testkit";
+import { makeWorld } from "../matrix/world.ts";
+import { fuzzDocument, type Json } from "./document.ts";
 import { identityOf, type Kind } from "./identities.ts";
+import { connectMachines } from "./machines.ts";
+import { startProviders } from "./providers.ts";
 import { startProxy } from "./proxy.ts";
+import { Reach } from "./reach.ts";
 import { fuzz } from "./schemathesis.ts";
 import { Tally } from "./tally.ts";
+import { makeThings } from "./things.ts";
 
 export interface SliceOptions {
   readonly kind: Kind;
@@ -23,27 +26,31 @@ export interface Slice {
 }
 
 const REPLICAS = 2;
-const MANY = 24;
 /** Fuzzing asks for more than anybody may, and 429 tells nothing of what stands behind it. */
 const ENV = { ROOTSTOCK_TEST_LOGIN: "1", ROOTSTOCK_RATE_LIMITS: "off" };
 
 /** One kind of principal in a world of its own: what it destroys is gone for nobody else. */
-export const runSlice = async ({ kind, program, folder, seed: number, examples }: SliceOptions): Promise<Slice> => {
-  const world = await makeWorld();
-  const tally = new Tally();
+export const runSlice = async ({ kind, program, folder, seed, examples }: SliceOptions): Promise<Slice> => {
+  const providers = await startProviders();
+  const world = await makeWorld({ env: providers.env, connected: false });
+  world.scene.onEnd(() => providers.stop());
   try {
-    const replicas = await Promise.all(Array.from({ length: REPLICAS }, () => world.scene.replica(ENV)));
-    const proxy = await startProxy(replicas, await identityOf(world, kind), tally);
+    const env = { ...ENV, ...providers.env };
+    const replicas = await Promise.all(Array.from({ length: REPLICAS }, () => world.scene.replica(env)));
+    const machines = await connectMachines(world, replicas);
+    const identity = await identityOf(world, kind, machines);
+    const things = await makeThings(world, identity, machines);
+    const document = (await api(world.replica, "GET", "/api/v1/openapi.json")).json as Json;
+    const tally = new Tally(new Reach(document));
+    const proxy = await startProxy(replicas, identity, tally, machines.heard);
     try {
-      const document = (await api(world.replica, "GET", "/api/v1/openapi.json")).json as Readonly<
-        Record<string, unknown>
-      >;
+      const there = { ...things.there, provider: ["google", "github", "oidc"], providerToken: providers.tokens };
       const found = await fuzz({
         program,
         folder,
-        document: fuzzDocument(document, { ids: await idsOf(world, kind), oneOf: 12, turn: number }),
+        document: fuzzDocument(document, { ...things, there }),
         url: proxy.url,
-        seed: number,
+        seed,
         examples,
       });
       return { tally, ...found };
@@ -53,47 +60,4 @@ export const runSlice = async ({ kind, program, folder, seed: number, examples }
   } finally {
     await world.scene.end();
   }
-};
-
-/** Many of each thing, since some are deleted on the way. */
-const idsOf = async (world: World, kind: Kind): Promise<Readonly<Record<string, readonly string[]>>> => {
-  const { scene, people, projectId, runtimeBrokers } = world;
-  const rows = seed(scene.database);
-  const own = { token: people.olga.accessToken };
-  const many = async (make: (n: number) => Promise<string>): Promise<readonly string[]> => {
-    const made: string[] = [];
-    for (let n = 0; n < MANY; n += 1) made.push(await make(n));
-    return made;
-  };
-  const agentIds = await many(async (n) => {
-    const id = systemRandom.uuid();
-    await rows.agent({
-      id,
-      project_id: projectId,
-      slug: `agent-${n}`,
-      name: `agent-${n}`,
-      phase: n % 3 === 0 ? "running" : n % 3 === 1 ? "stopped" : "suspended",
-      runtime_broker_id: n % 4 === 0 ? null : runtimeBrokers.runs.brokerId,
-      owner_id: people.olga.id,
-      created_by: people.olga.id,
-      ancestry: [people.olga.id],
-      ready_at: new Date(0),
-      running_since: new Date(0),
-    });
-    return id;
-  });
-  const projectIds = await many(async (n) =>
-    (await api(world.replica, "POST", "/api/v1/projects", { name: `project ${n}` }, own)).text("id"),
-  );
-  const { params } = world;
-  // An agent that has deleted itself is nobody from then on.
-  const others = Object.values(world.agents).filter(({ id }) => kind !== "agent" || id !== world.agents.scoped.id);
-  const one = (name: string): readonly string[] => (params[name] === undefined ? [] : [params[name]]);
-  return {
-    ...Object.fromEntries(Object.keys(params).map((name) => [name, one(name)])),
-    projectId: [projectId, projectId, projectId, ...projectIds],
-    agentId: [...others.map(({ id }) => id), ...agentIds, "agent-1", "agent-2"],
-    brokerId: Object.values(runtimeBrokers).map((r) => r.brokerId),
-    userId: Object.values(people).map((p) => p.id),
-  };
 };

@@ -1,36 +1,59 @@
+import type { Reach } from "./reach.ts";
+
 /** What was answered to one kind of principal. */
 export class Tally {
   requests = 0;
   readonly byStatus = new Map<number, number>();
-  /** What must not be: a 5xx that is not declared, an answer that the document does not allow, a crash. */
+  /** What must not be: a 5xx, whatever it is for, and a connection that broke. */
   readonly faults = new Map<string, Fault>();
+  /** Statuses and how often, by operation. */
+  readonly byOperation = new Map<string, Map<number, number>>();
+  readonly #reach: Reach | undefined;
+
+  constructor(reach?: Reach) {
+    this.#reach = reach;
+    if (reach) this.byOperation = reach.answers;
+  }
 
   count(answer: Answer): void {
+    const { status, request } = answer;
     this.requests += 1;
-    this.byStatus.set(answer.status, (this.byStatus.get(answer.status) ?? 0) + 1);
-    const fault = faultOf(answer);
-    if (fault) this.#note(fault, answer);
+    add(this.byStatus, status, 1);
+    const [method = "", target = ""] = request.split(" ", 2);
+    this.#reach?.note(method, target, status);
+    if (status >= 500) this.#note(`${status} ${method} ${shape(target)}: ${messageOf(answer.body)}`, answer);
   }
 
   /** Beside what answers show: a connection that broke. */
   broke(what: string, request: string): void {
     this.requests += 1;
-    this.#note(what, { status: 0, request, body: "", retryAfter: undefined });
+    this.#note(what, { status: 0, request, body: "" });
   }
 
   get failed(): number {
     return [...this.faults.values()].reduce((sum, { times }) => sum + times, 0);
   }
 
-  /** How many were answered with these. */
-  of(...statuses: readonly number[]): number {
-    return statuses.reduce((sum, status) => sum + (this.byStatus.get(status) ?? 0), 0);
+  /** The part of all requests that were answered with a status of this hundred. */
+  share(hundred: number): number {
+    const found = [...this.byStatus].filter(([status]) => Math.floor(status / 100) === hundred);
+    return found.reduce((sum, [, n]) => sum + n, 0) / Math.max(1, this.requests);
+  }
+
+  /** Of the document's operations, those that were carried out at least once. */
+  get carriedOut(): number {
+    return [...this.byOperation.values()].filter((counts) => [...counts.keys()].some(isDone)).length;
   }
 
   /** Adds another slice of the same kind. */
   add(other: Tally): void {
     this.requests += other.requests;
-    for (const [status, n] of other.byStatus) this.byStatus.set(status, (this.byStatus.get(status) ?? 0) + n);
+    for (const [status, n] of other.byStatus) add(this.byStatus, status, n);
+    for (const [name, counts] of other.byOperation) {
+      const known = this.byOperation.get(name) ?? new Map<number, number>();
+      for (const [status, n] of counts) add(known, status, n);
+      this.byOperation.set(name, known);
+    }
     for (const [what, fault] of other.faults) {
       const known = this.faults.get(what);
       this.faults.set(what, known ? { ...known, times: known.times + fault.times } : fault);
@@ -53,7 +76,6 @@ export interface Answer {
   /** Method, path with query, and the beginning of the body. */
   readonly request: string;
   readonly body: string;
-  readonly retryAfter: string | undefined;
 }
 
 interface Fault {
@@ -63,16 +85,11 @@ interface Fault {
   readonly body: string;
 }
 
-/**
- * 501 (a part that is not configured) and 502 (a runtime broker that refused or did not answer) are declared where they
- * occur, and counted; so is 503, which must say when to come again unless it is about something that is not configured.
- */
-const faultOf = ({ status, body, retryAfter, request }: Answer): string | undefined => {
-  if (status < 500 || status === 501 || status === 502) return undefined;
-  if (status === 503 && (retryAfter !== undefined || body.includes("not configured"))) return undefined;
-  const [method, path = ""] = request.split(" ", 2);
-  return `${status} ${method} ${shape(path)}: ${messageOf(body)}`;
+const add = (counts: Map<number, number>, status: number, n: number): void => {
+  counts.set(status, (counts.get(status) ?? 0) + n);
 };
+
+const isDone = (status: number): boolean => status >= 200 && status < 400;
 
 /** Without what differs from request to request. */
 const shape = (path: string): string =>

@@ -69,8 +69,15 @@ export type AgentName = (typeof AGENTS)[number];
 
 export const SCRAPE_TOKEN = "a token for metrics collectors";
 
+export interface WorldOptions {
+  /** Of its replica, besides. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** Whether the runtime broker that runs the agents is connected. True unless said otherwise. */
+  readonly connected?: boolean;
+}
+
 /** Builds it all. */
-export const makeWorld = async (): Promise<World> => {
+export const makeWorld = async ({ env, connected = true }: WorldOptions = {}): Promise<World> => {
   const scene = await Scene.create();
   const { query } = scene.database;
   // Hundreds of bad credentials from one address.
@@ -78,6 +85,7 @@ export const makeWorld = async (): Promise<World> => {
     ROOTSTOCK_TEST_LOGIN: "1",
     ROOTSTOCK_METRICS_TOKEN: SCRAPE_TOKEN,
     ROOTSTOCK_RATE_LIMITS: "off",
+    ...env,
   });
   const signIn = async (name: PersonName): Promise<Person> => {
     const reply = await testLogin(replica, { email: `${name}@example.org`, role: PEOPLE[name] });
@@ -119,7 +127,7 @@ export const makeWorld = async (): Promise<World> => {
     [projectId, people.mel.id, people.ada.id, people.val.id],
   );
   // Connected, so that what is let in is answered at once: it knows none of these agents.
-  await scene.connect(replica, runtimeBrokers.runs);
+  if (connected) await scene.connect(replica, runtimeBrokers.runs);
   await query("update users set status = 'suspended' where id = $1", [people.sue.id]);
   return {
     scene,

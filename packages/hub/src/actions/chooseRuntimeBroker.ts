@@ -23,8 +23,8 @@ const offered = (candidates: readonly RuntimeBrokerCandidate[]) =>
 
 /**
  * The runtime broker for a new agent (spec/01 1.7): the one asked for; else the project's default; else the only one
- * that serves the project; else the only one there is. Throws 422 `no_runtime_broker` with the choice that is left, 503
- * for one asked for that is unknown or away, 403 for one that the caller may not use.
+ * that serves the project; else the only one there is. Throws 422 `no_runtime_broker` with the choice that is left; 422
+ * `unprocessable` for one asked for that is unknown, 503 for one that is away, 403 for one that the caller may not use.
  */
 export const chooseRuntimeBroker = async (
   db: Db,
@@ -59,17 +59,21 @@ const askedFor = async (
   asked: string,
 ): Promise<RuntimeBrokerCandidate> => {
   const [found] = await runtimeBrokersNamed(db, { projectId, name: asked, id: parseUuid(asked) });
-  const unavailable = async (message: string) =>
-    new HubError("runtime_broker_unavailable", message, {
-      details: {
-        requestedBrokerId: asked,
-        availableBrokers: offered((await runtimeBrokerCandidates(db, projectId)).filter(isUp)),
-      },
-      retryAfter: 30,
+  const details = async () => ({
+    requestedBrokerId: asked,
+    availableBrokers: offered((await runtimeBrokerCandidates(db, projectId)).filter(isUp)),
+  });
+  // Not 503: it will not come. Not 404, which the CLI takes for the path's and asks again below /groves.
+  if (!found)
+    throw new HubError("unprocessable", `runtime broker ${asked} not found`, {
+      details: { field: "runtimeBrokerId", ...(await details()) },
     });
-  if (!found) throw await unavailable(`runtime broker ${asked} not found`);
   if (!mayDispatch(principal, await factsOf(principal), found))
     throw new HubError("forbidden", `you may not run agents on runtime broker ${found.name}`);
-  if (!isUp(found)) throw await unavailable(`runtime broker ${found.name} is not connected`);
+  if (!isUp(found))
+    throw new HubError("runtime_broker_unavailable", `runtime broker ${found.name} is not connected`, {
+      details: await details(),
+      retryAfter: 30,
+    });
   return found;
 };

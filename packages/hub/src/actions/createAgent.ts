@@ -69,7 +69,9 @@ export const createAgent = async (
   });
   checkIdentity(call.principal, request, runtimeBroker);
   if (request.workspaceFiles?.length && !runtimeBroker.localPath && !project.git_remote)
-    throw new HubError("storage_unavailable", "workspace upload needs object storage, which is not configured");
+    throw new HubError("unprocessable", "workspace upload needs object storage, which this hub does not have", {
+      details: { field: "workspaceFiles" },
+    });
 
   const write =
     plan.kind === "new"

@@ -29,7 +29,7 @@ import type { AgentLocks } from "./agentLocks.ts";
 import type { Executor, JobOutcome } from "./executor.ts";
 import type { OperationFailure } from "./operations/index.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
-import { RECONNECT_GRACE_SECONDS, reachability } from "./reachability.ts";
+import { RECONNECT_GRACE_SECONDS, reachability, runsNowhere } from "./reachability.ts";
 import { StaleTarget } from "./targets.ts";
 import { untilCertain } from "./untilCertain.ts";
 
@@ -120,12 +120,11 @@ export class Dispatcher implements Service {
 
   /**
    * Refuses an operation that nobody would carry out within the grace. Throws 503 `runtime_broker_unavailable`, or
-   * `unavailable` for an agent without a runtime broker.
+   * 422 `no_runtime_broker` for an agent without one.
    */
   requireReachable(target: DispatchTarget): NonNullable<DispatchTarget["runtimeBroker"]> {
     const { runtimeBroker, agent } = target;
-    if (!runtimeBroker)
-      throw new HubError("unavailable", `agent ${agent.slug} has no runtime broker`, { retryAfter: 5 });
+    if (!runtimeBroker) throw runsNowhere(agent);
     if (reachability(runtimeBroker) === "away" && !this.#deps.registry.get(runtimeBroker.id))
       throw new HubError("runtime_broker_unavailable", `runtime broker ${runtimeBroker.name} is not connected`, {
         details: { requestedBrokerId: runtimeBroker.id, availableBrokers: null },

@@ -1,6 +1,6 @@
 import { HubError, notFound } from "@rootstock/protocol";
 import { type DispatchTarget, LISTENS_AFTER_SECONDS } from "@rootstock/store";
-import { reachability } from "./reachability.ts";
+import { reachability, runsNowhere } from "./reachability.ts";
 
 /** A message that may be stored; `holdReason` says why it waits, when it is known to. */
 export interface Acceptance {
@@ -10,7 +10,7 @@ export interface Acceptance {
 /**
  * Whether a message for this agent may be accepted now. The truth at this moment: what happens after it was accepted
  * only holds the message, it never loses it. `queue` keeps it for the agent's next run.
- * Throws 404, 409 `agent_not_running` that says how to wake the agent, or 503.
+ * Throws 404, 409 `agent_not_running` that says how to wake the agent, 422 `no_runtime_broker`, or 503.
  */
 export const admitMessage = (
   target: DispatchTarget,
@@ -22,7 +22,7 @@ export const admitMessage = (
 ): Acceptance => {
   const { agent, runtimeBroker } = target;
   if (agent.deleted_at) throw notFound("agent");
-  if (!runtimeBroker) throw new HubError("unavailable", `agent ${agent.slug} has no runtime broker`, { retryAfter: 5 });
+  if (!runtimeBroker) throw runsNowhere(agent);
   const reach = reachability(runtimeBroker);
   switch (agent.phase) {
     case "running":

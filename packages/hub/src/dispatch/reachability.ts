@@ -1,3 +1,4 @@
+import { HubError } from "@rootstock/protocol";
 import type { DispatchTarget } from "@rootstock/store";
 
 /** How long after its last socket a runtime broker is waited for, in seconds (design section 5). */
@@ -19,3 +20,10 @@ export const reachability = (runtimeBroker: DispatchTarget["runtimeBroker"]): Re
   const away = runtimeBroker.awaySeconds;
   return away !== null && away < RECONNECT_GRACE_SECONDS ? "returning" : "away";
 };
+
+/**
+ * What is refused about an agent that runs nowhere: 422 `no_runtime_broker`. It is so until somebody gives it a runtime
+ * broker, so that a client that came again, as 503 would have it, heard the same for ever.
+ */
+export const runsNowhere = (agent: DispatchTarget["agent"]): HubError =>
+  new HubError("no_runtime_broker", `agent ${agent.slug} has no runtime broker`);

@@ -35,7 +35,7 @@ export const agentInsideRoutes = (deps: InsideDeps): Route[] =>
       body: execBody,
       summary: "Runs a command in the container of an agent",
       replies: { 200: execReply },
-      refuses: ["runtime_broker_unavailable", "runtime_error", "conflict"],
+      refuses: ["no_runtime_broker", "runtime_broker_unavailable", "runtime_error", "conflict"],
       handler: async (call) => {
         const target = await targetOf(deps.db, call);
         const { command, timeout } = call.body;

@@ -66,15 +66,14 @@ const stopAllReply = z.object({
 });
 
 /** What any call to a runtime broker about an agent may come to. */
-const REFUSES = ["conflict", "runtime_broker_unavailable", "runtime_error", "invalid_state"] as const;
-const CREATE_REFUSES = [
-  ...REFUSES,
-  "not_found",
-  "invalid_name",
+const REFUSES = [
+  "conflict",
   "no_runtime_broker",
-  "missing_env_vars",
-  "storage_unavailable",
+  "runtime_broker_unavailable",
+  "runtime_error",
+  "invalid_state",
 ] as const;
+const CREATE_REFUSES = [...REFUSES, "not_found", "invalid_name", "missing_env_vars", "unprocessable"] as const;
 
 export const agentLifecycleRoutes = (deps: ActionDeps): Route[] => {
   const { db } = deps.database;

@@ -48,6 +48,7 @@ export const agentLogRoutes = (deps: LogDeps): Route[] =>
       summary: "What an agent has printed; with follow what it prints",
       replies: { 200: [z.object({ logs: z.string() }), EVENT_STREAM] },
       refuses: [
+        "no_runtime_broker",
         "runtime_broker_unavailable",
         "runtime_error",
         "conflict",

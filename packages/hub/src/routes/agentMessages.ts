@@ -83,6 +83,7 @@ const toPersonReply = z.object({
 const REFUSES = [
   "agent_not_running",
   "conflict",
+  "no_runtime_broker",
   "raw_input_removed",
   "runtime_broker_unavailable",
   "runtime_error",

@@ -5,6 +5,7 @@ import type { Base } from "@rootstock/service";
 import { type Db, refusesAttach } from "@rootstock/store";
 import { z } from "zod";
 import { type Credentials, NOBODY, type Principal, provenUntil, standsBy } from "../auth/index.ts";
+import { runsNowhere } from "../dispatch/index.ts";
 import type { OpenStreams, RateLimits } from "../limits/index.ts";
 import {
   type AgentStreams,
@@ -48,7 +49,7 @@ const requestOf = async (
 ): Promise<{ readonly agentId: Uuid; readonly request: TerminalRequest }> => {
   const { agent, project, runtimeBroker } = await targetOf(db, call);
   if (agent.deleted_at) throw notFound("Agent");
-  if (!runtimeBroker) throw new HubError("no_runtime_broker", `agent ${agent.slug} has no runtime broker`);
+  if (!runtimeBroker) throw runsNowhere(agent);
   const { profile } = agent.applied_config;
   if (await refusesAttach(db, { runtimeBrokerId: runtimeBroker.id, profile }))
     throw new HubError("runtime_attach_unsupported", `runtime broker ${runtimeBroker.name} offers no terminals`, {

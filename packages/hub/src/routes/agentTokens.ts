@@ -76,18 +76,6 @@ export const agentTokenRoutes = (deps: AgentTokenDeps): Route[] => [
       });
     },
   }),
-  route({
-    method: "POST",
-    path: "/api/v1/agents/:agentId/refresh-token",
-    access: agents,
-    does: { action: "refresh", on: "agent" },
-    summary: "A token for GitHub: not configured",
-    replies: {},
-    handler: async (call) => {
-      await agentOf(deps.db, call);
-      throw new HubError("unavailable", "GitHub is not configured on this hub");
-    },
-  }),
 ];
 
 /** The original sends no fractions here, and older tools parse what it sends. */

@@ -59,7 +59,7 @@ export const agentUpdateRoutes = (deps: ResourceDeps): Route[] =>
       body: patchBody,
       summary: "Changes what is known of an agent",
       replies: { 200: agentReply },
-      refuses: ["conflict", "not_implemented"],
+      refuses: ["conflict", "unprocessable"],
       handler: async (call) => {
         const { id } = await agentOf(deps.db, call);
         const { config } = call.body;
@@ -158,7 +158,9 @@ const gcpIdentity = async (
       return { metadataMode: mode };
     }
     case "assign":
-      throw new HubError("not_implemented", "service accounts are not configured on this hub");
+      throw new HubError("unprocessable", "service accounts are not configured on this hub", {
+        details: { field: "gcp_identity.metadata_mode" },
+      });
     default:
       throw invalidField("gcp_identity.metadata_mode", "must be block, passthrough or assign");
   }

@@ -93,7 +93,14 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
     body: inboundBody,
     summary: "A message that came in through a plugin",
     replies: { 200: inboundReply, 202: NO_BODY },
-    refuses: ["not_found", "runtime_broker_unavailable", "agent_not_running", "runtime_error", "conflict"],
+    refuses: [
+      "not_found",
+      "no_runtime_broker",
+      "runtime_broker_unavailable",
+      "agent_not_running",
+      "runtime_error",
+      "conflict",
+    ],
     handler: async (call) => {
       const runtimeBrokerId = callerOf(call);
       const plugin = pluginNameOf(call.headers.get("x-scion-plugin-name"));

@@ -1,5 +1,6 @@
 import { HubError } from "@rootstock/protocol";
 import type { DispatchTarget } from "@rootstock/store";
+import { runsNowhere } from "../dispatch/index.ts";
 import type { Relay } from "../streams/index.ts";
 
 /** Clients give up at 30 s. */
@@ -17,10 +18,10 @@ export interface InsideCall {
   readonly traceparent?: string | undefined;
 }
 
-/** The runtime broker that a stream or call of this agent goes to. Throws 404 for a deleted agent, 503 for one that has none. */
+/** The runtime broker that a stream or call of this agent goes to. Throws 404 for a deleted agent, 422 for one that has none. */
 export const runtimeBrokerOf = ({ agent, runtimeBroker }: DispatchTarget): string => {
   if (agent.deleted_at) throw new HubError("not_found", "Agent not found");
-  if (!runtimeBroker) throw new HubError("unavailable", `agent ${agent.slug} has no runtime broker`, { retryAfter: 5 });
+  if (!runtimeBroker) throw runsNowhere(agent);
   return runtimeBroker.id;
 };
 

@@ -7,7 +7,8 @@ import { json, type Route, route } from "./route.ts";
 
 /**
  * What this hub does not have. Lists that clients look through on the way to something else are empty; everything else
- * says so with 501, because a plain 404 would make older clients repeat the call and blame the resource.
+ * says so with 501, because a plain 404 would make older clients repeat the call and blame the resource. What only ever
+ * answers so is not in the document of the API: it is nothing that this hub does.
  * These routes stand behind all others: a path that one of those serves never comes here.
  */
 
@@ -20,6 +21,7 @@ const refused = (path: string, what: string, access: AccessRule = authenticated)
       path,
       access,
       does: access === anyone ? PUBLIC : NOTHING,
+      documented: false,
       summary: "Not configured on this hub",
       replies: {},
       refuses: ["not_implemented"],
@@ -50,6 +52,7 @@ const emptyList = (path: string, name: string): Route =>
       json(200, { [name]: [], totalCount: 0, _capabilities: capabilities(LIST_ACTIONS.template, (a) => a === "list") }),
   });
 
+const RUNTIME_BROKER = "/api/v1/runtime-brokers/:brokerId";
 const AGENT = "/api/v1/agents/:agentId";
 const PROJECT = "/api/v1/projects/:projectId";
 const PROJECT_AGENT = `${PROJECT}/agents/:agentId`;
@@ -98,6 +101,10 @@ export const notConfiguredRoutes = (): Route[] => [
   ...refusedBelow("/api/v1/agent/gcp-identity-token", "GCP identity is"),
   ...refusedBelow("/api/v1/github-app", "GitHub is"),
   ...refused("/api/v1/auth/ws-ticket", "tickets for WebSockets, which take the credentials of any other call, are"),
+  ...["env", "secrets"].flatMap((part) =>
+    refusedBelow(`${RUNTIME_BROKER}/${part}`, "stored environment values and secrets are"),
+  ),
+  ...refused(`${AGENT}/refresh-token`, "GitHub is"),
   ...PROJECT_PARTS.flatMap(([name, what]) => refusedBelow(`${PROJECT}/${name}`, what)),
   ...refusedBelow(`${PROJECT}/shared-dirs/:name/files`, "files on the hub are"),
   ...refused(`${PROJECT}/shared-dirs/:name/archive`, "files on the hub are"),

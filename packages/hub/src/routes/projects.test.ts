@@ -140,13 +140,13 @@ test.each([
 
 test("what needs parts that are not there is refused, nothing half-made", async () => {
   const secret = await admin().send("POST", "/api/v1/projects", { name: "with token", githubToken: "ghp_x" });
-  expect(secret.status).toBe(501);
+  expect([secret.status, fieldOf(secret.body)]).toEqual([422, "githubToken"]);
   const shared = await admin().send("POST", "/api/v1/projects", {
     name: "with clone",
     gitRemote: "git.example.org/o/clone",
     workspaceMode: "shared",
   });
-  expect(shared.status).toBe(501);
+  expect([shared.status, fieldOf(shared.body)]).toEqual([422, "workspaceMode"]);
   for (const name of ["with%20token", "with%20clone"])
     expect(at((await admin().get(`/api/v1/projects?name=${name}`)).body, "totalCount")).toBe(0);
 });

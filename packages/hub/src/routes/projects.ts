@@ -103,7 +103,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     body: createBody,
     summary: "Creates a project",
     replies: { 200: projectReply, 201: projectReply },
-    refuses: ["conflict", "not_implemented", "not_found"],
+    refuses: ["conflict", "unprocessable", "not_found"],
     handler: async (call) => {
       const input = newProject(call.principal, call.body);
       const principal = await withFacts(call.principal);
@@ -216,12 +216,12 @@ const shareOf = (principal: Principal, scope: string, mine: boolean): ProjectFil
 export const newProject = (principal: Principal, body: z.output<typeof createBody>): NewProject => {
   if (principal.kind !== "user") throw new HubError("forbidden", "only users create projects");
   if (body.githubToken)
-    throw new HubError("not_implemented", "secrets are not configured on this hub: githubToken cannot be kept", {
+    throw new HubError("unprocessable", "secrets are not configured on this hub: githubToken cannot be kept", {
       details: { field: "githubToken" },
     });
   const gitRemote = normalizeGitRemote(body.gitRemote ?? "");
   if (gitRemote !== "" && body.workspaceMode === "shared")
-    throw new HubError("not_implemented", "workspaces on the hub are not configured: use another workspaceMode", {
+    throw new HubError("unprocessable", "workspaces on the hub are not configured: use another workspaceMode", {
       details: { field: "workspaceMode" },
     });
   const mode: Labels =

@@ -41,7 +41,7 @@ export const resetAuthRoutes = (deps: ActionDeps): Route[] => {
         does: { action: "lifecycle", on: "agent" },
         summary: "Gives an agent a new token, the old one void",
         replies: { 200: z.object({ message: z.string() }), 202: z.object({ message: z.string() }) },
-        refuses: ["conflict", "runtime_broker_unavailable", "runtime_error", "invalid_state"],
+        refuses: ["conflict", "no_runtime_broker", "runtime_broker_unavailable", "runtime_error", "invalid_state"],
         handler: async (call) => toReply(await resetAuth(deps, call, await targetOf(db, call))),
       }),
     ),

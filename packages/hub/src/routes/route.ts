@@ -68,6 +68,11 @@ interface RouteBase {
   readonly duringMaintenance?: true;
   /** Answered directly from `headers`-less stores: skips the request log at info level (health checks, metrics). */
   readonly quiet?: boolean;
+  /**
+   * Left out of the document of the API, which tells what this hub does: a route that only says that it has no such part.
+   * Set in `notConfigured.ts` alone.
+   */
+  readonly documented?: false;
   /** What it does in a few words, for the document of the API. */
   readonly summary?: string;
   /** What it answers by status, errors in the envelope apart. Tests hold every answer against it. */

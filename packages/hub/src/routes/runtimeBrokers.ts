@@ -186,27 +186,6 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
         });
       },
     }),
-    ...["env", "secrets"].flatMap((part) =>
-      [`${ONE}/${part}`, `${ONE}/${part}/*`].flatMap((path) =>
-        (["GET", "PUT", "POST", "PATCH", "DELETE"] as const).map((method) =>
-          route({
-            method,
-            path,
-            access: authenticated,
-            does: NOTHING,
-            summary: "Not configured on this hub",
-            replies: {},
-            refuses: ["not_implemented"],
-            handler: () => {
-              throw new HubError(
-                "not_implemented",
-                "stored environment values and secrets are not configured on this hub",
-              );
-            },
-          }),
-        ),
-      ),
-    ),
   ];
 };
 

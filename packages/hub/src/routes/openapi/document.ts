@@ -6,10 +6,12 @@ import { SECURITY_SCHEMES } from "./security.ts";
 
 const DESCRIPTION = `Made from the very declarations and schemas that the hub serves and validates with.
 
-Every path below \`/api/v1/projects\` is served below \`/api/v1/groves\`, too, for older clients: deprecated, and left out here. Every answer carries \`X-Request-Id\`, which the log has as well.`;
+Every path below \`/api/v1/projects\` is served below \`/api/v1/groves\`, too, for older clients: deprecated, and left out here. Every answer carries \`X-Request-Id\`, which the log has as well.
+
+Paths that are not in here are answered with 404 or, where they belong to parts that this hub does not have, with 501 and the code \`not_implemented\`.`;
 
 /**
- * The document of an API of these routes, OpenAPI 3.1. Of routes with the same method and path the first counts, as it
+ * The document of an API of these routes, OpenAPI 3.1, but for those that are not to be in it. Of routes with the same method and path the first counts, as it
  * does for calls.
  */
 export const openApiDocument = (routes: readonly Route[], version: string): JsonSchema => {
@@ -27,6 +29,7 @@ export const openApiDocument = (routes: readonly Route[], version: string): Json
     return { $ref: `#/components/responses/${key}` };
   };
   for (const route of routes) {
+    if (route.documented === false) continue;
     const path = templateOf(route.path);
     const methods = paths.get(path) ?? new Map<string, JsonSchema>();
     const method = route.method.toLowerCase();
@@ -44,7 +47,7 @@ export const openApiDocument = (routes: readonly Route[], version: string): Json
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [{ url: "/" }],
-    tags: [...new Set(routes.map(tagOf))].sort().map((tag) => ({ name: tag })),
+    tags: [...new Set(routes.filter((r) => r.documented !== false).map(tagOf))].sort().map((tag) => ({ name: tag })),
     paths: Object.fromEntries([...paths].map(([path, methods]) => [path, Object.fromEntries(methods)])),
     components: {
       schemas: Object.fromEntries([...schemas].sort(([a], [b]) => (a < b ? -1 : 1))),

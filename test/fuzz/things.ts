@@ -1,0 +1,119 @@
+import { systemRandom } from "@rootstock/service";
+import { type ApiReply, api, joinRuntimeBroker, seed, testLogin } from "@rootstock/testkit";
+import type { World } from "../matrix/world.ts";
+import type { Identity } from "./identities.ts";
+import type { Machines } from "./machines.ts";
+
+/** Values by the name of the parameter or field. */
+export type Values = Readonly<Record<string, readonly string[]>>;
+
+export interface Things {
+  /** What there is. */
+  readonly there: Values;
+  /** What else there is, for what deletes: else all others would soon ask for what is gone. */
+  readonly expendable: Values;
+}
+
+const MANY = 24;
+
+/** Makes many of each thing, and tells of those that the world has. */
+export const makeThings = async (world: World, identity: Identity, machines: Machines): Promise<Things> => {
+  const { scene, replica, people, params, projectId, runtimeBrokers } = world;
+  const { runs, serves, other } = runtimeBrokers;
+  const rows = seed(scene.database);
+  for (const [name, { projectId: at }] of Object.entries(world.agents))
+    machines.runs(at === projectId ? runs.brokerId : other.brokerId, name, "running");
+  const agent = async (n: number, slug: string): Promise<string> => {
+    const phase = n % 3 === 0 ? "running" : n % 3 === 1 ? "stopped" : "suspended";
+    const machine = n % 8 === 4 ? null : n % 2 === 0 ? runs : serves;
+    if (machine) machines.runs(machine.brokerId, slug, phase);
+    return rows.agent({
+      project_id: projectId,
+      slug,
+      name: slug,
+      phase,
+      runtime_broker_id: machine?.brokerId ?? null,
+      owner_id: people.olga.id,
+      created_by: people.olga.id,
+      ancestry: [people.olga.id],
+      run_id: systemRandom.uuid(),
+      ready_at: new Date(0),
+      running_since: new Date(0),
+    });
+  };
+  const own = { token: people.olga.accessToken };
+  const post = (path: string, body: object, as: object = own): Promise<ApiReply> =>
+    api(replica, "POST", `/api/v1${path}`, body, as);
+  const ids = (at: string, path: string, body: (n: number) => object, as?: object) =>
+    many(async (n) => (await post(path, body(n), as)).text(at));
+  // What is one's own, where the caller may have it; else it is the owner's.
+  const self = (at: string, path: string, body: (n: number) => object) =>
+    many(async (n) => {
+      const reply = identity.token && (await post(path, body(n), { token: identity.token }));
+      return (reply && reply.status < 300 ? reply : await post(path, body(n))).text(at);
+    });
+  const project = (name: string) => ids("id", "/projects", (n) => ({ name: `${name} ${n}` }));
+  const agentIds = await many((n) => agent(n, `agent-${n}`));
+  const tokens = { projectId, scopes: ["agent:read"] };
+  const watched = { scope: "agent", projectId, triggerActivities: ["completed"] };
+  const policy = {
+    scopeType: "project",
+    scopeId: projectId,
+    resourceType: "skill",
+    actions: ["read"],
+    effect: "allow",
+  };
+  const invited = { expiresIn: "24h", maxUses: 1 };
+  const dirs = await many(async (n) => {
+    await post(`/projects/${projectId}/shared-dirs`, { name: `dir-${n}` });
+    return `dir-${n}`;
+  });
+  const listed = await many(async (n) => {
+    await post("/admin/allow-list", { email: `listed-${n}@example.org` }, {});
+    return `listed-${n}@example.org`;
+  });
+  const projectIds = [projectId, ...(await project("project"))];
+  await scene.database.query(
+    `insert into project_providers (project_id, runtime_broker_id)
+       select p, r from unnest($1::uuid[]) p, unnest($2::uuid[]) r on conflict do nothing`,
+    [projectIds, [runs.brokerId, serves.brokerId]],
+  );
+  await scene.database.query("update projects set default_runtime_broker_id = $2 where id = any($1)", [
+    projectIds,
+    runs.brokerId,
+  ]);
+  const joined = (name: string) => joinRuntimeBroker({ hubUrl: replica.url, token: people.reg.accessToken, name });
+  const others = Object.values(people).filter((p) => p.id !== identity.userId);
+  // An agent that has deleted itself is nobody from then on.
+  const agents = Object.values(world.agents).filter(({ id }) => id !== identity.agentId);
+  return {
+    there: {
+      ...Object.fromEntries(Object.entries(params).map(([name, value]) => [name, [value]])),
+      projectId: projectIds,
+      agentId: [...agents.map(({ id }) => id), ...agentIds, "agent-1", "agent-2"],
+      brokerId: [runs.brokerId, serves.brokerId, other.brokerId],
+      userId: others.map((p) => p.id),
+    },
+    expendable: {
+      agentId: await many((n) => agent(n, `expendable-${n}`)),
+      projectId: await project("expendable"),
+      brokerId: await many(async (n) => (await joined(`expendable-${n}`)).brokerId),
+      userId: await many(async (n) =>
+        (await testLogin(replica, { email: `expendable-${n}@example.org`, role: "member" })).text("user.id"),
+      ),
+      tokenId: await self("accessToken.id", "/auth/tokens", (n) => ({ name: `token ${n}`, ...tokens })),
+      subscriptionId: await self("id", "/notifications/subscriptions", (n) => ({ ...watched, agentId: agentIds[n] })),
+      groupId: await ids("id", "/groups", (n) => ({ name: `group ${n}` })),
+      policyId: await ids("id", "/policies", (n) => ({ name: `policy ${n}`, ...policy }), {}),
+      inviteId: await ids("invite.id", "/admin/invites", () => invited, {}),
+      name: dirs,
+      email: listed,
+    },
+  };
+};
+
+const many = async (make: (n: number) => Promise<string>): Promise<readonly string[]> => {
+  const made: string[] = [];
+  for (let n = 0; n < MANY; n += 1) made.push(await make(n));
+  return made;
+};
