@@ -306,6 +306,47 @@ test("without a runtime broker the choice is offered as the command line expects
   expect(refused.json).toMatchObject({ error: { code: "no_runtime_broker", details: { availableBrokers: [] } } });
 });
 
+test("a runtime broker that is asked for and will not come is 422 with the choice that is left; one that is away, 503", async () => {
+  await scene.runtimeBroker(owner, { name: "there" });
+  const never = (await api(owner, "POST", "/api/v1/brokers", { name: "never" })).text("brokerId");
+  const [offered] = (await create(entry, { name: "a1", runtimeBrokerId: "nowhere" })).list(
+    "error.details.availableBrokers",
+  );
+  expect(offered).toMatchObject({ name: "there" });
+  const answers = async () => {
+    const asked = ["nowhere", "00000000-0000-4000-8000-000000000000", "never", never];
+    const replies = await Promise.all(asked.map((runtimeBrokerId) => create(entry, { name: "a1", runtimeBrokerId })));
+    return replies.map((reply) => [reply.status, reply.get("error.code"), reply.headers.has("retry-after")]);
+  };
+  expect(await answers()).toEqual(Array.from({ length: 4 }, () => [422, "unprocessable", false]));
+  await scene.database.query("update runtime_brokers set disconnected_at = now() - interval '1 hour' where id = $1", [
+    never,
+  ]);
+  const away = [503, "runtime_broker_unavailable", true];
+  expect((await answers()).slice(2)).toEqual([away, away]);
+});
+
+test("what nothing can be done about an agent that has no runtime broker is 422, whoever is asked", async () => {
+  await scene.runtimeBroker(owner);
+  const agent = (await create(owner, { name: "a1" })).text("agent.id");
+  await scene.database.query("update agents set runtime_broker_id = null, ready_at = now() where id = $1", [agent]);
+  const asked = [
+    ["POST", "start"],
+    ["POST", "restart"],
+    ["POST", "message", { structured_message: { msg: "hello" } }],
+    ["POST", "exec", { command: ["true"] }],
+    ["GET", "logs"],
+    ["GET", "logs?follow=true"],
+    ["GET", "pty"],
+  ] as const;
+  for (const [method, what, body] of asked)
+    for (const replica of [owner, entry]) {
+      const reply = await api(replica, method, `/api/v1/agents/${agent}/${what}`, body);
+      expect([what, reply.status, reply.get("error.code")]).toEqual([what, 422, "no_runtime_broker"]);
+    }
+  expect((await act(entry, agent, "stop")).status).toBe(200);
+});
+
 test("a taken name is refused, a soft-deleted agent's name is free", async () => {
   await scene.runtimeBroker(owner);
   const first = (await create(owner, { name: "a1" })).text("agent.id");

@@ -16,6 +16,7 @@ const SAME: Readonly<Record<string, string>> = {
   project: "projectId",
   agent: "agentId",
   ownerId: "userId",
+  defaultRuntimeBrokerId: "brokerId",
 };
 
 /** Names that mean something else in a body than in a path. */
@@ -72,7 +73,11 @@ const pathValues = (path: string, method: string, { there, expendable }: Things)
 
 const either = (name: string, schema: Json, values: Values): Json => {
   const found = IN_PATHS.includes(name) ? undefined : values[SAME[name] ?? name];
-  return found && schema.type !== "array" ? { anyOf: [{ type: "string", enum: found }, schema] } : schema;
+  if (!found) return schema;
+  const known = { type: "string", enum: found };
+  return {
+    anyOf: [schema.type === "array" ? { type: "array", items: known, minItems: 1, maxItems: 2 } : known, schema],
+  };
 };
 
 const deep = (value: unknown, values: Values): unknown => {

@@ -21,7 +21,8 @@ export const startProxy = async (
   replicas: readonly { readonly url: string }[],
   identity: Identity,
   tally: Tally,
-  heard: (target: string, status: number, body: string) => void,
+  /** Told of each answer before it is passed on. */
+  heard: (target: string, status: number, body: string) => Promise<void>,
 ): Promise<Proxy> => {
   let next = 0;
   const answer = async (from: IncomingMessage, to: ServerResponse): Promise<void> => {
@@ -33,7 +34,7 @@ export const startProxy = async (
     const own = identity.headers && (await identity.headers({ method: from.method ?? "GET", target, body }));
     const replica = replicas[next++ % replicas.length];
     if (!replica) throw new Error("no replica");
-    await new Promise<void>((resolve) => {
+    await new Promise<void>((resolve, reject) => {
       const onward = request(
         new URL(replica.url),
         {
@@ -46,16 +47,17 @@ export const startProxy = async (
           },
         },
         (reply) => {
-          void read(reply).then((text) => {
+          const passOn = async () => {
+            const text = await read(reply);
             const status = reply.statusCode ?? 0;
             tally.count({ status, request: shown, body: text });
             if (status === 401) void identity.refused?.();
-            heard(target, status, text);
+            await heard(target, status, text);
             const { "transfer-encoding": _, connection: __, "content-length": ___, ...headers } = reply.headers;
             to.writeHead(status, headers);
             to.end(text);
-            resolve();
-          });
+          };
+          passOn().then(resolve, reject);
         },
       );
       onward.on("error", (err: NodeJS.ErrnoException) => {

@@ -9,6 +9,7 @@ import { Reach } from "./reach.ts";
 import { fuzz } from "./schemathesis.ts";
 import { Tally } from "./tally.ts";
 import { makeThings } from "./things.ts";
+import { WORDS } from "./words.ts";
 
 export interface SliceOptions {
   readonly kind: Kind;
@@ -26,6 +27,8 @@ export interface Slice {
 }
 
 const REPLICAS = 2;
+/** After so many answers what was halted runs again. */
+const TENDED = 20;
 /** Fuzzing asks for more than anybody may, and 429 tells nothing of what stands behind it. */
 const ENV = { ROOTSTOCK_TEST_LOGIN: "1", ROOTSTOCK_RATE_LIMITS: "off" };
 
@@ -42,9 +45,12 @@ export const runSlice = async ({ kind, program, folder, seed, examples }: SliceO
     const things = await makeThings(world, identity, machines);
     const document = (await api(world.replica, "GET", "/api/v1/openapi.json")).json as Json;
     const tally = new Tally(new Reach(document));
-    const proxy = await startProxy(replicas, identity, tally, machines.heard);
+    const proxy = await startProxy(replicas, identity, tally, async (target, status, body) => {
+      machines.heard(target, status, body);
+      if (tally.requests % TENDED === 0) await things.tend();
+    });
     try {
-      const there = { ...things.there, provider: ["google", "github", "oidc"], providerToken: providers.tokens };
+      const there = { ...WORDS, ...things.there, providerToken: providers.tokens };
       const found = await fuzz({
         program,
         folder,

@@ -8,6 +8,8 @@ import type { Machines } from "./machines.ts";
 export type Values = Readonly<Record<string, readonly string[]>>;
 
 export interface Things {
+  /** Has the agents that were running run again, since most of what is asked halts them. */
+  readonly tend: () => Promise<void>;
   /** What there is. */
   readonly there: Values;
   /** What else there is, for what deletes: else all others would soon ask for what is gone. */
@@ -82,15 +84,28 @@ export const makeThings = async (world: World, identity: Identity, machines: Mac
     projectIds,
     runs.brokerId,
   ]);
-  const joined = (name: string) => joinRuntimeBroker({ hubUrl: replica.url, token: people.reg.accessToken, name });
-  const others = Object.values(people).filter((p) => p.id !== identity.userId);
   // An agent that has deleted itself is nobody from then on.
   const agents = Object.values(world.agents).filter(({ id }) => id !== identity.agentId);
+  const running = [...Object.values(world.agents).map(({ id }) => id), ...agentIds.filter((_, n) => n % 3 === 0)];
+  const joined = (name: string) => joinRuntimeBroker({ hubUrl: replica.url, token: people.reg.accessToken, name });
+  const others = Object.values(people).filter((p) => p.id !== identity.userId);
   return {
+    tend: async () => {
+      await scene.database.query(
+        `update agents set phase = 'running'
+          where id = any($1) and deleted_at is null and phase in ('stopped', 'suspended', 'error')`,
+        [running],
+      );
+    },
     there: {
       ...Object.fromEntries(Object.entries(params).map(([name, value]) => [name, [value]])),
       projectId: projectIds,
       agentId: [...agents.map(({ id }) => id), ...agentIds, "agent-1", "agent-2"],
+      memberId: others.map((p) => p.id),
+      email: ["listed@example.org", ...Array.from({ length: MANY }, (_, n) => `fresh-${n}@example.org`)],
+      topic: [`scion.project.${projectId}.agent.sibling.messages`],
+      code: [params.inviteCode ?? ""],
+      refreshToken: [people.otto.refreshToken],
       brokerId: [runs.brokerId, serves.brokerId, other.brokerId],
       userId: others.map((p) => p.id),
     },

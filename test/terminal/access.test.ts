@@ -62,6 +62,19 @@ test("preflight and upgrade answer alike: 200, 401, 403, 404, 422, 503", async (
   expect(own.status).toBe(403);
 });
 
+test("of several agents with one name none is meant: 409", async () => {
+  const s = await stages.stage();
+  await stages.scene.database.query(
+    `with other as (insert into projects (id, name, slug) values (gen_random_uuid(), 'other', 'other') returning id)
+     insert into agents (id, project_id, slug, name) select gen_random_uuid(), other.id, a.slug, a.name
+       from agents a, other where a.id = $1`,
+    [s.agent],
+  );
+  const asked = await api(s.entry, "GET", "/api/v1/agents/a1/pty");
+  expect([asked.status, asked.get("error.code")]).toEqual([409, "conflict"]);
+  expect((await refusal(s.entry, "a1")).status).toBe(409);
+});
+
 test.each([
   ["says that it has none", '{"attach": false}', "[]", undefined],
   ["says so of the agent's profile", null, '[{"name": "p1", "attach": false}]', "p1"],

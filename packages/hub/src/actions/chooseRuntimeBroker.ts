@@ -24,7 +24,8 @@ const offered = (candidates: readonly RuntimeBrokerCandidate[]) =>
 /**
  * The runtime broker for a new agent (spec/01 1.7): the one asked for; else the project's default; else the only one
  * that serves the project; else the only one there is. Throws 422 `no_runtime_broker` with the choice that is left; 422
- * `unprocessable` for one asked for that is unknown, 503 for one that is away, 403 for one that the caller may not use.
+ * `unprocessable` for one asked for that is unknown or was never there, 503 for one that is away, 403 for one that the
+ * caller may not use.
  */
 export const chooseRuntimeBroker = async (
   db: Db,
@@ -63,13 +64,14 @@ const askedFor = async (
     requestedBrokerId: asked,
     availableBrokers: offered((await runtimeBrokerCandidates(db, projectId)).filter(isUp)),
   });
-  // Not 503: it will not come. Not 404, which the CLI takes for the path's and asks again below /groves.
-  if (!found)
-    throw new HubError("unprocessable", `runtime broker ${asked} not found`, {
-      details: { field: "runtimeBrokerId", ...(await details()) },
-    });
+  // Not 503, where nobody is expected. Not 404, which the CLI takes for the path's and asks again below /groves.
+  const useless = async (message: string) =>
+    new HubError("unprocessable", message, { details: { field: "runtimeBrokerId", ...(await details()) } });
+  if (!found) throw await useless(`runtime broker ${asked} not found`);
   if (!mayDispatch(principal, await factsOf(principal), found))
     throw new HubError("forbidden", `you may not run agents on runtime broker ${found.name}`);
+  if (found.connectedHubId === null && found.awaySeconds === null)
+    throw await useless(`runtime broker ${found.name} has never been connected`);
   if (!isUp(found))
     throw new HubError("runtime_broker_unavailable", `runtime broker ${found.name} is not connected`, {
       details: await details(),

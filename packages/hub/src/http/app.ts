@@ -87,8 +87,13 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   const requestLog = plainLog(base.log);
   demandDeclared(options.routes);
 
+  // The paths of the parts that this hub has: there, what only says that something is not had allows no further method.
+  const had = new Hono();
+  for (const route of options.routes)
+    if (route.documented !== false) had.on(route.method, [route.path], () => new Response());
   for (const route of options.routes) {
-    const serve = (c: Context) => answer(c, route);
+    const instead = route.documented === false ? notAllowing(route) : undefined;
+    const serve = (c: Context) => answer(c, instead && takes(had, c.req.path) ? instead : route);
     app.on(route.method, route.path, serve);
     const legacy = legacyPath(route.path);
     if (legacy === undefined) continue;
@@ -99,15 +104,10 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     });
   }
   // Looked for by this alone: a second handler of each path would make every call go through a chain of them.
-  const isServed = (path: string) => [...methods].some((method) => app.router.match(method, path)[0].length > 0);
+  const takes = ({ router }: Hono, path: string) =>
+    [...methods].some((method) => router.match(method, path)[0].length > 0);
   app.notFound((c) =>
-    answer(
-      c,
-      undefined,
-      isServed(c.req.path)
-        ? new HubError("method_not_allowed", `${c.req.method} is not allowed here`)
-        : new HubError("not_found", "no such path"),
-    ),
+    answer(c, undefined, takes(app, c.req.path) ? notAllowed(c.req.method) : new HubError("not_found", "no such path")),
   );
 
   /** Runs `route`, or refuses with `refusal`; logs and measures either. */
@@ -302,6 +302,17 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
 
   return app;
 };
+
+const notAllowed = (method: string): HubError => new HubError("method_not_allowed", `${method} is not allowed here`);
+
+/** The route as it stands at a path that is another's by other methods. */
+const notAllowing = (route: Route): Route => ({
+  ...route,
+  refuses: ["method_not_allowed"],
+  handler: ({ method }) => {
+    throw notAllowed(method);
+  },
+});
 
 /** What has been found out about who calls. */
 interface Known {

@@ -78,7 +78,7 @@ export const agentTerminalRoutes = (deps: { readonly db: Db; readonly streams: A
       query: ptyQuery,
       summary: "Whether a terminal of an agent can be had; upgraded to a WebSocket, the terminal",
       replies: { 200: z.object({ path: z.literal("broker") }) },
-      refuses: ["no_runtime_broker", "runtime_attach_unsupported", "runtime_broker_unavailable"],
+      refuses: ["conflict", "no_runtime_broker", "runtime_attach_unsupported", "runtime_broker_unavailable"],
       handler: async (call) => {
         const { runtimeBrokerId } = (await requestOf(deps.db, call, call.query)).request;
         await deps.streams.check(runtimeBrokerId);

@@ -185,7 +185,7 @@ test("lists that the CLI looks through are empty", async () => {
 });
 
 test.each([
-  ["POST", "/api/v1/templates"],
+  ["POST", "/api/v1/templates/x/clone"],
   ["GET", "/api/v1/templates/x/download"],
   ["PUT", "/api/v1/env/FOO"],
   ["GET", "/api/v1/secrets"],
@@ -212,5 +212,8 @@ test.each([
 
 test("wrong method 405, wrong path 404, both in the envelope", async () => {
   expect((await hub.as(ADMIN).send("DELETE", "/api/v1/auth/me")).status).toBe(405);
+  // Of a path that is served, also where what stands behind it is a part that the hub does not have.
+  for (const path of ["/api/v1/templates", "/api/v1/notifications/templates"])
+    expect((await hub.as(ADMIN).send("POST", path, {})).status).toBe(405);
   expect(at((await hub.as(ADMIN).get("/api/v1/nothing")).body, "error", "code")).toBe("not_found");
 });

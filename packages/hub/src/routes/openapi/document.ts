@@ -8,7 +8,7 @@ const DESCRIPTION = `Made from the very declarations and schemas that the hub se
 
 Every path below \`/api/v1/projects\` is served below \`/api/v1/groves\`, too, for older clients: deprecated, and left out here. Every answer carries \`X-Request-Id\`, which the log has as well.
 
-Paths that are not in here are answered with 404 or, where they belong to parts that this hub does not have, with 501 and the code \`not_implemented\`.`;
+Other methods of these paths are answered with 405; other paths with 404 or, where they belong to parts that this hub does not have, with 501 and the code \`not_implemented\`.`;
 
 /**
  * The document of an API of these routes, OpenAPI 3.1, but for those that are not to be in it. Of routes with the same method and path the first counts, as it
