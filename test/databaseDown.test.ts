@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import type { Route } from "@rootstock/hub";
 import { systemClock } from "@rootstock/service";
 import {
   type ApiReply,
@@ -51,8 +52,9 @@ const NEEDS_NO_DATABASE: readonly RegExp[] = [
   /^(GET|POST) \/api\/v1\/broker\/(projects|inbound)$/,
 ];
 
-/** Answers 501 whatever the database does, for a user. */
-const isNotConfigured = (reply: ApiReply): boolean => reply.get("error.code") === "not_implemented";
+/** Answers 501, or 405 where the path is another's, whatever the database does, for a user. */
+const isNotHad = (route: Route, reply: ApiReply): boolean =>
+  route.documented === false && [501, 405].includes(reply.status);
 
 const send = (msg: string) =>
   api(world.replica, "POST", `/api/v1/agents/${world.agentId}/message`, { structured_message: { msg } });
@@ -73,7 +75,7 @@ test("every route answers 503 with Retry-After within 6 s, health says degraded,
     if (/^\/(healthz|health)$/.test(path)) return reply.get("status") === "degraded" ? [] : [told];
     if (path === "/readyz") return reply.status === 503 && reply.get("checks.database") === "unavailable" ? [] : [told];
     if (NEEDS_NO_DATABASE.some((r) => r.test(name(route, route.path)))) return reply.status < 500 ? [] : [told];
-    if (isNotConfigured(reply) || reply.get("error.code") === "validation_error") return [];
+    if (isNotHad(route, reply) || reply.get("error.code") === "validation_error") return [];
     const isTold =
       reply.status === 503 && reply.get("error.code") === "unavailable" && reply.headers.has("retry-after");
     return isTold ? [] : [told];

@@ -138,16 +138,19 @@ describe("a call that its caller has given up on, and repeats elsewhere where it
   const stop = () => api(owner, "POST", `/api/v1/agents/${agent}/stop`);
   const rows = () => scene.database.query("select id from messages");
 
-  test("does not run after the refusal, and may be tried again", async () => {
+  test.each([
+    ["agent_not_running", "phase = 'stopped'", "phase = 'running'"],
+    ["no_runtime_broker", "runtime_broker_id = null", "runtime_broker_id = (select id from runtime_brokers)"],
+  ])("does not run after the refusal with %s, and may be tried again", async (code, obstacle, gone) => {
     const held = proxy.hold("insert into idempotency_keys");
     const first = send(slow);
     const letThrough = await held;
-    expect((await stop()).status).toBe(200);
-    expect((await send(entry)).get("error.code")).toBe("agent_not_running");
+    await scene.database.query(`update agents set ${obstacle}`);
+    expect((await send(entry)).get("error.code")).toBe(code);
     letThrough();
     expect((await first).get("error.code")).toBe("request_in_progress");
     expect(await rows()).toEqual([]);
-    await api(owner, "POST", `/api/v1/agents/${agent}/start`);
+    await scene.database.query(`update agents set ${gone}`);
     await scene.ready(owner, agent);
     expect((await send(entry)).status).toBe(200);
     expect(runtimeBroker.delivered).toHaveLength(1);

@@ -26,12 +26,15 @@ const NOBODY = "11111111-1111-4111-8111-111111111111";
 /** Of so many operations one is called with keys of idempotency: the fuzzer's are few, so that nearly all are refused as used. */
 const KEYED = 12;
 
-export const fuzzDocument = (document: Json, things: Things): Json => {
+/** @param turn which half of the operations gets known values alone, where there are any, and nothing made up besides */
+export const fuzzDocument = (document: Json, things: Things, turn: number): Json => {
   let all = 0;
   const paths = Object.entries(document.paths as Json).map(([path, item]) => {
     const operations = Object.entries(item as Json).map(([method, operation]) => {
       if (!METHODS.some((m) => m === method)) return [method, operation] as const;
-      return [method, withValues(path, method, operation as Json, things, all++ % KEYED === 0)] as const;
+      all += 1;
+      const how = { keyed: all % KEYED === 0, known: (all + turn) % 2 === 0 };
+      return [method, withValues(path, method, operation as Json, things, how)] as const;
     });
     return [path, Object.fromEntries(operations)] as const;
   });
@@ -39,21 +42,30 @@ export const fuzzDocument = (document: Json, things: Things): Json => {
   return { ...document, paths: Object.fromEntries(paths), components };
 };
 
-const withValues = (path: string, method: string, operation: Json, things: Things, keyed: boolean): Json => {
+interface How {
+  readonly keyed: boolean;
+  /** Known values alone. */
+  readonly known: boolean;
+}
+
+const withValues = (path: string, method: string, operation: Json, things: Things, how: How): Json => {
   const { security: _, parameters, requestBody, ...rest } = operation;
   const inPath = pathValues(path, method, things);
+  // Of what belongs to a project most is in the first.
+  const { projectId = [], ...others } = things.there;
+  const values = { ...others, projectId: projectId.slice(0, 2) };
   return {
     ...rest,
     ...(Array.isArray(parameters) && {
       parameters: parameters
-        .filter((p: Json) => keyed || p.name !== "Idempotency-Key")
+        .filter((p: Json) => how.keyed || p.name !== "Idempotency-Key")
         .map((p: Json) => {
           const known = p.in === "path" ? inPath[String(p.name)] : undefined;
-          const schema = known ? { enum: known } : either(String(p.name), p.schema as Json, things.there);
+          const schema = known ? { enum: known } : either(String(p.name), p.schema as Json, values, how);
           return { ...p, schema };
         }),
     }),
-    ...(requestBody !== undefined && { requestBody: deep(requestBody, things.there) }),
+    ...(requestBody !== undefined && { requestBody: deep(requestBody, values, how) }),
   };
 };
 
@@ -71,24 +83,23 @@ const pathValues = (path: string, method: string, { there, expendable }: Things)
   );
 };
 
-const either = (name: string, schema: Json, values: Values): Json => {
+const either = (name: string, schema: Json, values: Values, how: How): Json => {
   const found = IN_PATHS.includes(name) ? undefined : values[SAME[name] ?? name];
   if (!found) return schema;
   const known = { type: "string", enum: found };
-  return {
-    anyOf: [schema.type === "array" ? { type: "array", items: known, minItems: 1, maxItems: 2 } : known, schema],
-  };
+  const wanted = schema.type === "array" ? { type: "array", items: known, minItems: 1, maxItems: 2 } : known;
+  return how.known ? wanted : { anyOf: [wanted, schema] };
 };
 
-const deep = (value: unknown, values: Values): unknown => {
-  if (Array.isArray(value)) return value.map((inner) => deep(inner, values));
+const deep = (value: unknown, values: Values, how: How): unknown => {
+  if (Array.isArray(value)) return value.map((inner) => deep(inner, values, how));
   if (typeof value !== "object" || value === null) return value;
   return Object.fromEntries(
     Object.entries(value).map(([key, inner]) => {
-      if (key !== "properties") return [key, deep(inner, values)];
+      if (key !== "properties") return [key, deep(inner, values, how)];
       const properties = Object.entries(inner as Json).map(([name, schema]) => [
         name,
-        either(name, deep(schema, values) as Json, values),
+        either(name, deep(schema, values, how) as Json, values, how),
       ]);
       return [key, Object.fromEntries(properties)];
     }),

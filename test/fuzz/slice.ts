@@ -54,7 +54,7 @@ export const runSlice = async ({ kind, program, folder, seed, examples }: SliceO
       const found = await fuzz({
         program,
         folder,
-        document: fuzzDocument(document, { ...things, there }),
+        document: fuzzDocument(document, { ...things, there }, seed),
         url: proxy.url,
         seed,
         examples,

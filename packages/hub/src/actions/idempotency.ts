@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { type ErrorBody, HubError } from "@rootstock/protocol";
+import { type ErrorBody, type ErrorCode, HubError } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import {
   claimIdempotencyKey,
@@ -266,10 +266,13 @@ const refuseOther = (key: Key, row: IdempotencyRow): void => {
  */
 const isRefusal = (err: unknown): boolean =>
   err instanceof HubError &&
-  (err.status === 409 || err.status === 503) &&
+  (err.status === 409 || err.status === 503 || STATES.includes(err.code)) &&
   err.code !== "request_in_progress" &&
   err.code !== "idempotency_key_reused" &&
   err.details?.outcome !== "unknown";
+
+/** Besides 409 and 503: that there is no runtime broker to run it, or not the one that was asked for. */
+const STATES: readonly ErrorCode[] = ["no_runtime_broker", "unprocessable"];
 
 const inProgress = (): HubError =>
   new HubError("request_in_progress", "the first request with this Idempotency-Key is still under way", {

@@ -8,7 +8,10 @@ import type { Answer } from "./idempotency.ts";
 /** Phases in which an agent has no container that could take a token: its next start brings it one. */
 const AT_REST: ReadonlySet<Phase> = new Set<Phase>(["created", "stopped", "suspended"]);
 
-/** The intent that brings this agent a new token. Throws 503 when nobody would carry it out within the grace, 422 for one without a runtime broker. */
+/**
+ * The intent that brings this agent a new token. Throws 503 when nobody would carry it out within the grace, 422 for one
+ * without a runtime broker.
+ */
 export const resetAuthIntent = (deps: Pick<ActionDeps, "dispatcher">, target: DispatchTarget, id: string): Intent => {
   const { agent } = target;
   return {
