@@ -39,7 +39,7 @@ const NEEDS_NO_DATABASE: readonly RegExp[] = [
   /^GET \/api\/v1\/runtime-brokers\/connect$/,
   /^GET \/\.well-known\/jwks\.json$/,
   // Pages, and what browsers ask of sign-in: who has no session is told so by the missing cookie.
-  /^(GET|POST) \/(login|invite|device|authorize|assets\/.*|auth\/(login|login\/.*|logout|providers|callback\/.*))?$/,
+  /^(GET|POST) \/(login|invite|device|authorize|assets\/.*|auth\/(login|login\/.*|link\/.*|unlink|logout|providers|callback\/.*))?$/,
   /^GET \/api\/v1\/openapi\.json$/,
   /^POST \/api\/v1\/users$/,
   // Asked about somebody who was not there a moment ago.
