@@ -7,6 +7,7 @@ import { BrokerApiError } from "../tunnel/errors.ts";
 import { parseBody } from "../tunnel/request.ts";
 import { applyCreate } from "./applyCreate.ts";
 import type { Operation, OperationContext } from "./operation.ts";
+import { removeFormer } from "./removeAgent.ts";
 
 /** `POST /api/v1/agents` (spec/01 4.2, 4.3): provisions and, unless told not to, starts an agent. */
 export const createAgent: Operation = {
@@ -32,7 +33,9 @@ const create = async (payload: CreatePayload, context: OperationContext): Promis
     throw new BrokerApiError("not_implemented", "this runtime broker has no object storage to fetch a workspace from");
   }
   const { agents } = context;
-  const existing = agents.store.get(agentKey(payload.projectId, payload.slug ?? payload.name));
+  const key = agentKey(payload.projectId, payload.slug ?? payload.name);
+  await removeFormer(key, payload.id ?? undefined, context);
+  const existing = agents.store.get(key);
   const session = existing && (await agents.session(existing));
   if (existing && session?.status === "running") {
     // This very create, cut off by a crash before it was answered; or one without a task, which starts what runs already.

@@ -1,4 +1,5 @@
 import { agentTurn, type Operation, requireAgent } from "./operation.ts";
+import { removeAgent } from "./removeAgent.ts";
 
 /**
  * `DELETE /api/v1/agents/{a}` (spec/01 4.1). With `deleteFiles=false` the work stays where it is. A soft delete is no
@@ -11,10 +12,7 @@ export const deleteAgent: Operation = {
   async run(call, context) {
     const record = await requireAgent(call, context);
     const keepFiles = call.request.query.get("deleteFiles") === "false";
-    const place = context.agents.place(record);
-    await context.delivered.forget(place);
-    await context.agents.delete(record, { keepWorkspace: keepFiles });
-    if (record.id !== undefined) await context.pending.remove(record.id);
+    await removeAgent(record, context, { keepWorkspace: keepFiles });
     return { status: 204 };
   },
 };

@@ -1,4 +1,4 @@
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
@@ -227,6 +227,39 @@ test("a start without a required value says which one is missing", async () => {
   expect(answer.get("error.message")).toContain("NEEDED_KEY");
   expect((await create(name(), { noAuth: true, config: { harnessConfig: "needy" } })).status).toBe(201);
 });
+
+test.each(["create", "start"])(
+  "what an agent leaves that the hub has forgotten is not for the next one of its name: %s",
+  async (verb) => {
+    const slug = name();
+    const needy = { gatherEnv: true, config: { harnessConfig: "needy" } };
+    const former = await create(slug, { ...needy, resolvedEnv: { NEEDED_KEY: "somebody's own" } });
+    expect(former.status).toBe(201);
+    const session = former.get("agent.containerId");
+    const { broker } = scene.joined;
+    const left = broker.agents.store.find(slug, PROJECT);
+    await writeFile(join(left?.workspace ?? "", "notes"), "left behind");
+    const body = createBody(slug, needy);
+    const answer =
+      verb === "create"
+        ? await scene.joined.session.request("POST", "/api/v1/agents", { body })
+        : await call("POST", `/api/v1/agents/${slug}/start`, {
+            harnessConfig: "needy",
+            resolvedEnv: { SCION_AGENT_ID: body.id, SCION_AGENT_SLUG: slug, SCION_PROJECT_ID: PROJECT },
+          });
+    // Neither its value nor its session: the new one is asked for its own.
+    if (verb === "create") expect([answer.status, answer.get("needs")]).toEqual([202, ["NEEDED_KEY"]]);
+    else expect([answer.status, answer.get("error.message")]).toEqual([500, expect.stringContaining("NEEDED_KEY")]);
+    const finalized = await create(slug, { ...needy, id: body.id, resolvedEnv: { NEEDED_KEY: "mine" } });
+    expect([finalized.status, finalized.get("agent.id") ?? body.id]).toEqual([201, body.id]);
+    expect(finalized.get("agent.containerId")).not.toBe(session);
+    const now = broker.agents.store.find(slug, PROJECT);
+    expect(now?.id).toBe(body.id);
+    expect(await readdir(now?.workspace ?? "")).not.toContain("notes");
+    const log = (await call("GET", `/api/v1/agents/${slug}/logs`)).text;
+    expect([log.includes("key=mine"), log.includes("somebody's own")]).toEqual([true, false]);
+  },
+);
 
 test("an agent can be provisioned first and started later with its task", async () => {
   const slug = name();

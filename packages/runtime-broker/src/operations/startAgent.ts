@@ -7,6 +7,7 @@ import { agentNotFound, BrokerApiError } from "../tunnel/errors.ts";
 import { projectOf, type TunnelRequest } from "../tunnel/request.ts";
 import { startCreated } from "./createAgent.ts";
 import { agentTurn, type Operation, type OperationCall, type OperationContext } from "./operation.ts";
+import { removeFormer } from "./removeAgent.ts";
 
 /** Malformed JSON counts as no body: the original reads it so, and a start must not fail for it (spec/01 4.5). */
 export const readStart = (request: TunnelRequest): StartPayload => {
@@ -31,6 +32,8 @@ export const startAgent: Operation = {
   async run(call, context) {
     const { agents } = context;
     const start = readStart(call.request);
+    const { SCION_AGENT_ID: id, SCION_AGENT_SLUG: slug, SCION_PROJECT_ID: projectId } = start.resolvedEnv;
+    if (slug && projectId) await removeFormer(agentKey(projectId, slug), id, context);
     const record = agents.store.find(call.params.agent ?? "", projectOf(call.request));
     if (!record) return startUnknown(call, start, context);
     const session = await agents.session(record);
