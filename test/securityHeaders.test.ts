@@ -43,6 +43,13 @@ test.each([
   expect(reply.headers.get("permissions-policy")).toContain("camera=()");
 });
 
+test("what is for programs answers a browser too as it says, and sends it nowhere", async () => {
+  for (const path of ["/metrics", "/events?sub=%3E"]) {
+    const reply = await fetch(`${open.url}${path}`, { headers: { accept: "text/html" }, redirect: "manual" });
+    expect([reply.status, reply.headers.get("content-type")]).toEqual([401, "application/json"]);
+  }
+});
+
 test("what says otherwise by itself is left alone", async () => {
   expect((await get("/.well-known/jwks.json")).headers.get("cache-control")).toMatch(/^public/);
 });

@@ -147,7 +147,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
         ));
     } catch (err) {
       if (route && isRefusal(err)) note(route, c, () => auditActor(known.principal, origin()), err);
-      response = await refusedWith(c, toHubError(err, log()), requestId);
+      response = await refusedWith(c, route, toHubError(err, log()), requestId);
       if (err instanceof SessionEnded) known.ended = err.cookie;
       // Refused unread: what is still under way would end the connection before the client has heard why.
       await readOnce().catch(() => {});
@@ -322,9 +322,16 @@ interface Known {
 }
 
 /** A refusal as whoever is refused can read it. A person who is not signed in is sent to do so, and back (spec/03 3.5). */
-const refusedWith = async (c: Context, err: HubError, requestId: string): Promise<Response> => {
+const refusedWith = async (
+  c: Context,
+  route: Route | undefined,
+  err: HubError,
+  requestId: string,
+): Promise<Response> => {
   const { pathname, search } = new URL(c.req.url);
-  if (pathname.startsWith("/api/") || !wantsHtml(c.req.raw.headers)) return renderError(err, requestId);
+  // Pages are open to anyone and find out themselves who looks: what declares who may call it is for programs.
+  const forPrograms = route !== undefined && route.access.name !== "anyone";
+  if (forPrograms || pathname.startsWith("/api/") || !wantsHtml(c.req.raw.headers)) return renderError(err, requestId);
   return err.status === 401 && c.req.method === "GET" ? signInFirst(pathname + search) : errorPage(err, requestId);
 };
 

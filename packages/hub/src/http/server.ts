@@ -1,5 +1,5 @@
-import { createServer, type IncomingMessage, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { HubError } from "@rootstock/protocol";
@@ -40,6 +40,8 @@ const REQUEST_MS = 60_000;
 const HEADERS_MS = 20_000;
 const CHECK_MS = 5_000;
 const MAX_HEADER_BYTES = 32_768;
+/** Requests of one connection that have no answer yet, or one that is not sent: of clients nearly always one. */
+const MAX_PIPELINED = 16;
 
 /** The listening socket of a replica. Throws for upgrades that do not declare what they do; `start` fails when the address is taken. */
 export class HttpServer implements Service {
@@ -61,9 +63,11 @@ export class HttpServer implements Service {
       {
         maxHeaderSize: MAX_HEADER_BYTES,
         requireHostHeader: false,
+        // What else a client would like to speak, such as HTTP/2, it need not: it is answered in HTTP/1.1.
+        shouldUpgradeCallback: ({ headers }) => headers.upgrade?.toLowerCase() === "websocket",
         connectionsCheckingInterval: Math.min(CHECK_MS, headersMs),
       },
-      getRequestListener(options.app.fetch, { errorHandler }),
+      boundedPipeline(getRequestListener(options.app.fetch, { errorHandler })),
     );
     this.#server.keepAliveTimeout = KEEP_ALIVE_MS;
     this.#server.headersTimeout = headersMs;
@@ -116,6 +120,27 @@ export class HttpServer implements Service {
     refuseSocket(socket, new HubError("not_found", "no WebSocket is served at this path"));
   }
 }
+
+type Listener = (request: IncomingMessage, response: ServerResponse) => unknown;
+
+/**
+ * Cuts connections that ask on and on without reading: all that has come in one piece is begun at once, and every answer
+ * waits in memory for its turn. One connection could have had gigabytes of them.
+ */
+const boundedPipeline = (listener: Listener): Listener => {
+  const waiting = new WeakMap<Socket, number>();
+  return (request, response) => {
+    const { socket } = request;
+    const before = waiting.get(socket) ?? 0;
+    if (before >= MAX_PIPELINED) {
+      socket.destroy();
+      return;
+    }
+    waiting.set(socket, before + 1);
+    response.once("close", () => waiting.set(socket, (waiting.get(socket) ?? 1) - 1));
+    return listener(request, response);
+  };
+};
 
 /** What Node's parser gave up on. */
 const misread = (err: NodeJS.ErrnoException): HubError => {

@@ -14,7 +14,7 @@ const documentReply = z.looseObject({ openapi: z.literal("3.1.0"), paths: z.reco
  * before anyone has signed in. Made when it is first asked for.
  */
 export const openApiRoutes = (routes: readonly Route[], version: string): Route[] => {
-  let text: string | undefined;
+  let bytes: Buffer<ArrayBuffer> | undefined;
   const self: Route = route({
     method: "GET",
     path: "/api/v1/openapi.json",
@@ -23,8 +23,9 @@ export const openApiRoutes = (routes: readonly Route[], version: string): Route[
     summary: "This document",
     replies: { 200: documentReply },
     handler: () => {
-      text ??= JSON.stringify(openApiDocument([...routes, self], version));
-      return new Response(text, {
+      // As bytes: a megabyte of text would be there once more for each client that reads it slowly.
+      bytes ??= Buffer.from(JSON.stringify(openApiDocument([...routes, self], version)));
+      return new Response(bytes, {
         headers: { "content-type": "application/json", "cache-control": `public, max-age=${FRESH_SECONDS}` },
       });
     },
