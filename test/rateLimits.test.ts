@@ -90,6 +90,24 @@ test("calls of one person are bounded over all replicas, and those of others go 
   expect((await me(a, bea)).status).toBe(200);
 });
 
+test("a person has one budget, whichever of their tokens they call with", async () => {
+  const [a] = await replicas("principal=100/h:100");
+  const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
+  const projectId = (await api(a, "POST", "/api/v1/projects", { name: "demo" }, { token: ann })).text("id");
+  const tokens = await Promise.all(
+    ["one", "two", "three", "four", "five"].map(async (name) => {
+      const asked = { name, projectId, scopes: ["project:read"] };
+      return (await api(a, "POST", "/api/v1/auth/tokens", asked, { token: ann })).text("token");
+    }),
+  );
+  const replies: ApiReply[] = [];
+  for (let i = 0; i < 300; i += 1)
+    replies.push(await api(a, "GET", `/api/v1/projects/${projectId}`, undefined, { token: tokens[i % 5] ?? "" }));
+  // burst + replicas * (free + 2 * slice)
+  expect(count(replies, 200)).toBeLessThanOrEqual(100 + 2 + 2 * 20);
+  expect(count(replies, 200) + count(replies, 429)).toBe(300);
+});
+
 test("WebSockets that are asked for count as calls, by whom and from where", async () => {
   const [a] = await replicas("principal=100/h:100, address=200/h:200");
   const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");

@@ -84,6 +84,9 @@ export const principalName = (p: Principal): string => {
   }
 };
 
+/** By whom is counted what a principal asks for: a person with all the tokens that they have given to programs. */
+export const countedAs = (p: Principal): string => (p.kind === "user" ? `user:${p.id}` : principalName(p));
+
 /** The people, agents and credentials by which a principal is what it is: when one of them changes, it is looked at again. */
 export const standsBy = (p: Principal): ReadonlySet<Uuid> => {
   if (p.kind === "user") return new Set([p.id, ...(p.proof?.id ? [p.proof.id] : [])]);

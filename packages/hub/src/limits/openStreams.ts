@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { HubError, type Uuid } from "@rootstock/protocol";
 import { type Base, Batcher, type Service, type Timer } from "@rootstock/service";
 import { type Db, holdStreams } from "@rootstock/store";
-import { DEVELOPMENT_USER, type Principal } from "../auth/index.ts";
+import { countedAs, DEVELOPMENT_USER, type Principal } from "../auth/index.ts";
 
 export interface OpenStreamsOptions {
   readonly db: Db;
@@ -153,5 +153,5 @@ const whomOf = (principal: Principal): string | undefined => {
   if (principal.kind !== "user" && principal.kind !== "agent") return undefined;
   // One token for everybody, on machines of developers.
   if (principal.kind === "user" && principal.id === DEVELOPMENT_USER.id) return undefined;
-  return createHash("sha256").update(`${principal.kind}:${principal.id}`).digest("base64url").slice(0, 22);
+  return createHash("sha256").update(countedAs(principal)).digest("base64url").slice(0, 22);
 };

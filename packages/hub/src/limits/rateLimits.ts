@@ -1,6 +1,6 @@
 import type { Base, Service } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
-import { addressGroup, DEVELOPMENT_USER, type Principal, principalName } from "../auth/index.ts";
+import { addressGroup, countedAs, DEVELOPMENT_USER, type Principal } from "../auth/index.ts";
 import { CredentialGuard } from "./credentialGuard.ts";
 import { LeasedBudget } from "./leasedBudget.ts";
 import type { DeedName, DoorName, LimitName, RateRule, RateRules } from "./rules.ts";
@@ -46,7 +46,7 @@ export class RateLimits implements Service {
   spend(principal: Principal, address: string): void {
     if (principal.kind === "replica" || principal.kind === "scraper") return;
     this.#addresses?.spend(addressGroup(address));
-    if (principal.kind !== "nobody" && !isDevelopment(principal)) this.#principals?.spend(principalName(principal));
+    if (principal.kind !== "nobody" && !isDevelopment(principal)) this.#principals?.spend(countedAs(principal));
   }
 
   /** Knocks at a door that is open to anyone. Throws {@link RateLimited}. */
@@ -56,12 +56,12 @@ export class RateLimits implements Service {
 
   /** The same for codes that somebody types who is signed in: from each place and by each person. Throws {@link RateLimited}. */
   async attempt(door: DoorName, principal: Principal): Promise<void> {
-    await this.#doors.get(door)?.demand(principalName(principal));
+    await this.#doors.get(door)?.demand(countedAs(principal));
   }
 
   /** One more of something that costs much. Throws {@link RateLimited}; never asks the database. */
   act(deed: DeedName, principal: Principal): void {
-    if (!isDevelopment(principal)) this.#deeds.get(deed)?.spend(principalName(principal));
+    if (!isDevelopment(principal)) this.#deeds.get(deed)?.spend(countedAs(principal));
   }
 
   #of<Name extends LimitName>(name: Name, rule: RateRule) {
