@@ -171,6 +171,29 @@ test("spec/05 section 17, 6: nor is it anybody's in the other fields, and what o
   expect(await stored()).toMatchObject([{ group_id: "telegram:of others", broadcasted: false }]);
 });
 
+test("spec/05 section 17, 6: nor does somebody of this hub pass for another by the name that they give themselves", async () => {
+  const eve = await testLogin(a, { email: "eve@example.org" });
+  const [token, id] = [eve.text("accessToken"), eve.text("user.id")];
+  const rename = (displayName: string) => as(token, "PATCH", `/users/${id}`, { displayName });
+  for (const taken of ["boss", " BOSS ", "Ann@example.org"]) {
+    const refused = await rename(taken);
+    expect([taken, refused.status, refused.get("error.details")]).toEqual([taken, 409, { field: "displayName" }]);
+  }
+  const place = `/projects/${elsewhere}/agents`;
+  const asked = { name: "hers", task: "wait", runtimeBrokerId: runtimeBroker.id };
+  const hers = (await as(token, "POST", place, asked)).text("agent.id");
+  await scene.ready(a, hers);
+  const senderNow = async () => {
+    expect((await as(token, "POST", `/agents/${hers}/message`, { message: "hello" })).status).toBe(200);
+    return delivered().sender;
+  };
+  expect((await rename("Eve")).status).toBe(200);
+  await eventually(async () => (await senderNow()) === "user:Eve");
+  // As an identity provider may have it, which lets people choose.
+  await scene.database.query("update users set display_name = 'ann@example.org' where id = $1", [id]);
+  await eventually(async () => (await senderNow()) === "user:eve@example.org");
+});
+
 test("spec/05 section 17, 6: what is wrong with a message from outside is said by name, and nothing of it is kept", async () => {
   const refused: readonly (readonly [field: string, sent: Partial<Sent>])[] = [
     ...["user", "AGENT", "system", "scion", "a b", "x:y", "-x", "ü", "a".repeat(65)].map(

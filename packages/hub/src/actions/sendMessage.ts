@@ -16,7 +16,7 @@ import {
   transaction,
 } from "@rootstock/store";
 import { z } from "zod";
-import { decisionOn, type Principal, principalId } from "../auth/index.ts";
+import { decisionOn, type Principal, principalId, type UserPrincipal } from "../auth/index.ts";
 import { admitMessage, StaleTarget, untilCertain } from "../dispatch/index.ts";
 import { changeLifecycle } from "./changeLifecycle.ts";
 import { type ActionCall, type ActionDeps, targetResource } from "./deps.ts";
@@ -37,9 +37,16 @@ export interface MessageRequest {
 /** What a sender who asked for it hears of (spec/02 2.9). */
 const NOTIFY_TRIGGERS = ["COMPLETED", "WAITING_FOR_INPUT", "LIMITS_EXCEEDED", "STALLED", "ERROR"];
 
+/**
+ * What people call themselves, unless that is an address: somebody else's would be taken for that person, and agents would
+ * answer there.
+ */
+const shownName = ({ displayName, email }: UserPrincipal): string =>
+  displayName === "" || displayName.includes("@") ? email : displayName;
+
 /** The sender's name and id. Taken from the credential: what a message claims about its sender is not believed. */
 export const senderOf = async (db: Db, principal: Principal): Promise<{ name: string; id: Uuid }> => {
-  if (principal.kind === "user") return { name: `user:${principal.displayName || principal.email}`, id: principal.id };
+  if (principal.kind === "user") return { name: `user:${shownName(principal)}`, id: principal.id };
   if (principal.kind === "agent") {
     const agent = await findAgent(db, principal.id);
     return { name: `agent:${agent?.slug ?? principal.id}`, id: principal.id };

@@ -9,6 +9,7 @@ import {
   type UserRow,
   userById,
   userPosition,
+  usersNamed,
 } from "@rootstock/store";
 import { z } from "zod";
 import { isAdmin, type Principal, type SignIns } from "../auth/index.ts";
@@ -126,6 +127,7 @@ export const userRoutes = ({ db, signIns, changed }: UserRouteDeps): Route[] => 
       const { principal, body, log } = call;
       const user = await userOf(db, call);
       const displayName = body.displayName && (parseDisplayName(body.displayName) || undefined);
+      if (displayName && !isAdmin(principal)) await demandOwnName(db, user, displayName);
       const change = {
         ...(displayName && { displayName }),
         ...(body.preferences && { preferences: body.preferences }),
@@ -187,6 +189,14 @@ const lastAdmin = (): HubError =>
   new HubError("conflict", "this is the last active admin: make somebody else an admin first");
 
 const idOf = (principal: Principal): Uuid | undefined => (principal.kind === "user" ? principal.id : undefined);
+
+/** Throws 409 for a name that is somebody else's, or their address: agents are told names, and would take one for the other. */
+const demandOwnName = async (db: Db, user: UserRow, displayName: string): Promise<void> => {
+  if (displayName.toLowerCase() === user.display_name.toLowerCase()) return;
+  const others = (await usersNamed(db, displayName, 2)).filter((named) => named.id !== user.id);
+  if (others.length > 0)
+    throw new HubError("conflict", "somebody else goes by this name", { details: { field: "displayName" } });
+};
 
 /** The user as the caller may see them. */
 const shown = (principal: Principal, user: UserRow) => {
