@@ -22,27 +22,9 @@ const MANY = 24;
 export const makeThings = async (world: World, identity: Identity, machines: Machines): Promise<Things> => {
   const { scene, replica, people, params, projectId, runtimeBrokers } = world;
   const { runs, serves, other } = runtimeBrokers;
-  const rows = seed(scene.database);
   for (const [name, { projectId: at }] of Object.entries(world.agents))
     machines.runs(at === projectId ? runs.brokerId : other.brokerId, name, "running");
-  const agent = async (n: number, slug: string): Promise<string> => {
-    const phase = n % 3 === 0 ? "running" : n % 3 === 1 ? "stopped" : "suspended";
-    const machine = n % 8 === 4 ? null : n % 2 === 0 ? runs : serves;
-    if (machine) machines.runs(machine.brokerId, slug, phase);
-    return rows.agent({
-      project_id: projectId,
-      slug,
-      name: slug,
-      phase,
-      runtime_broker_id: machine?.brokerId ?? null,
-      owner_id: people.olga.id,
-      created_by: people.olga.id,
-      ancestry: [people.olga.id],
-      run_id: systemRandom.uuid(),
-      ready_at: new Date(0),
-      running_since: new Date(0),
-    });
-  };
+  const agent = agentMaker(world, identity, machines);
   const own = { token: people.olga.accessToken };
   const post = (path: string, body: object, as: object = own): Promise<ApiReply> =>
     api(replica, "POST", `/api/v1${path}`, body, as);
@@ -54,7 +36,6 @@ export const makeThings = async (world: World, identity: Identity, machines: Mac
       const reply = identity.token && (await post(path, body(n), { token: identity.token }));
       return (reply && reply.status < 300 ? reply : await post(path, body(n))).text(at);
     });
-  const project = (name: string) => ids("id", "/projects", (n) => ({ name: `${name} ${n}` }));
   const agentIds = await many((n) => agent(n, `agent-${n}`));
   const tokens = { projectId, scopes: ["agent:read"] };
   const watched = { scope: "agent", projectId, triggerActivities: ["completed"] };
@@ -74,16 +55,9 @@ export const makeThings = async (world: World, identity: Identity, machines: Mac
     await post("/admin/allow-list", { email: `listed-${n}@example.org` }, {});
     return `listed-${n}@example.org`;
   });
+  const project = (name: string) => self("id", "/projects", (n) => ({ name: `${name} ${n}` }));
   const projectIds = [projectId, ...(await project("project"))];
-  await scene.database.query(
-    `insert into project_providers (project_id, runtime_broker_id)
-       select p, r from unnest($1::uuid[]) p, unnest($2::uuid[]) r on conflict do nothing`,
-    [projectIds, [runs.brokerId, serves.brokerId]],
-  );
-  await scene.database.query("update projects set default_runtime_broker_id = $2 where id = any($1)", [
-    projectIds,
-    runs.brokerId,
-  ]);
+  await serve(world, projectIds);
   // An agent that has deleted itself is nobody from then on.
   const agents = Object.values(world.agents).filter(({ id }) => id !== identity.agentId);
   const running = [...Object.values(world.agents).map(({ id }) => id), ...agentIds.filter((_, n) => n % 3 === 0)];
@@ -100,12 +74,13 @@ export const makeThings = async (world: World, identity: Identity, machines: Mac
     there: {
       ...Object.fromEntries(Object.entries(params).map(([name, value]) => [name, [value]])),
       projectId: projectIds,
-      agentId: [...agents.map(({ id }) => id), ...agentIds, "agent-1", "agent-2"],
+      agentId: [...agentIds, ...agents.map(({ id }) => id), "agent-1", "agent-2"],
       memberId: others.map((p) => p.id),
       email: ["listed@example.org", ...Array.from({ length: MANY }, (_, n) => `fresh-${n}@example.org`)],
       topic: [`scion.project.${projectId}.agent.sibling.messages`],
       code: [params.inviteCode ?? ""],
-      refreshToken: [people.otto.refreshToken],
+      refreshToken: [people.otto.refreshToken, people.ava.refreshToken, people.ada.refreshToken],
+      resourceId: [projectId],
       brokerId: [runs.brokerId, serves.brokerId, other.brokerId],
       userId: others.map((p) => p.id),
     },
@@ -118,13 +93,52 @@ export const makeThings = async (world: World, identity: Identity, machines: Mac
       ),
       tokenId: await self("accessToken.id", "/auth/tokens", (n) => ({ name: `token ${n}`, ...tokens })),
       subscriptionId: await self("id", "/notifications/subscriptions", (n) => ({ ...watched, agentId: agentIds[n] })),
-      groupId: await ids("id", "/groups", (n) => ({ name: `group ${n}` })),
+      groupId: await self("id", "/groups", (n) => ({ name: `group ${n}` })),
       policyId: await ids("id", "/policies", (n) => ({ name: `policy ${n}`, ...policy }), {}),
       inviteId: await ids("invite.id", "/admin/invites", () => invited, {}),
       name: dirs,
       email: listed,
     },
   };
+};
+
+/** Makes an agent of the project as a row, in one phase or another, mostly on a runtime broker; returns its id. */
+const agentMaker = ({ scene, people, projectId, runtimeBrokers }: World, { userId }: Identity, machines: Machines) => {
+  const rows = seed(scene.database);
+  return (n: number, slug: string): Promise<string> => {
+    const phase = n % 3 === 0 ? "running" : n % 3 === 1 ? "stopped" : "suspended";
+    const machine = n % 8 === 4 ? null : n % 2 === 0 ? runtimeBrokers.runs : runtimeBrokers.serves;
+    if (machine) machines.runs(machine.brokerId, slug, phase);
+    // Every other one is the caller's own, if that is a person.
+    const owner = (n % 2 === 0 && userId) || people.olga.id;
+    return rows.agent({
+      project_id: projectId,
+      slug,
+      name: slug,
+      phase,
+      runtime_broker_id: machine?.brokerId ?? null,
+      owner_id: owner,
+      created_by: owner,
+      ancestry: [owner],
+      run_id: systemRandom.uuid(),
+      ready_at: new Date(0),
+      running_since: new Date(0),
+    });
+  };
+};
+
+/** Has two runtime brokers serve the projects, one of them unless another is asked for. */
+const serve = async ({ scene, runtimeBrokers }: World, projectIds: readonly string[]): Promise<void> => {
+  const { runs, serves } = runtimeBrokers;
+  await scene.database.query(
+    `insert into project_providers (project_id, runtime_broker_id)
+       select p, r from unnest($1::uuid[]) p, unnest($2::uuid[]) r on conflict do nothing`,
+    [projectIds, [runs.brokerId, serves.brokerId]],
+  );
+  await scene.database.query("update projects set default_runtime_broker_id = $2 where id = any($1)", [
+    projectIds,
+    runs.brokerId,
+  ]);
 };
 
 const many = async (make: (n: number) => Promise<string>): Promise<readonly string[]> => {

@@ -17,4 +17,5 @@ export const WORDS: Values = {
   memberType: ["user"],
   sub: [">", "project.*.updated"],
   msg: ["hello"],
+  resourceType: ["project", "agent"],
 };
