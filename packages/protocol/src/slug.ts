@@ -20,12 +20,15 @@ export const normalizeGitRemote = (remote: string): string => {
   let text = remote.trim().toLowerCase();
   const scp = /^[^/@]+@([^/:]+):(?!\/\/)(.*)$/.exec(text);
   if (scp) text = `${scp[1]}/${scp[2]}`;
-  return text
-    .replace(/^[a-z][a-z0-9+.-]*:\/\//, "")
-    .replace(/^[^/]*@/, "")
-    .replace(/\/+$/, "")
-    .replace(/\.git$/, "")
-    .replace(/\/+$/, "");
+  const path = text.replace(/^[a-z][a-z0-9+.-]*:\/\//, "").replace(/^[^/]*@/, "");
+  return withoutSlashes(withoutSlashes(path).replace(/\.git$/, ""));
+};
+
+/** Without the slashes at its end. A pattern would look at every other run of them from each of its slashes on. */
+const withoutSlashes = (text: string): string => {
+  let end = text.length;
+  while (text[end - 1] === "/") end -= 1;
+  return text.slice(0, end);
 };
 
 /**

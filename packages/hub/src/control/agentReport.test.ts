@@ -275,3 +275,11 @@ test("another state of the container is news", () => {
   });
   expect(refreshedStatus({ containerStatus: "Up 1 minute (healthy)" }, report)).toBeUndefined();
 });
+
+test("a status of a million spaces is compared as fast as any", () => {
+  const spaces = " ".repeat(1_000_000);
+  const [minute, hours] = ["about a minute ago", "2 hours ago"].map((ago) => `Up${spaces}x${spaces}${ago}`);
+  const report = outside({ containerStatus: hours });
+  expect(refreshedStatus({ containerStatus: minute ?? "" }, report)).toBe(hours);
+  expect(refreshedStatus({ containerStatus: `Up${spaces}y` }, report)).toBeUndefined();
+});

@@ -125,7 +125,8 @@ const exitCodeOf = (report: AgentReport): number | undefined => {
   return told === undefined ? undefined : Number(told);
 };
 
-const SINCE = / *\b(about |less than )?(an?|\d+) (second|minute|hour|day|week|month|year)s?( ago)?/gi;
+/** From the first of the spaces before it: tried from each of them, thousands would take seconds. */
+const SINCE = /(?<! ) *\b(about |less than )?(an?|\d+) (second|minute|hour|day|week|month|year)s?( ago)?/gi;
 
 /** Container engines say how long ago: that alone is no news. The database's `container_state` reads it likewise. */
 const isSameStatus = (said: string, stored: string | null): boolean =>

@@ -12,6 +12,8 @@ export interface ProvenIdentity {
 }
 
 const MAX_EMAIL = 254;
+/** With white space around it. Longer texts take a pattern the longer. */
+const MAX_TEXT = 1_024;
 const MAX_DISPLAY_NAME = 200;
 
 /**
@@ -19,7 +21,7 @@ const MAX_DISPLAY_NAME = 200;
  * anything is folded: there are letters (the Kelvin sign) whose lower case is one of ours, and two people must not be one.
  */
 export const parseEmail = (text: unknown): string | undefined => {
-  if (typeof text !== "string") return undefined;
+  if (typeof text !== "string" || text.length > MAX_TEXT) return undefined;
   const email = text.replace(/^[ \t\r\n]+|[ \t\r\n]+$/g, "");
   return email.length <= MAX_EMAIL && /^[!-?A-~]+@[!-?A-~]+$/.test(email) && !/[",;<>\\()[\]:]/.test(email)
     ? email.toLowerCase()

@@ -40,7 +40,7 @@ const listQuery = z.object({
   ...pageQuery,
   ownerId: z.string().optional(),
   visibility: z.string().optional(),
-  gitRemote: z.string().optional(),
+  gitRemote: z.string().max(2_048).optional(),
   brokerId: z.string().optional(),
   name: z.string().optional(),
   slug: z.string().optional(),
