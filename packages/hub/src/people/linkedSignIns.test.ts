@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { HubError, type Uuid } from "@rootstock/protocol";
 import { systemRandom } from "@rootstock/service";
-import { type AuditEvent, insertAllowed } from "@rootstock/store";
-import { createTestStore, type TestStore, testBase } from "@rootstock/testkit";
+import { type AuditEvent, insertAllowed, lockUser, transaction } from "@rootstock/store";
+import { createTestStore, eventually, type TestStore, testBase } from "@rootstock/testkit";
 import { type AdmissionRules, GOOGLE_ISSUER, IAP_ISSUER, LinkedSignIns, People, type ProvenIdentity } from "./index.ts";
 
 /** What opens an account: its own sign-ins, and nothing that merely has its address. */
@@ -253,6 +253,23 @@ test("one sign-in that many accounts link at once, while it signs in by itself, 
   expect(await store.query("select 1 from users where id <> all($1) and email <> 'wanted@example.org'", [ids])).toEqual(
     [],
   );
+});
+
+test("what is taken from an account while somebody signs in by it lets them in no more", async () => {
+  const { id } = await people().signIn(ann(WORK));
+  await signIns().link(id, ann(OTHER, { subject: "home" }));
+  let waiting: Promise<string> | undefined;
+  await transaction(store.db, async (tx) => {
+    await lockUser(tx, id);
+    waiting = outcome(people().signIn(ann(OTHER, { subject: "home" })));
+    await eventually(async () => {
+      const blocked = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+      return (await store.query(blocked)).length > 0;
+    });
+    await tx.deleteFrom("user_identities").where("issuer", "=", OTHER).execute();
+  });
+  expect(await waiting).toBe("403 identity_not_linked");
+  expect(await identities(id)).toEqual([{ issuer: WORK, subject: "1" }]);
 });
 
 test("unlinking voids what signing in has given, and never takes the last one but by an administrator", async () => {
