@@ -283,6 +283,8 @@ test("weak point 8: on a hub for development nobody is somebody without the toke
   expect((await browser.open("/")).body).toContain("Development token");
   const wrong = await browser.submit("/auth/login/development", { token: `scion_dev_${"00".repeat(32)}` });
   expect([place(wrong), await me(browser)]).toEqual(["/login?error=development_token", 401]);
+  const denied = await api(both[0], "GET", "/api/v1/admin/audit?action=login_denied");
+  expect(denied.list("items")).toMatchObject([{ result: "failure", reason: "invalid development token" }]);
   const form = `token=${TEST_TOKEN}`;
   const type = { "content-type": "application/x-www-form-urlencoded" };
   for (const headers of [{}, { origin: "https://evil.example" }])

@@ -1,6 +1,7 @@
 import { HubError } from "@rootstock/protocol";
 import { type Db, findUserStanding, userById } from "@rootstock/store";
 import { z } from "zod";
+import type { Denials } from "../../audit/index.ts";
 import {
   type BrowserSessions,
   crossOriginRefusal,
@@ -31,6 +32,7 @@ export interface SignInRouteDeps {
   readonly webSignIn: WebSignIn;
   readonly proxyLogin: Pick<ProxyLogin, "kind">;
   readonly developmentToken: string | undefined;
+  readonly denials: Pick<Denials, "record">;
 }
 
 const NO_STORE = { "cache-control": "no-store" };
@@ -118,7 +120,16 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
     const user = developmentToken.matches(form.get("token")?.trim() ?? "")
       ? await findUserStanding(deps.db, DEVELOPMENT_USER.id)
       : undefined;
-    if (user?.status !== "active") return failed("development_token", { returnTo }, [], 303);
+    if (user?.status !== "active") {
+      const reason = user ? "the development user is suspended" : "invalid development token";
+      await deps.denials.record({
+        action: "login_denied",
+        reason,
+        targetType: "user",
+        details: { way: "development" },
+      });
+      return failed("development_token", { returnTo }, [], 303);
+    }
     return redirect(returnTo, [await deps.sessions.begin(user, call.origin)], 303);
   };
 
