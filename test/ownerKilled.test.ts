@@ -22,6 +22,8 @@ let scene: Scene;
 let proxy: PostgresProxy;
 let owner: ReplicaProcess;
 let entry: ReplicaProcess;
+/** Another entry, which calls no other replica. */
+let secluded: ReplicaProcess;
 let runtimeBroker: SimulatedRuntimeBroker;
 let agent: string;
 let place: { url: string };
@@ -36,6 +38,12 @@ beforeAll(async () => {
   scene = await Scene.create();
   entry = await startReplicaProcess({ databaseUrl: scene.database.url, name: "entry" });
   scene.onEnd(() => end(entry));
+  secluded = await startReplicaProcess({
+    databaseUrl: scene.database.url,
+    name: "secluded",
+    env: { ROOTSTOCK_STREAM_RELAY: "postgres" },
+  });
+  scene.onEnd(() => end(secluded));
   project = await scene.project(entry);
 }, 30_000);
 afterAll(() => scene.end(), 30_000);
@@ -80,12 +88,16 @@ const MESSAGE: Work = {
   completes: "update messages m set state = 'delivered'",
   ask: () => api(entry, "POST", `/api/v1/agents/${agent}/message`, { structured_message: { msg: "once" } }),
 };
-const STOP: Work = {
+const stopClaimedBy = (claims: string, of: () => ReplicaProcess): Work => ({
   path: "/stop",
-  claims: "update broker_dispatch d set state = 'in_progress'",
+  claims,
   completes: "update broker_dispatch d set state = 'done'",
-  ask: () => api(entry, "POST", `/api/v1/agents/${agent}/stop`),
-};
+  ask: () => api(of(), "POST", `/api/v1/agents/${agent}/stop`),
+});
+/** Which the owner is asked for, and for which it makes the row. */
+const STOP = stopClaimedBy("claim_session, attempts, claimed_at)", () => entry);
+/** Which the owner is told of, by an entry that calls nobody. */
+const SIGNALLED_STOP = stopClaimedBy("update broker_dispatch d set state = 'in_progress'", () => secluded);
 
 const kill = (): void => {
   place.url = entry.url;
@@ -143,12 +155,18 @@ describe.each(MOMENTS)("owner killed between %s", (moment) => {
     expect(ids).toEqual(Array(wasSentBefore(moment) ? 2 : 1).fill(answer.text("message_id")));
   });
 
-  test("invariants 1 and 2: a stop is carried out after the runtime broker reconnects elsewhere, and again only where it may have been before", async () => {
-    const answer = await killedBetween(moment, STOP);
-    expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
-    const rows = await scene.database.query("select state from broker_dispatch where op = 'stop'");
-    expect(rows).toEqual([{ state: "done" }]);
-    expect(received("/stop").length).toBeLessThanOrEqual(wasSentBefore(moment) ? 2 : 1);
-    expect(runtimeBroker.agents.phases.get(SLUG)).toBe("stopped");
-  });
+  test.each([
+    ["asked for at", STOP],
+    ["signalled to", SIGNALLED_STOP],
+  ])(
+    "invariants 1 and 2: a stop that was %s the owner is carried out after the runtime broker reconnects elsewhere, and again only where it may have been before",
+    async (_, work) => {
+      const answer = await killedBetween(moment, work);
+      expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
+      const rows = await scene.database.query("select state from broker_dispatch where op = 'stop'");
+      expect(rows).toEqual([{ state: "done" }]);
+      expect(received("/stop").length).toBeLessThanOrEqual(wasSentBefore(moment) ? 2 : 1);
+      expect(runtimeBroker.agents.phases.get(SLUG)).toBe("stopped");
+    },
+  );
 });

@@ -122,7 +122,7 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_TERMINAL_IDLE: "how long a terminal may stay open while nothing is typed or shown (default 0: for ever)",
   ROOTSTOCK_TERMINAL_LIMIT: "how long a terminal may stay open at all (default 0: for ever)",
   ROOTSTOCK_STREAM_RELAY:
-    "how replicas pass terminals, logs and exec on: peer (internal URLs), postgres (the database), auto (default: the first that works)",
+    "how replicas pass terminals, logs, exec and stops on: peer (internal URLs), postgres (the database), auto (default: the first that works)",
   OTEL_EXPORTER_OTLP_ENDPOINT:
     "where spans are sent as OTLP over HTTP, for example http://collector:4318 (default: nowhere)",
   OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "the same with its path, instead of the endpoint's /v1/traces",

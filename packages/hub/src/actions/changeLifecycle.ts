@@ -108,6 +108,7 @@ const intentOf = (
     projectId: agent.project_id,
     runtimeBrokerId: runtimeBroker.id,
     args,
+    ...(runtimeBroker.connectedHubId && { owner: runtimeBroker.connectedHubId }),
     ...(createdBy && { createdBy }),
   };
 };
@@ -117,7 +118,8 @@ export const VERB: LifecycleKind = {
   name: "verb",
   answer: async (deps, intent, outcome) => {
     throwUnlessDone(outcome);
-    const now = agentJson(await agentAfter(deps, intent, outcome));
+    const shown = outcome.kind === "done" ? outcome.shown : undefined;
+    const now = shown ?? agentJson(await agentAfter(deps, intent, outcome));
     if (outcome.kind !== "unfinished") return { status: 200, body: now };
     const warnings = [`the ${intent.op} is still under way; it goes on without this call`];
     return { status: intent.op === "stop" || intent.op === "suspend" ? 202 : 200, body: { ...now, warnings } };

@@ -6,6 +6,7 @@ import {
   Courier,
   Dispatcher,
   Executor,
+  HaltsAtOwner,
   keptValueReader,
   type MintAgentToken,
   Reconciler,
@@ -51,10 +52,15 @@ export const buildDispatch = (
     changed,
   });
   const shared = { database, registry, membership, commandBus, locks, metrics, tracing, changed };
+  const haltsAtOwner =
+    config.streamRelay === "postgres"
+      ? undefined
+      : new HaltsAtOwner(base, { db: database.db, tokens: f.replicaTokens });
   const dispatcher = new Dispatcher(base, {
     ...shared,
     eventBus,
     executor,
+    haltsAtOwner,
     ended: (id, more) => reconciler.operationEnded(id, more),
   });
   const courier: Courier = new Courier(base, { ...shared, reconciler: () => reconciler });
@@ -63,5 +69,6 @@ export const buildDispatch = (
     executor,
     announceMessage: (outcome) => courier.announce(outcome),
   });
-  return { executor, dispatcher, courier, reconciler, mintAgentToken, stages: [[dispatcher, courier, reconciler]] };
+  const stages = [[...(haltsAtOwner ? [haltsAtOwner] : [])], [dispatcher, courier, reconciler]];
+  return { executor, dispatcher, courier, reconciler, mintAgentToken, stages };
 };

@@ -2,6 +2,8 @@ import { HubError, type Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import {
   type AgentView,
+  actingAs,
+  askerOf,
   type Database,
   type Db,
   type DispatchOp,
@@ -27,7 +29,8 @@ import type { Membership } from "../replicas/index.ts";
 import type { Tracing } from "../telemetry/index.ts";
 import type { AgentLocks } from "./agentLocks.ts";
 import type { Executor, JobOutcome } from "./executor.ts";
-import type { OperationFailure } from "./operations/index.ts";
+import { type HaltReply, type HaltRequest, type HaltsAtOwner, OWNER_ANSWERS_WITHIN_MS } from "./haltsAtOwner.ts";
+import { isHalt, type OperationFailure, storedFailure } from "./operations/index.ts";
 import { Outcomes, type OutcomeWait } from "./outcomes.ts";
 import { RECONNECT_GRACE_SECONDS, reachability, runsNowhere } from "./reachability.ts";
 import { StaleTarget } from "./targets.ts";
@@ -46,17 +49,27 @@ export interface Intent {
   readonly traceparent?: string;
   /** Of the target that it was decided on, when that was remembered: it is begun only while the target is like that. */
   readonly stamp?: string;
+  /** The replica that held the socket when the target was read. */
+  readonly owner?: Uuid;
+  /** The replica that accepted it; undefined: this one. */
+  readonly acceptedBy?: Uuid;
 }
 
 /**
  * How an operation ended as far as its caller is concerned:
  *
- *   done, failed  as the runtime broker answered; `agent`: as the end left it, where it was read with it
+ *   done, failed  as the runtime broker answered; `agent`: as the end left it, where it was read with it; `shown`: the
+ *                 same as clients are shown it, where another replica read it
  *   expired       withdrawn before anybody began; it never runs
  *   unfinished    begun, and still under way when the caller's time was over
  */
 export type Outcome =
-  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>>; readonly agent?: AgentView }
+  | {
+      readonly kind: "done";
+      readonly result: Readonly<Record<string, unknown>>;
+      readonly agent?: AgentView;
+      readonly shown?: Readonly<Record<string, unknown>> | undefined;
+    }
   | { readonly kind: "failed"; readonly failure: OperationFailure }
   | { readonly kind: "expired"; readonly reason: string }
   | { readonly kind: "unfinished" };
@@ -82,6 +95,8 @@ export interface DispatcherDeps {
   readonly executor: Executor;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
+  /** Undefined where replicas are not called at their internal URLs. */
+  readonly haltsAtOwner: HaltsAtOwner | undefined;
   readonly changed: () => void;
   /** After a direct call: what it kept from going on may go on; `more`: something of its agent may wait. */
   readonly ended: (runtimeBrokerId: Uuid, more: boolean) => void;
@@ -142,6 +157,8 @@ export class Dispatcher implements Service {
     const direct = await this.#direct(intent);
     if (direct?.kind === "unfinished") return direct;
     if (direct && direct.kind !== "lost") return this.#count(intent, "local", started, direct);
+    const there = direct ? undefined : await this.#atOwner(intent);
+    if (there) return this.#count(intent, "peer", started, there);
     // The socket went in the middle: from here on it is an intent, with that attempt counted.
     const attempts = direct?.sent ? 1 : 0;
     // Opened before there is anything to hear of: nothing has to be read to find out what was missed.
@@ -170,7 +187,7 @@ export class Dispatcher implements Service {
       "rootstock.runtime_broker_id": intent.runtimeBrokerId,
     });
     const { traceparent } = span;
-    const acceptedBy = membership.instanceId;
+    const acceptedBy = intent.acceptedBy ?? membership.instanceId;
     try {
       const inserted = await insert({
         ...intent,
@@ -244,6 +261,36 @@ export class Dispatcher implements Service {
     return row ? readRow(row) : { kind: "expired", reason };
   }
 
+  /** The way through the replica that holds the socket, for what has a row before it is begun. Undefined: the row is to be waited for. */
+  async #atOwner(intent: Intent): Promise<HaltReply | undefined> {
+    const { haltsAtOwner, membership } = this.#deps;
+    const { op, owner, args: _, ...names } = intent;
+    if (!haltsAtOwner || !owner || owner === membership.instanceId || !isHalt(op)) return undefined;
+    return haltsAtOwner.halt(owner, { ...names, op, acceptedBy: membership.instanceId });
+  }
+
+  /**
+   * Halts an agent for another replica, over a socket that this one holds. Undefined when nothing was begun here, or
+   * nobody knows how it ended: the caller waits for the row. What would have to wait its turn here waits as a row.
+   */
+  async haltHere(request: HaltRequest): Promise<Extract<Outcome, { readonly kind: "done" | "failed" }> | undefined> {
+    if (this.#deps.locks.isBusy(request.agentId)) return undefined;
+    const { createdBy, traceparent, stamp, ...names } = request;
+    const intent: Intent = {
+      ...names,
+      args: {},
+      ...(createdBy && { createdBy }),
+      ...(traceparent && { traceparent }),
+      ...(stamp && { stamp }),
+    };
+    const started = this.#base.clock.elapsed();
+    const asker = () => askerOf({ createdBy: createdBy ?? null, dispatchId: request.id });
+    const outcome = await actingAs(asker, () => this.#direct(intent));
+    // Its caller may have turned to the row.
+    if (this.#base.clock.elapsed() - started > OWNER_ANSWERS_WITHIN_MS / 2) this.#deps.commandBus.done([request.id]);
+    return outcome?.kind === "done" || outcome?.kind === "failed" ? outcome : undefined;
+  }
+
   /** The short way: undefined when it is not open. */
   async #direct(intent: Intent): Promise<JobOutcome | { readonly kind: "unfinished" } | undefined> {
     const { registry, membership, database, locks, executor } = this.#deps;
@@ -307,13 +354,7 @@ export class Dispatcher implements Service {
   }
 }
 
-const storedFailure = z.object({
-  failure: z.object({
-    code: z.enum(["runtime_error", "missing_env_vars", "not_found", "invalid_state"]),
-    message: z.string(),
-    details: z.record(z.string(), z.unknown()).optional(),
-  }),
-});
+const failedResult = z.object({ failure: storedFailure });
 
 /** What a row says. A failure without particulars is one that a sweep wrote. */
 const readRow = (row: DispatchOutcome): Outcome => {
@@ -321,11 +362,11 @@ const readRow = (row: DispatchOutcome): Outcome => {
     case "done":
       return { kind: "done", result: row.result ?? {}, ...(row.agent && { agent: row.agent }) };
     case "failed": {
-      const stored = storedFailure.safeParse(row.result);
-      if (!stored.success)
-        return { kind: "failed", failure: { code: "runtime_error", message: row.error ?? "the operation failed" } };
-      const { code, message, details } = stored.data.failure;
-      return { kind: "failed", failure: { code, message, ...(details && { details }) } };
+      const message = row.error ?? "the operation failed";
+      return {
+        kind: "failed",
+        failure: failedResult.safeParse(row.result).data?.failure ?? { code: "runtime_error", message },
+      };
     }
     case "expired":
       return { kind: "expired", reason: row.error ?? "the runtime broker did not take it up in time" };

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { Backoff, type Base } from "@rootstock/service";
 import {
+  type AgentView,
   type Claim,
   type CompletedHalt,
   completeDispatch,
@@ -49,7 +50,13 @@ export interface Job {
  * whoever claims it next goes on.
  */
 export type JobOutcome =
-  | { readonly kind: "done"; readonly result: Readonly<Record<string, unknown>>; readonly more: boolean }
+  | {
+      readonly kind: "done";
+      readonly result: Readonly<Record<string, unknown>>;
+      readonly more: boolean;
+      /** As the end left it, where it was told with that. */
+      readonly agent?: AgentView;
+    }
   | { readonly kind: "failed"; readonly failure: OperationFailure; readonly more: boolean }
   | { readonly kind: "lost"; readonly sent: boolean; readonly reason: string };
 
@@ -135,9 +142,9 @@ export class Executor {
     }
     this.#deps.changed();
     log.info({ ...names, ok: result.ok, ms, ...(!result.ok && { failure: result.failure.message }) }, "dispatch ended");
-    const { more } = settled;
+    const { more, agent } = settled;
     return result.ok
-      ? { kind: "done", result: result.result, more }
+      ? { kind: "done", result: result.result, more, ...(agent && { agent }) }
       : { kind: "failed", failure: result.failure, more };
   }
 
@@ -174,7 +181,7 @@ export class Executor {
       transaction(this.#deps.db, async (tx) => {
         if (!(await this.#fence(tx, job, claim, started, result))) return undefined;
         await result.settle(tx);
-        return { more: true };
+        return { more: true, agent: undefined };
       }),
     );
   }

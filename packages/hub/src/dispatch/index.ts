@@ -3,6 +3,7 @@ export * from "./agentLocks.ts";
 export * from "./courier.ts";
 export * from "./dispatcher.ts";
 export * from "./executor.ts";
+export * from "./haltsAtOwner.ts";
 export * from "./messageGate.ts";
 export type { KeptValues, MintAgentToken, OperationFailure } from "./operations/index.ts";
 export * from "./pause.ts";

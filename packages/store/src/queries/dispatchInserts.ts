@@ -108,13 +108,14 @@ const insertingClaimed = statement<NewDispatch & { readonly claim: Claim }, unkn
     select ${valuesOf(given)}, 'in_progress', ${instanceId}::uuid, ${sessionId}::uuid, 1, now()
       from fence
      where not exists (select from broker_dispatch o where o.agent_id = ${given((d) => d.agentId)}
-       and o.state in ('pending', 'in_progress')) and ${unchanged(given)}`;
+       and o.state in ('pending', 'in_progress')) and ${unchanged(given)}
+    on conflict (id) do nothing`;
 });
 
 /**
  * Commits what must happen, already claimed for the socket that this replica holds. False when the socket is not the
- * runtime broker's own any more, something of the agent is unfinished, or the agent is not what its stamp says: then it
- * goes the common way, as pending.
+ * runtime broker's own any more, something of the agent is unfinished, it is there already, or the agent is not what its
+ * stamp says: then it goes the common way, as pending.
  */
 export const insertClaimedDispatch = (
   db: Db,

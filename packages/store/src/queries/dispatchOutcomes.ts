@@ -2,7 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import { type Given, statement } from "../statement.ts";
-import { type AgentView, agentViews } from "./agentViews.ts";
+import { type AgentView, agentViews, isThere } from "./agentViews.ts";
 import type { DispatchRow } from "./dispatches.ts";
 import { uuids } from "./heldSockets.ts";
 
@@ -29,7 +29,3 @@ export const dispatchOutcomes = async (db: Db, ids: readonly Uuid[]): Promise<Di
     agent: isThere(agent) ? agent : null,
   }));
 };
-
-/** A right join makes every column of the agent null together, or none. */
-const isThere = (agent: { readonly [K in keyof AgentView]: AgentView[K] | null }): agent is AgentView =>
-  agent.id !== null;

@@ -3,6 +3,7 @@ import { type RawBuilder, type Selectable, sql } from "kysely";
 import type { Db } from "../database.ts";
 import { statement } from "../statement.ts";
 import type { BrokerDispatchTable } from "../tables.ts";
+import { type AgentView, isThere, viewOfWritten } from "./agentViews.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 import { type HaltedPhase, haltedValues } from "./lifecycle.ts";
 
@@ -75,12 +76,13 @@ interface EndedHalt {
   readonly phase: HaltedPhase;
 }
 
-/** That an intent has been marked, and whether another of its agent waits. */
+/** That an intent has been marked, its agent as that left it, and whether another of the agent waits. */
 export interface CompletedHalt {
+  readonly agent: AgentView | undefined;
   readonly more: boolean;
 }
 
-const completingHalt = statement<EndedHalt, CompletedHalt>((given) => {
+const completingHalt = statement<EndedHalt, AgentView & { readonly more: boolean }>((given) => {
   const claim = { instanceId: given((p) => p.claim.instanceId), sessionId: given((p) => p.claim.sessionId) };
   return sql`
     with ended as (
@@ -89,17 +91,22 @@ const completingHalt = statement<EndedHalt, CompletedHalt>((given) => {
        where d.id = ${given((p) => p.id)} and ${stillOurs(claim)} returning d.id),
     halted as (
       update agents set ${haltedValues(given((p) => p.phase))}
-       where id = ${given((p) => p.agentId)} and exists (select from ended))
-    select (select true from broker_dispatch o where o.agent_id = ${given((p) => p.agentId)} and o.id <> ended.id
-        and o.state in ('pending', 'in_progress') limit 1) is not null as more from ended`;
+       where id = ${given((p) => p.agentId)} and exists (select from ended) returning *)
+    select v.*, (select true from broker_dispatch o where o.agent_id = ${given((p) => p.agentId)} and o.id <> ended.id
+        and o.state in ('pending', 'in_progress') limit 1) is not null as more
+      from ended left join (${viewOfWritten(sql`halted`)}) v on true`;
 });
 
 /**
  * Marks an intent done that ended its agent's run, and the agent with it, in one statement. Undefined when the claim has
  * moved on.
  */
-export const completeHalt = async (db: Db, p: EndedHalt): Promise<CompletedHalt | undefined> =>
-  (await completingHalt(db, p)).rows[0];
+export const completeHalt = async (db: Db, p: EndedHalt): Promise<CompletedHalt | undefined> => {
+  const [row] = (await completingHalt(db, p)).rows;
+  if (!row) return undefined;
+  const { more, ...agent } = row;
+  return { more, agent: isThere(agent) ? agent : undefined };
+};
 
 /** Marks an intent failed for good, with what the caller is told. False when the claim has moved on. */
 export const failDispatch = async (

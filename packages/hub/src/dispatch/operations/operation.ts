@@ -1,6 +1,7 @@
 import type { ErrorCode, Uuid } from "@rootstock/protocol";
 import type { Clock, Random } from "@rootstock/service";
 import type { ConfigValues, Db, DispatchOp, DispatchTarget, HaltedPhase } from "@rootstock/store";
+import { z } from "zod";
 import type { TransportToken } from "../../auth/index.ts";
 import type { Connection } from "../../control/index.ts";
 
@@ -10,6 +11,15 @@ export interface OperationFailure {
   readonly message: string;
   readonly details?: Readonly<Record<string, unknown>>;
 }
+
+/** A failure as it is written down, and told between replicas. */
+export const storedFailure = z
+  .object({
+    code: z.enum(["runtime_error", "missing_env_vars", "not_found", "invalid_state"]),
+    message: z.string(),
+    details: z.record(z.string(), z.unknown()).optional(),
+  })
+  .transform(({ code, message, details }): OperationFailure => ({ code, message, ...(details && { details }) }));
 
 /**
  * How an operation ended at the runtime broker, and what that does to the agent's row. `settle` runs in the transaction
