@@ -39,7 +39,18 @@ const addressThatDropsPackets = async (): Promise<string> => {
 
 const NOWHERE = { ROOTSTOCK_INTERNAL_URL: "http://127.0.0.1:9" };
 
-test("the database passes terminals, logs and exec on by itself", async () => {
+/** Keeps a copy of every frame that is ever put down. */
+const keepFrames = async (): Promise<void> => {
+  await scene.database.query("create table kept_frames (like stream_frames)");
+  await scene.database.query(
+    `create function keep() returns trigger language plpgsql as
+     $$ begin insert into kept_frames values (new.*); return new; end $$`,
+  );
+  await scene.database.query("create trigger keep before insert on stream_frames for each row execute function keep()");
+};
+
+test("the database passes terminals, logs and exec on by itself, and shows nobody what", async () => {
+  await keepFrames();
   const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica(NOWHERE)];
   const { agent, terminals } = await agentOn(scene, owner, entry, {
     handle: (request) =>
@@ -54,13 +65,20 @@ test("the database passes terminals, logs and exec on by itself", async () => {
     const terminal = await terminals.nth(round);
     terminal.print("by detour");
     await client.shows("by detour");
-    client.type("and back");
-    await eventually(() => terminal.input().toString() === "and back");
+    client.type("and back: a secret typed");
+    await eventually(() => terminal.input().toString() === "and back: a secret typed");
   }
   const logs = await api(entry, "GET", `/api/v1/agents/${agent}/logs`);
   expect([logs.status, logs.text("logs").length]).toEqual([200, 600_000]);
-  const exec = await api(entry, "POST", `/api/v1/agents/${agent}/exec`, { command: ["true"] });
+  const exec = await api(entry, "POST", `/api/v1/agents/${agent}/exec`, {
+    command: ["login", "--password", "a secret argument"],
+  });
   expect([exec.status, exec.get("output"), exec.get("exitCode")]).toEqual([200, "done", 3]);
+  const frames = await scene.database.query("select encode(body, 'escape') as text from kept_frames");
+  expect(frames.length).toBeGreaterThan(10);
+  const argument = Buffer.from('"login","--password","a secret argument"').toString("base64").slice(4, -4);
+  const told = ["a secret typed", "by detour", "a secret argument", argument, "xxxxxxxx", "/exec"];
+  expect(told.filter((secret) => frames.some(({ text }) => String(text).includes(secret)))).toEqual([]);
 });
 
 test("where packets to the owner are dropped, calls and terminals go through the database before their clients give up", async () => {
@@ -97,7 +115,7 @@ test("frames that are lost end the stream; the viewer is told to come back", asy
      $$ begin insert into lost_frames values (new.from_replica); return null; end $$`,
   );
   await scene.database.query(
-    `create trigger lose before insert on stream_frames for each row when (new.kind = 'data') execute function lose()`,
+    `create trigger lose before insert on stream_frames for each row when (new.kind = 'sealed.data') execute function lose()`,
   );
   terminal.print("two;");
   client.type("x");

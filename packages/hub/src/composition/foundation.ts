@@ -49,6 +49,7 @@ export interface Foundation {
   readonly commandBus: CommandBus;
   readonly eventBus: EventBus;
   readonly box: SecretBox;
+  readonly releases: Releases;
   readonly agentConfigs: AgentConfigs;
   readonly agentTokens: AgentTokens;
   readonly signingKeys: SigningKeys;
@@ -229,6 +230,7 @@ export const buildFoundation = (
     commandBus,
     eventBus,
     box,
+    releases,
     agentConfigs,
     agentTokens,
     signingKeys,

@@ -1,7 +1,18 @@
 import type { HubError } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
 import type { HubConfig } from "../config.ts";
-import { AgentStreams, answering, Detours, Mailbox, PeerLink, PostgresLink, Relay, Tending } from "../streams/index.ts";
+import { CONFIGS_SEALED_SINCE } from "../secrets/index.ts";
+import {
+  AgentStreams,
+  answering,
+  Detours,
+  Mailbox,
+  PeerLink,
+  PostgresLink,
+  Relay,
+  SealedFrames,
+  Tending,
+} from "../streams/index.ts";
 import type { Control } from "./control.ts";
 import type { Foundation } from "./foundation.ts";
 
@@ -24,7 +35,12 @@ export const buildStreams = (
   const { db } = f.database;
   const tokens = f.replicaTokens;
   const tending = new Tending(base);
-  const mailbox = new Mailbox(base, { db, signals: f.commandBus, instanceId: f.membership.instanceId });
+  const mailbox = new Mailbox(base, {
+    db,
+    signals: f.commandBus,
+    instanceId: f.membership.instanceId,
+    sealed: new SealedFrames({ box: f.box, olderReplicas: () => f.releases.olderThan(CONFIGS_SEALED_SINCE) }),
+  });
   const throughDatabase = new PostgresLink(base, {
     db,
     mailbox,

@@ -2,9 +2,12 @@ import { createHash, createPrivateKey, createSecretKey, hkdfSync, type KeyObject
 import type { SealedPurpose } from "@rootstock/store";
 import type { RootSecrets } from "./rootSecrets.ts";
 
+/** What is sealed in the database: values that stay, which `rewrap` goes through, and what lies there for a moment. */
+export type BoxPurpose = SealedPurpose | "stream-frame";
+
 /** What a key derived from `ROOTSTOCK_SECRET` is for. Each purpose has a key of its own, so that none opens another's. */
 export type KeyPurpose =
-  | SealedPurpose
+  | BoxPurpose
   | "replica-to-replica"
   | "data-keys"
   | "token-signing"

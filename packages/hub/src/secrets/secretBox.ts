@@ -1,10 +1,10 @@
 import type { Clock, Random } from "@rootstock/service";
-import type { SealedPurpose } from "@rootstock/store";
 import { decrypt, encrypt } from "./aesGcm.ts";
 import { DataKeys } from "./dataKeys.ts";
 import { SecretBoxError } from "./errors.ts";
 import { FORMER_VERSION, FormerFormat } from "./formerFormat.ts";
 import type { KeyManagement } from "./keyManagement.ts";
+import type { BoxPurpose } from "./keys.ts";
 import type { RootSecrets } from "./rootSecrets.ts";
 import { decodeEnvelope, ENVELOPE_VERSION, encodeEnvelope, envelopeHead } from "./sealedFormat.ts";
 import { SecretKeys } from "./secretKeys.ts";
@@ -22,8 +22,7 @@ export interface SecretBoxOptions {
   readonly olderReplicas?: () => boolean;
 }
 
-const contextOf = (purpose: SealedPurpose, rowId: string): string =>
-  `${ENVELOPE_VERSION}\u0000${purpose}\u0000${rowId}`;
+const contextOf = (purpose: BoxPurpose, rowId: string): string => `${ENVELOPE_VERSION}\u0000${purpose}\u0000${rowId}`;
 
 /**
  * Encrypts what is secret at rest: AES-256-GCM under a data key, which stands beside the value, wrapped. Purpose and row
@@ -43,7 +42,7 @@ export class SecretBox {
   }
 
   /** The sealed form of `plain` for the row `rowId`; different at every call. */
-  async seal(purpose: SealedPurpose, rowId: string, plain: Uint8Array): Promise<Buffer> {
+  async seal(purpose: BoxPurpose, rowId: string, plain: Uint8Array): Promise<Buffer> {
     const { random, olderReplicas } = this.#options;
     if (olderReplicas?.()) return this.#former.seal(random, purpose, rowId, plain);
     const { key, wrapped } = await this.#dataKeys.current(purpose);
@@ -51,7 +50,7 @@ export class SecretBox {
   }
 
   /** What was sealed for this purpose and row. Throws {@link SecretBoxError}. */
-  async open(purpose: SealedPurpose, rowId: string, sealed: Buffer): Promise<Buffer> {
+  async open(purpose: BoxPurpose, rowId: string, sealed: Buffer): Promise<Buffer> {
     if (sealed[0] === FORMER_VERSION) return this.#former.open(purpose, rowId, sealed);
     if (sealed[0] !== ENVELOPE_VERSION) throw new SecretBoxError("sealed value of an unknown version");
     const { wrapped, encrypted } = decodeEnvelope(sealed);

@@ -14,6 +14,7 @@ export * from "./portTunnels.ts";
 export * from "./postgresLink.ts";
 export * from "./relay.ts";
 export * from "./relayedCall.ts";
+export * from "./sealedFrames.ts";
 export * from "./tending.ts";
 export * from "./upgrades.ts";
 export * from "./viewer.ts";

@@ -8,8 +8,10 @@ import {
   startStoreStack,
   type TestDatabase,
 } from "@rootstock/testkit";
+import { SecretBox } from "../secrets/index.ts";
 import { Conversation } from "./conversation.ts";
 import { type FrameSignals, Mailbox } from "./mailbox.ts";
+import { SealedFrames } from "./sealedFrames.ts";
 
 let database: TestDatabase;
 let stack: StoreStack;
@@ -56,9 +58,12 @@ interface Box {
   readonly frames: StreamFrameRow[];
 }
 
-const open = async (): Promise<Box> => {
+const SECRET = "a shared secret of at least 32 bytes";
+
+const open = async (olderReplicas = () => false): Promise<Box> => {
   const [id, signals] = [systemRandom.uuid(), new Signals()];
-  const mailbox = new Mailbox(stack.base, { db: stack.database.db, signals, instanceId: id });
+  const sealed = new SealedFrames({ box: new SecretBox({ secrets: [SECRET], ...stack.base }), olderReplicas });
+  const mailbox = new Mailbox(stack.base, { db: stack.database.db, signals, instanceId: id, sealed });
   const frames: StreamFrameRow[] = [];
   mailbox.onFrame((frame) => frames.push(frame));
   await mailbox.start();
@@ -89,6 +94,46 @@ test("frames arrive whole and in order without a single signal, and are gone aft
   expect(of(one).length).toBeLessThan(50);
   expect(new Set(a.signals.told)).toEqual(new Set([b.id]));
   expect(await database.query("select 1 from stream_frames")).toEqual([]);
+});
+
+test("the database shows nothing of what a frame says, unless replicas of the release before are there to read it", async () => {
+  let older = true;
+  const [a, b] = [await open(() => older), await open()];
+  const conversation = talk(a, b);
+  const typed = Buffer.from("a password that somebody types");
+  const lying = async (count: number) => {
+    const stored = "select kind, encode(body, 'escape') as body from stream_frames order by id";
+    await eventually(async () => (await database.query(stored)).length === count);
+    return database.query(stored);
+  };
+  conversation.say("data", typed);
+  expect(await lying(1)).toEqual([{ kind: "data", body: typed.toString() }]);
+  older = false;
+  conversation.say("data", typed);
+  const [, sealed] = await lying(2);
+  expect(sealed?.kind).toBe("sealed.data");
+  expect(sealed?.body).not.toContain("password");
+  b.signals.poll();
+  await eventually(() => b.frames.length === 2);
+  expect(b.frames.map((f) => [f.seq, f.kind, f.body])).toEqual([
+    [0, "data", typed],
+    [1, "data", typed],
+  ]);
+});
+
+test("a frame that was changed, or put into another stream, counts as lost", async () => {
+  const [a, b] = [await open(), await open()];
+  const [one, other] = [talk(a, b), talk(a, b)];
+  for (const n of [0, 1, 2]) {
+    one.say("resize", { n });
+    await eventually(() => one.thread.nextSeq === n + 1);
+  }
+  await eventually(async () => (await database.query("select 1 from stream_frames")).length === 3);
+  await database.query("update stream_frames set body = set_byte(body, length(body) - 1, 0) || 'x' where seq = 0");
+  await database.query("update stream_frames set stream_id = $1 where seq = 1", [other.thread.streamId]);
+  b.signals.poll();
+  await eventually(() => b.frames.length === 1);
+  expect(b.frames.map((f) => [f.seq, f.kind, f.body.toString()])).toEqual([[2, "resize", '{"n":2}']]);
 });
 
 test("a statement that fails is repeated; nothing is lost and the order holds", async () => {

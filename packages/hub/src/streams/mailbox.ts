@@ -7,6 +7,7 @@ import {
   takeStreamFrames,
   withdrawStreamFrames,
 } from "@rootstock/store";
+import type { SealedFrames } from "./sealedFrames.ts";
 
 /** How replicas tell each other to look. `CommandBus` is one. */
 export interface FrameSignals {
@@ -20,6 +21,7 @@ export interface MailboxOptions {
   readonly db: Db;
   readonly signals: FrameSignals;
   readonly instanceId: Uuid;
+  readonly sealed: Pick<SealedFrames, "seal" | "open">;
 }
 
 const BATCH = 64;
@@ -115,14 +117,15 @@ export class Mailbox implements Service {
   }
 
   async #flush(): Promise<void> {
-    const { instanceId, signals } = this.#options;
+    const { instanceId, signals, sealed } = this.#options;
     while (this.#queue.length > 0) {
-      const frames = this.#queue.splice(0, BATCH).map(({ thread, kind, bodies }) => {
+      const said = this.#queue.splice(0, BATCH).map(({ thread, kind, bodies }) => {
         const seq = thread.nextSeq;
         thread.nextSeq += 1;
         const { to: toReplica, streamId } = thread;
         return { toReplica, fromReplica: instanceId, streamId, seq, kind, body: Buffer.concat(bodies) };
       });
+      const frames = await Promise.all(said.map((frame) => sealed.seal(frame)));
       if (await this.#insert(frames)) signals.done(new Set(frames.map((f) => f.toReplica)));
     }
   }
@@ -145,8 +148,18 @@ export class Mailbox implements Service {
     const { db, instanceId } = this.#options;
     for (;;) {
       const frames = await takeStreamFrames(db, instanceId, BATCH);
-      for (const frame of frames) this.#arrived.emit(frame);
+      for (const frame of await Promise.all(frames.map((f) => this.#opened(f)))) if (frame) this.#arrived.emit(frame);
       if (frames.length < BATCH) return;
+    }
+  }
+
+  /** Undefined for one that does not open: it counts as lost, which its stream notices by the numbers. */
+  async #opened(frame: StreamFrameRow): Promise<StreamFrameRow | undefined> {
+    try {
+      return await this.#options.sealed.open(frame);
+    } catch (err) {
+      this.#base.log.warn({ err, streamId: frame.streamId, fromReplica: frame.fromReplica }, "a frame does not open");
+      return undefined;
     }
   }
 }
