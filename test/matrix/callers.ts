@@ -1,6 +1,6 @@
 import { AGENT_TOKEN_HEADER, AgentTokens, REPLICA_TOKEN_HEADER, ReplicaTokens, SigningKeys } from "@rootstock/hub";
 import { signatureHeaders } from "@rootstock/protocol";
-import { systemClock, systemRandom } from "@rootstock/service";
+import { type Clock, systemClock, systemRandom } from "@rootstock/service";
 import { api, foreignUserToken, type SimulatedCredentials, TEST_SECRET, TEST_TOKEN } from "@rootstock/testkit";
 import { type AgentName, type Person, SCRAPE_TOKEN, type World } from "./world.ts";
 
@@ -120,16 +120,18 @@ const agentToken = async (
   { agents: all }: World,
   name: AgentName,
   scopes: readonly string[],
-  runId = all[name].runId,
+  { runId = all[name].runId, clock = systemClock }: { readonly runId?: string; readonly clock?: Clock } = {},
 ): Promise<string> => {
-  const tokens = new AgentTokens([TEST_SECRET], { clock: systemClock, random: systemRandom });
+  const tokens = new AgentTokens([TEST_SECRET], { clock, random: systemRandom });
   const { id: agentId, projectId } = all[name];
   return (await tokens.issue({ agentId, projectId, scopes, ancestry: [], tokenVersion: 1, runId })).token;
 };
 
 const agents = async (world: World): Promise<readonly Caller[]> => {
   const agent = async (code: string, about: string, name: AgentName, scopes = USUAL, runId?: string) =>
-    caller(code, about, { [AGENT_TOKEN_HEADER]: await agentToken(world, name, scopes, runId) });
+    caller(code, about, {
+      [AGENT_TOKEN_HEADER]: await agentToken(world, name, scopes, runId === undefined ? {} : { runId }),
+    });
   return [
     await agent("a=", "the agent itself", "target"),
     await agent("ao", "the agent itself, from a container run that is over", "target", USUAL, systemRandom.uuid()),
@@ -142,13 +144,13 @@ const agents = async (world: World): Promise<readonly Caller[]> => {
 };
 
 const signed =
-  (credentials: SimulatedCredentials, secretKey = credentials.secretKey) =>
+  (credentials: SimulatedCredentials, { secretKey = credentials.secretKey, clock = systemClock } = {}) =>
   (sent: Sent): Fixed =>
     signatureHeaders({
       ...sent,
       brokerId: credentials.brokerId,
       secret: Buffer.from(secretKey, "base64"),
-      now: systemClock.now(),
+      now: clock.now(),
       nonce: systemRandom.bytes(16),
     });
 
@@ -178,13 +180,16 @@ const bad = async (world: World): Promise<readonly Caller[]> => {
   const owner = { ...claimsOf(p.olga), role: "member" };
   const now = Math.floor(systemClock.now() / 1000);
   const agent = await agentToken(world, "target", SCOPED);
-  const expired = await api(
-    replica,
-    "POST",
-    "/api/v1/auth/tokens",
-    { name: "revoked", projectId: world.projectId, scopes: EVERY_SCOPE },
-    { token: p.hugo.accessToken },
-  );
+  const accessToken = async (name: string): Promise<{ readonly id: string; readonly token: string }> => {
+    const body = { name, projectId: world.projectId, scopes: EVERY_SCOPE };
+    const made = await api(replica, "POST", "/api/v1/auth/tokens", body, { token: p.hugo.accessToken });
+    return { id: made.text("accessToken.id"), token: made.text("token") };
+  };
+  const [good, revoked, over] = [await accessToken("good"), await accessToken("revoked"), await accessToken("over")];
+  await api(replica, "DELETE", `/api/v1/auth/tokens/${revoked.id}`, undefined, { token: p.hugo.accessToken });
+  await world.scene.database.query("update access_tokens set expires_at = now() - interval '1 minute' where id = $1", [
+    over.id,
+  ]);
   const kinds: readonly (readonly [variant: string, headers: Caller["headers"]])[] = [
     ["refresh token", fixed(bearer(p.olga.refreshToken))],
     ["expired", fixed(bearer(await foreignUserToken({ ...owner, iat: now - 7200, nbf: now - 7200, exp: now - 3600 })))],
@@ -195,11 +200,18 @@ const bad = async (world: World): Promise<readonly Caller[]> => {
     ["no such user", fixed(bearer(await foreignUserToken({ ...owner, uid: systemRandom.uuid(), role: "admin" })))],
     ["unknown shape", fixed(bearer("whatever"))],
     ["wrong development token", fixed(bearer(`scion_dev_${"cd".repeat(32)}`))],
-    ["unknown access token", fixed(bearer(tampered(expired.text("token"))))],
+    ["unknown access token", fixed(bearer(tampered(good.token)))],
+    ["revoked access token", fixed(bearer(revoked.token))],
+    ["expired access token", fixed(bearer(over.token))],
     ["tampered cookie", fixed({ cookie: tampered(p.hugo.cookie), origin: replica.url })],
     ["tampered agent token", fixed({ [AGENT_TOKEN_HEADER]: tampered(agent) })],
+    [
+      "expired agent token",
+      fixed({ [AGENT_TOKEN_HEADER]: await agentToken(world, "target", SCOPED, { clock: yesterday }) }),
+    ],
     ["a person's token as an agent's", fixed({ [AGENT_TOKEN_HEADER]: p.hugo.accessToken })],
-    ["wrong signature", signed(r.runs, r.other.secretKey)],
+    ["wrong signature", signed(r.runs, { secretKey: r.other.secretKey })],
+    ["signature of yesterday", signed(r.runs, { clock: yesterday })],
     ["signature of an unknown runtime broker", signed({ ...r.runs, brokerId: systemRandom.uuid() })],
     ["for another replica", fixed({ [REPLICA_TOKEN_HEADER]: await replicaToken(systemRandom.uuid()) })],
     ["a person's token as a replica's", fixed({ [REPLICA_TOKEN_HEADER]: p.hugo.accessToken })],
@@ -211,6 +223,9 @@ const bad = async (world: World): Promise<readonly Caller[]> => {
     headers,
   }));
 };
+
+/** As it was a day ago. */
+const yesterday: Clock = { ...systemClock, now: () => systemClock.now() - 86_400_000 };
 
 const fixed = (headers: Fixed) => (): Fixed => headers;
 
