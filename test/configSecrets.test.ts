@@ -1,14 +1,17 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
 import {
+  type ApiReply,
   api,
   dumpOf,
+  eventually,
   holdsSecret,
   type InProcessReplica,
   type ReceivedRequest,
   Scene,
   type SimulatedRuntimeBroker,
 } from "@rootstock/testkit";
+import pg from "pg";
 
 /** What an agent's configuration gives its container: as it was given there, and in the database for nobody to read. */
 
@@ -170,4 +173,38 @@ test("sealed values that are damaged, or another agent's, stop a start with the 
   expect((await api(entry, "PATCH", `/api/v1/agents/${id}`, { config: anew })).status).toBe(200);
   expect((await act("start")).status).toBe(200);
   expect(at(lastOf("a1", "start"), "inlineConfig")).toEqual(anew);
+});
+
+test("a configuration that changes while its agent is about to start goes with the start whole, or not at all", async () => {
+  const before = { image: "first", env: { FIRST: secret("before") } };
+  const made = await api(entry, "POST", agents(), { name: "a1", task: "wait", config: before });
+  const path = `/api/v1/agents/${made.text("agent.id")}`;
+  const keeper = new pg.Client({ connectionString: scene.database.url });
+  await keeper.connect();
+  const waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  const waitFor = (n: number) => eventually(async () => (await scene.database.query(waiting)).length === n);
+  try {
+    for (const [replica, verb] of [
+      [owner, "start"],
+      [entry, "start"],
+      [owner, "resume"],
+    ] as const) {
+      expect((await api(owner, "POST", `${path}/${verb === "start" ? "stop" : "suspend"}`)).status).toBe(200);
+      const config = { image: `of ${verb}`, env: { SECOND: secret("meanwhile") } };
+      await keeper.query("begin");
+      await keeper.query("select from agents for no key update");
+      const changed: Promise<ApiReply> = api(entry, "PATCH", path, { config });
+      await waitFor(1);
+      const started: Promise<ApiReply> = api(replica, "POST", `${path}/${verb}`);
+      await waitFor(2);
+      await keeper.query("commit");
+      expect([(await changed).status, (await started).status]).toEqual([200, 200]);
+      const sent = lastOf("a1", "start");
+      expect(at(sent, "inlineConfig")).toEqual(config);
+      expect(at(sent, "resolvedEnv")).toMatchObject(config.env);
+      expect(at(sent, "resolvedEnv")).not.toHaveProperty("FIRST");
+    }
+  } finally {
+    await keeper.end();
+  }
 });

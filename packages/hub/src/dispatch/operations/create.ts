@@ -1,6 +1,6 @@
 import { deleteAgentRow, recordLaunched, recordLaunchFailed, recordWaiting } from "@rootstock/store";
 import { z } from "zod";
-import { givenValues, UNREADABLE } from "./givenValues.ts";
+import { givenToRun, givenValues, UNREADABLE } from "./givenValues.ts";
 import type { Operation, OperationContext, OperationResult } from "./operation.ts";
 import { createPayload } from "./payloads.ts";
 import { gone, openRun, previousPhase } from "./run.ts";
@@ -21,24 +21,27 @@ import {
  */
 export const create: Operation = async (context) => {
   const given = await givenValues(context);
-  if (given === "unreadable")
-    return {
-      ok: false,
-      failure: UNREADABLE,
-      settle: (tx) => undo(tx, context, context.id, UNREADABLE.message),
-    };
+  if (given === "unreadable") return unreadable(context);
   const started = await openRun(context, "provisioning");
   if (!started) return gone();
+  const present = await givenToRun(context, started, given);
+  if (present === "unreadable") return unreadable(context);
   const answer = await callRuntimeBroker(started, {
     method: "POST",
     path: "/api/v1/agents",
-    body: await createPayload(started, given, {
+    body: await createPayload(started, present, {
       requestId: context.id,
       gatherEnv: context.args.provisionOnly !== true,
     }),
   });
   return readCreateAnswer(started, context.id, answer);
 };
+
+const unreadable = (context: OperationContext): OperationResult => ({
+  ok: false,
+  failure: UNREADABLE,
+  settle: (tx) => undo(tx, context, context.id, UNREADABLE.message),
+});
 
 /** Reads the answer of a create, or of the full create that stands in for a finalize. */
 export const readCreateAnswer = async (

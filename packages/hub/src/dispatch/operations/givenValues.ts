@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from "node:util";
 import type { ConfigValues } from "@rootstock/store";
 import { SecretBoxError } from "../../secrets/index.ts";
 import type { OperationContext, OperationFailure } from "./operation.ts";
@@ -27,3 +28,16 @@ export const givenValues = async (context: OperationContext): Promise<GivenValue
     throw err;
   }
 };
+
+/**
+ * The same for the run that was opened since: a configuration that was changed in between is given whole, and from then on
+ * none changes.
+ */
+export const givenToRun = async (
+  context: OperationContext,
+  started: OperationContext,
+  given: GivenValues,
+): Promise<GivenValues | "unreadable"> =>
+  isDeepStrictEqual(started.target.agent.applied_config, context.target.agent.applied_config)
+    ? given
+    : givenValues(started);

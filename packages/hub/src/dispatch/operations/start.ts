@@ -1,5 +1,5 @@
 import { type LaunchFacts, recordLaunched, recordLaunchFailed } from "@rootstock/store";
-import { type GivenValues, givenValues, UNREADABLE } from "./givenValues.ts";
+import { type GivenValues, givenToRun, givenValues, UNREADABLE } from "./givenValues.ts";
 import type { Operation, OperationContext, OperationFailure, OperationResult } from "./operation.ts";
 import { startPayload } from "./payloads.ts";
 import { gone, openRun, previousPhase } from "./run.ts";
@@ -27,11 +27,13 @@ export const launch = async (
   const resume = context.args.resume === true || context.op === "resume";
   const started = await openRun(context, "starting");
   if (!started) return gone();
+  const present = await givenToRun(context, started, given);
+  if (present === "unreadable") return notLaunched(context, UNREADABLE);
   const answer = await callRuntimeBroker(context, {
     method: "POST",
     path: agentPath(context, "start"),
     query: projectQuery(context),
-    body: await startPayload(started, given, resume),
+    body: await startPayload(started, present, resume),
   });
   if (answer.status >= 200 && answer.status < 300)
     return launched(context, context.id, launchFacts(answer.body, "running"));
