@@ -9,6 +9,7 @@ import {
   type ProjectRow,
   projectRow,
   slugsLike,
+  slugWasAnothers,
   type Visibility,
   wasAnothers,
 } from "@rootstock/store";
@@ -76,6 +77,11 @@ const insertWithFreeSlug = async (
   for (let attempt = 0; attempt < MAX_TRIES; attempt += 1) {
     while (taken.has(numbered(base, serial))) serial += 1;
     const slug = numbered(base, serial);
+    // Cut short for its number, it is not among those that are like the base.
+    if (await slugWasAnothers(tx, { slug, projectId: id, ownerId: input.ownerId })) {
+      taken.add(slug);
+      continue;
+    }
     const project = await insertProject(tx, {
       id,
       slug,

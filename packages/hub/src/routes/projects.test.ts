@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { ensureUser } from "@rootstock/store";
+import { deleteProject, ensureUser, transaction } from "@rootstock/store";
+import { eventually } from "@rootstock/testkit";
 import { NOBODY } from "../auth/index.ts";
 import {
   ADMIN,
@@ -275,6 +276,31 @@ test("the slug of a project that is gone or was renamed is its owner's: nobody e
   }
   expect((await slugOf(bob, "left behind")).slug).toBe("left-behind");
   expect((await hub.as(bob).send("PATCH", path, { slug: "renamed-away" })).status).toBe(200);
+});
+
+test("a slug is nobody else's either in the moment in which its project goes, or when it was cut short for its number", async () => {
+  const [bob, eve] = [member("moment-bob"), member("moment-eve")];
+  const made = async (by: typeof bob, name: string) => {
+    const { body } = await hub.as(by).send("POST", "/api/v1/projects", { name });
+    return { id: textAt(body, "id"), slug: textAt(body, "slug") };
+  };
+  const [his, hers] = [await made(bob, "going away"), await made(eve, "waits for it")];
+  const blocked = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  let asked: ReturnType<ReturnType<TestHub["as"]>["send"]> | undefined;
+  await transaction(hub.database.db, async (tx) => {
+    await deleteProject(tx, his.id);
+    asked = hub.as(eve).send("PATCH", `/api/v1/projects/${hers.id}`, { slug: his.slug });
+    await eventually(async () => (await hub.test.query(blocked)).length > 0);
+  });
+  const refused = await asked;
+  expect([refused?.status, at(refused?.body, "error", "details")]).toEqual([409, { field: "slug" }]);
+  expect(at((await hub.as(eve).get(`/api/v1/projects/${hers.id}`)).body, "slug")).toBe("waits-for-it");
+
+  const long = "l".repeat(61);
+  const numbered = await made(bob, `${long}-1`);
+  expect((await hub.as(bob).send("DELETE", `/api/v1/projects/${numbered.id}`)).status).toBe(204);
+  const slugs = [await made(eve, `${long}xx`), await made(eve, `${long}xx`)].map(({ slug }) => slug);
+  expect(slugs).toEqual([`${long}xx`, `${long}-2`]);
 });
 
 test("PATCH changes what is given and nothing else; a slug that is taken is 409; annotations do not wipe settings", async () => {

@@ -247,8 +247,6 @@ const patch = async (db: Db, id: Uuid, body: z.output<typeof patchBody>): Promis
     await transaction(db, async (tx) => {
       const project = await lockProject(tx, id);
       if (!project) throw notFound("Project");
-      const moves = slug !== undefined && slug !== project.slug;
-      if (moves && (await slugWasAnothers(tx, { slug, projectId: id, ownerId: project.owner_id }))) throw slugTaken();
       if (runtimeBrokerId !== undefined) await demandServes(tx, id, runtimeBrokerId);
       const annotations = body.annotations && { ...settingsOf(project.annotations), ...body.annotations };
       await changeProject(tx, id, {
@@ -259,6 +257,9 @@ const patch = async (db: Db, id: Uuid, body: z.output<typeof patchBody>): Promis
         ...some("visibility", body.visibility),
         ...some("default_runtime_broker_id", runtimeBrokerId),
       });
+      // Afterwards: the change has waited for whoever was about to give the slug up.
+      const moves = slug !== undefined && slug !== project.slug;
+      if (moves && (await slugWasAnothers(tx, { slug, projectId: id, ownerId: project.owner_id }))) throw slugTaken();
     });
   } catch (err) {
     if (isForeignKeyViolation(err)) throw invalidField("defaultRuntimeBrokerId", "there is no such runtime broker");
