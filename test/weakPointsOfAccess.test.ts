@@ -259,7 +259,6 @@ test("weak point 20: a token without a scope does not do what the scope is for, 
   const calls: readonly (readonly [string, string, object?])[] = [
     ["POST", `/agents/${agent}/status`, { activity: "thinking" }],
     ["POST", `/agents/${agent}/token/refresh`],
-    ["POST", `/agents/${agent}/refresh-token`],
     ["POST", `/agents/${agent}/outbound-message`, { msg: "hi", recipient: "user:ann@example.org" }],
     ["POST", `/projects/${project}/agents`, { name: "child" }],
     ["POST", `/agents/${agent}/stop`],
@@ -267,6 +266,9 @@ test("weak point 20: a token without a scope does not do what the scope is for, 
   expect(allOf(await statuses(calls, async (...call) => (await asAgent(bare, ...call)).status), 403)).toEqual([]);
   for (const path of [`/agents/${agent}/secrets/KEY`, "/secrets/KEY", `/projects/${project}/secrets/KEY`])
     expect([path, (await asAgent(agentToken, "PUT", path, { value: "x" })).status]).toEqual([path, 501]);
+  // A token for GitHub is given to nobody: the hub does not have that part, whatever the scopes.
+  for (const token of [bare, agentToken])
+    expect((await asAgent(token, "POST", `/agents/${agent}/refresh-token`)).status).toBe(501);
 });
 
 test("weak point 27: agent:manage is what it says: an agent's life, neither its messages nor its inside", async () => {
