@@ -2,7 +2,7 @@ import { z } from "zod";
 import { AddressList, ASSERTION_ALGORITHMS, type AssertionRules, headerIssuer, IAP } from "./auth/index.ts";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
 import type { ProviderRules } from "./oauth/index.ts";
-import { type AdmissionRules, GOOGLE_ISSUER, parseEmail } from "./people/index.ts";
+import { type AdmissionRules, GOOGLE_ISSUER, namesOfIssuer, parseEmail } from "./people/index.ts";
 import { PROVIDER_VARIABLES, parseProviders } from "./providerConfig.ts";
 
 /** How people sign in, by configuration. */
@@ -18,6 +18,8 @@ export interface SignInConfig {
   readonly plainHeader: { readonly header: string; readonly from: AddressList } | undefined;
   /** Issuers that open each other's accounts by a verified address. */
   readonly linkByEmail: ReadonlySet<string>;
+  /** All issuers by which people can come, as they are stored. */
+  readonly issuers: ReadonlySet<string>;
 }
 
 /** The variables of sign-in with what they mean. */
@@ -132,14 +134,15 @@ export const parseSignIn = (
       "ROOTSTOCK_TEST_LOGIN: would be open to the network; set ROOTSTOCK_ALLOW_REMOTE_TEST_LOGIN=1 if that is meant",
     );
   const iap = v.ROOTSTOCK_IAP_AUDIENCE;
-  const linkByEmail = linkableOf(v.ROOTSTOCK_LINK_BY_EMAIL, problems, {
+  const ways = {
     google: providers.flatMap((p) => (p.name === "google" ? [p.issuer] : [])),
     github: providers.flatMap((p) => (p.kind === "github" ? [p.url] : [])),
     oidc: providers.flatMap((p) => (p.name === "oidc" ? [p.issuer] : [])),
-    iap: iap === undefined ? [] : [GOOGLE_ISSUER, v.ROOTSTOCK_IAP_ISSUER],
+    iap: iap === undefined ? [] : [v.ROOTSTOCK_IAP_ISSUER],
     proxy: proxy === undefined ? [] : [proxy.issuer],
     header: header === undefined ? [] : [headerIssuer(header)],
-  });
+  };
+  const linkByEmail = linkableOf(v.ROOTSTOCK_LINK_BY_EMAIL, problems, ways);
   if (problems.length > 0) return { config: undefined, problems };
   return {
     problems,
@@ -160,6 +163,7 @@ export const parseSignIn = (
       testLogin: v.ROOTSTOCK_TEST_LOGIN,
       plainHeader: header !== undefined && from !== undefined ? { header, from } : undefined,
       linkByEmail,
+      issuers: storedNames(Object.values(ways).flat()),
     },
   };
 };
@@ -193,12 +197,15 @@ const linkableOf = (
   ways: Readonly<Record<string, readonly string[]>>,
 ): ReadonlySet<string> => {
   const issuers = list.flatMap((entry) => {
-    if (/^(https?:\/\/|header:)./.test(entry)) return entry === IAP.issuer ? [entry, GOOGLE_ISSUER] : [entry];
+    if (/^(https?:\/\/|header:)./.test(entry)) return [entry];
     const found = Object.hasOwn(ways, entry) ? ways[entry] : undefined;
     if (!found)
       problems.push(`ROOTSTOCK_LINK_BY_EMAIL: "${entry}" is none of ${Object.keys(ways).join(", ")}, and no issuer`);
     else if (found.length === 0) problems.push(`ROOTSTOCK_LINK_BY_EMAIL: ${entry} is not configured`);
     return found ?? [];
   });
-  return new Set(issuers);
+  return storedNames(issuers);
 };
+
+const storedNames = (issuers: readonly string[]): ReadonlySet<string> =>
+  new Set(issuers.flatMap((issuer) => (issuer === IAP.issuer ? [issuer, GOOGLE_ISSUER] : namesOfIssuer(issuer))));

@@ -23,7 +23,7 @@ export interface AssertionRules {
   readonly audience: string;
   readonly jwksUrl: string;
   readonly algorithms: readonly string[];
-  /** Whether it names accounts of Google's as Google does not: they are the same people as those who come by OAuth. */
+  /** Whether it writes before a name whose it is, as Identity-Aware Proxy does: what is before Google's is left out. */
   readonly namesGoogleAccounts?: boolean;
 }
 
@@ -125,13 +125,14 @@ export const identityOf = (payload: JWTPayload, issuer: string): ProvenIdentity 
 /**
  * The same of an assertion of Identity-Aware Proxy, which writes the directory before what that calls somebody. An account
  * of Google's is Google's, so that people are the same on pages behind the proxy and where they come with Google's OAuth.
+ * Only Google's own proxy is believed that: whoever else is configured to speak as it does names people of their own.
  */
 const iapIdentityOf = (payload: JWTPayload, issuer: string): ProvenIdentity => {
   const { sub, email } = payload;
   const isGoogles = typeof sub === "string" && (sub.startsWith(GOOGLE_PREFIX) || !sub.includes(":"));
   return identityOf(
     { ...payload, ...(isGoogles && { sub: withoutPrefix(sub) }), email: withoutPrefix(email) },
-    isGoogles ? GOOGLE_ISSUER : issuer,
+    isGoogles && issuer === IAP_ISSUER ? GOOGLE_ISSUER : issuer,
   );
 };
 

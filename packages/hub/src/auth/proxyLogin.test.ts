@@ -28,6 +28,8 @@ afterAll(() => store.drop());
 beforeEach(async () => {
   later = 0;
   proxy = await IdentityProvider.start();
+  // Of each one's own issuer.
+  await store.query("delete from users");
 });
 afterEach(() => proxy.stop());
 
@@ -163,15 +165,23 @@ test("a call that outlasts its assertion stays whose it was", async () => {
 
 test("people of Identity-Aware Proxy are Google's accounts; what another issuer writes so is its own", async () => {
   const options = { clock, log: base.log, fetch };
-  const rules = { ...IAP, issuer: proxy.issuer, audience: AUDIENCE, jwksUrl: proxy.jwksUrl };
+  const rules = { ...IAP, audience: AUDIENCE, jwksUrl: proxy.jwksUrl };
   const iap = new AssertionVerifier({ rules, ...options });
-  const other = new AssertionVerifier({ rules: { ...rules, namesGoogleAccounts: false }, ...options });
+  const alike = new AssertionVerifier({ rules: { ...rules, issuer: proxy.issuer }, ...options });
+  const other = new AssertionVerifier({
+    rules: { ...rules, issuer: proxy.issuer, namesGoogleAccounts: false },
+    ...options,
+  });
   const verified = async (verifier: AssertionVerifier, sub: string, email = "ann@example.org") => {
-    const { issuer, subject } = await verifier.verify(await proxy.sign({ sub, email }, AUDIENCE));
+    const iss = verifier === iap ? IAP.issuer : proxy.issuer;
+    const { issuer, subject } = await verifier.verify(await proxy.sign({ sub, email }, AUDIENCE, { iss }));
     return [issuer, subject];
   };
+  const external = "securetoken.google.com/p:1";
   expect(await verified(iap, ANN.sub, ANN.email)).toEqual([GOOGLE_ISSUER, "1"]);
-  expect(await verified(iap, "securetoken.google.com/p:1")).toEqual([proxy.issuer, "securetoken.google.com/p:1"]);
+  expect(await verified(iap, external)).toEqual([IAP.issuer, external]);
+  // Whoever holds its keys decides who comes: never as somebody whom Google knows, and as who they always were.
+  for (const sub of [ANN.sub, "1"]) expect(await verified(alike, sub, ANN.email)).toEqual([proxy.issuer, "1"]);
   expect(await verified(other, ANN.sub)).toEqual([proxy.issuer, ANN.sub]);
 });
 

@@ -58,7 +58,7 @@ export class ProxyLogin {
    * what {@link People.signIn} throws.
    */
   async userOf(request: Credentials): Promise<Uuid | undefined> {
-    const identity = await this.#provenBy(request);
+    const identity = await this.provenBy(request);
     return identity && this.#userId(identity);
   }
 
@@ -67,7 +67,7 @@ export class ProxyLogin {
    * {@link People.signIn} throws.
    */
   async admit(request: Credentials, extras: SignInExtras): Promise<void> {
-    const identity = await this.#provenBy(request);
+    const identity = await this.provenBy(request);
     if (identity) await this.#options.people.signIn(identity, { ...extras, lasting: false });
   }
 
@@ -78,7 +78,8 @@ export class ProxyLogin {
     return verifiers.length > 0 || plain ? "proxy" : undefined;
   }
 
-  async #provenBy(request: Credentials): Promise<ProvenIdentity | undefined> {
+  /** Whom a proxy vouches for; undefined where none does. Throws 401 for an assertion that proves nothing. */
+  async provenBy(request: Pick<Credentials, "headers" | "peer">): Promise<ProvenIdentity | undefined> {
     const identity = this.#proven.get(request.headers) ?? (await this.#identity(request));
     if (identity) this.#proven.set(request.headers, identity);
     return identity;
@@ -93,7 +94,7 @@ export class ProxyLogin {
       );
   }
 
-  async #identity({ headers, peer }: Credentials): Promise<ProvenIdentity | undefined> {
+  async #identity({ headers, peer }: Pick<Credentials, "headers" | "peer">): Promise<ProvenIdentity | undefined> {
     for (const verifier of this.#options.verifiers) {
       const token = headers.get(verifier.header);
       if (token === null) continue;

@@ -163,6 +163,7 @@ export const buildFoundation = (
   });
   const linkedSignIns = new LinkedSignIns(base, {
     ...entry,
+    issuers: config.signIn.issuers,
     changed: (userId) => {
       standings.forget(userId);
       signaller.changed();

@@ -4,6 +4,6 @@ export * from "./fresh.ts";
 export * from "./identity.ts";
 export * from "./inviteCodes.ts";
 export * from "./linkedSignIns.ts";
-export { GOOGLE_ISSUER, IAP_ISSUER, presentName } from "./linking.ts";
+export { GOOGLE_ISSUER, IAP_ISSUER, namesOfIssuer, presentName } from "./linking.ts";
 export * from "./people.ts";
 export * from "./standings.ts";

@@ -32,7 +32,8 @@ const options = (rules: Partial<AdmissionRules>) => ({
 });
 const people = (rules: Partial<AdmissionRules> = {}, byEmail: readonly string[] = []) =>
   new People(base, { ...options(rules), byEmail: new Set(byEmail) });
-const signIns = (rules: Partial<AdmissionRules> = {}) => new LinkedSignIns(base, options(rules));
+const signIns = (rules: Partial<AdmissionRules> = {}, issuers?: readonly string[]) =>
+  new LinkedSignIns(base, { ...options(rules), ...(issuers && { issuers: new Set(issuers) }) });
 
 const ann = (issuer: string, over: Partial<ProvenIdentity> = {}): ProvenIdentity => ({
   issuer,
@@ -292,6 +293,24 @@ test("unlinking voids what signing in has given, and never takes the last one bu
   await signIns().unlink(id, left?.id ?? "", { evenLast: true });
   // Who is vouched for with its address next has the account: so does an administrator help.
   expect((await people().signIn(ann(THIRD))).id).toBe(id);
+});
+
+test("nobody unlinks the last sign-in by which they could come back, whatever else is linked", async () => {
+  const { id } = await people().signIn(ann(WORK));
+  await signIns().link(id, ann(OTHER));
+  await signIns().link(id, ann(THIRD));
+  const [work, other, third] = (await signIns().list(id)).map((row) => row.id);
+  const own = { evenLast: false };
+  // Of the three providers one is configured by now, and a tenant of another's host.
+  const now = signIns({}, [OTHER, `${THIRD}/tenant`]);
+  await now.unlink(id, third ?? "", own);
+  expect(await outcome(now.unlink(id, other ?? "", own))).toBe("409 conflict");
+  // Nor what a proxy says with every call, which would all be refused.
+  const inUse = ann(WORK);
+  expect(await outcome(now.unlink(id, work ?? "", { ...own, inUse }))).toBe("409 conflict");
+  await now.unlink(id, work ?? "", { ...own, inUse: ann(OTHER) });
+  expect(await outcome(now.unlink(id, other ?? "", own))).toBe("409 conflict");
+  expect(await identities(id)).toEqual([{ issuer: OTHER, subject: "1" }]);
 });
 
 test("what opens an account and what does not any more is in the audit log, and goes with the account unmentioned", async () => {

@@ -3,6 +3,7 @@ import type { Base } from "@rootstock/service";
 import {
   type AuditEvent,
   type Db,
+  type IdentityKey,
   type IdentityRow,
   identitiesOf,
   insertIdentity,
@@ -15,7 +16,7 @@ import {
 } from "@rootstock/store";
 import { type AdmissionRules, admission, rulesFor } from "./admission.ts";
 import type { ProvenIdentity } from "./identity.ts";
-import { namesOf, presentName } from "./linking.ts";
+import { isAmong, namesOf, presentName } from "./linking.ts";
 import { isListed } from "./listed.ts";
 
 export interface LinkedSignInsOptions {
@@ -23,11 +24,24 @@ export interface LinkedSignInsOptions {
   readonly rules: AdmissionRules;
   /** The account that no issuer opens: whoever is signed in for development. */
   readonly developer: Uuid;
+  /** Issuers by which people can come as this hub is configured; absent: any. */
+  readonly issuers?: ReadonlySet<string>;
   /** Called after a commit that the change log tells of: what was known of the user does not hold any more. */
   readonly changed: (userId: Uuid) => void;
   /** Records that a sign-in was not linked. */
   readonly denied: (event: Omit<AuditEvent, "success">) => Promise<void>;
 }
+
+export interface UnlinkOptions {
+  readonly evenLast: boolean;
+  /** By whom a proxy before the hub vouches for who asks. */
+  readonly inUse?: IdentityKey | undefined;
+}
+
+const isSame = (one: IdentityKey, other: IdentityKey): boolean => {
+  const [a, b] = [presentName(one), presentName(other)];
+  return a.issuer === b.issuer && a.subject === b.subject;
+};
 
 /** The sign-ins that open an account, as its owner keeps them: listed, linked, and unlinked. */
 export class LinkedSignIns {
@@ -107,14 +121,20 @@ export class LinkedSignIns {
 
   /**
    * Takes a sign-in from an account, and ends all that signing in has given it. Throws 404 for one that is not there, 409
-   * `conflict` for the last one unless `evenLast`. Returns the account as it is now.
+   * `conflict` for the last one by which its owner can come, unless `evenLast`, and for `inUse`: what a proxy says with
+   * every call of theirs would be refused from then on. Returns the account as it is now.
    */
-  async unlink(userId: Uuid, id: Uuid, { evenLast }: { readonly evenLast: boolean }): Promise<UserRow> {
-    const { db, changed } = this.#options;
-    const done = await removeIdentity(db, { userId, id, evenLast }, namesOf);
+  async unlink(userId: Uuid, id: Uuid, { evenLast, inUse }: UnlinkOptions): Promise<UserRow> {
+    const { db, changed, issuers } = this.#options;
+    if (inUse && (await this.list(userId)).some((row) => row.id === id && isSame(row, inUse)))
+      throw new HubError("conflict", "the proxy before this hub signs you in by this one", {
+        details: { reason: "in_use" },
+      });
+    const canCome = ({ issuer }: IdentityKey) => issuers === undefined || isAmong(issuers, issuer);
+    const done = await removeIdentity(db, { userId, id, evenLast }, { namesOf, canCome });
     if (done.kind === "gone") throw notFound("Sign-in");
     if (done.kind === "last")
-      throw new HubError("conflict", "this is the last sign-in of the account: link another one first");
+      throw new HubError("conflict", "this is the last sign-in by which you can come: link another one first");
     changed(userId);
     const { issuer, subject } = done.identity;
     this.#base.log.info({ userId, issuer, subject }, "sign-in unlinked");

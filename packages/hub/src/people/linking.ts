@@ -13,6 +13,22 @@ const isGoogleSubject = (subject: string): boolean => !subject.includes(":");
 export const presentName = ({ issuer, subject }: IdentityKey): IdentityKey =>
   issuer === IAP_ISSUER && isGoogleSubject(subject) ? { issuer: GOOGLE_ISSUER, subject } : { issuer, subject };
 
+/**
+ * An issuer as it may be configured and as it may be stored: discovery takes one without a path with and without a slash
+ * for the same, and people are stored by what their provider calls itself.
+ */
+export const namesOfIssuer = (issuer: string): readonly string[] => {
+  const bare = issuer.replace(/\/$/, "");
+  return /^https?:\/\/[^/?#]+$/.test(bare) ? [bare, `${bare}/`] : [issuer];
+};
+
+/** Whether somebody of the stored issuer may come by one of those that are configured; tenants of one host are not told apart. */
+export const isAmong = (configured: ReadonlySet<string>, issuer: string): boolean =>
+  [...configured].some((one) => one === issuer || (hostOf(one) !== undefined && hostOf(one) === hostOf(issuer)));
+
+const hostOf = (issuer: string): string | undefined =>
+  /^https?:/.test(issuer) && URL.canParse(issuer) ? new URL(issuer).host : undefined;
+
 /** Every name that the identity may be stored under. */
 export const namesOf = (key: IdentityKey): IdentityNames => {
   const { issuer, subject } = presentName(key);

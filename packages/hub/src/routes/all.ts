@@ -9,6 +9,7 @@ import type {
   BrowserSessions,
   DeviceLogins,
   LoginCodes,
+  ProxyLogin,
   RuntimeBrokerSecrets,
   SignIns,
   SignInWays,
@@ -53,7 +54,7 @@ import type { Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 import { userSessionRoutes } from "./userSessions.ts";
 import { userRoutes } from "./users.ts";
-import { accountPages, type PageDeps, pageRoutes, programPages, signInRoutes } from "./web/index.ts";
+import { accountPages, pageRoutes, programPages, signInRoutes } from "./web/index.ts";
 
 /** What the routes of a replica work with. */
 export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, HeartbeatDeps, RuntimeBrokerRouteDeps {
@@ -69,7 +70,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   readonly sessions: BrowserSessions;
   readonly providers: Providers;
   readonly webSignIn: WebSignIn;
-  readonly proxyLogin: PageDeps["proxyLogin"];
+  readonly proxyLogin: ProxyLogin;
   readonly developmentToken: string | undefined;
   readonly userTokens: UserTokens;
   readonly loginCodes: LoginCodes;

@@ -1,8 +1,9 @@
 import { invalidField, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
 import { type Db, type IdentityRow, userById } from "@rootstock/store";
 import { z } from "zod";
+import type { ProxyLogin } from "../auth/index.ts";
 import type { Providers } from "../oauth/index.ts";
-import { GOOGLE_ISSUER, type LinkedSignIns } from "../people/index.ts";
+import { GOOGLE_ISSUER, type LinkedSignIns, namesOfIssuer } from "../people/index.ts";
 import { id, some, time, timestamp } from "../wire/index.ts";
 import { admins, users } from "./access.ts";
 import { demandedOf } from "./does.ts";
@@ -20,6 +21,7 @@ export interface IdentityDeps {
   readonly db: Db;
   readonly linkedSignIns: Pick<LinkedSignIns, "list" | "unlink">;
   readonly providers: Pick<Providers, "all">;
+  readonly proxyLogin: Pick<ProxyLogin, "provenBy">;
 }
 
 const OWN = "/api/v1/auth/identities";
@@ -44,13 +46,13 @@ export const wayOf = (
   { all }: Pick<Providers, "all">,
   issuer: string,
 ): { readonly provider?: string; readonly label: string } => {
-  const found = all.find((provider) => provider.issuer === issuer);
+  const found = all.find((provider) => namesOfIssuer(provider.issuer).includes(issuer));
   if (found) return { provider: found.name, label: found.label };
   if (issuer === GOOGLE_ISSUER) return { label: "Google" };
   return { label: URL.canParse(issuer) ? new URL(issuer).host || issuer : issuer };
 };
 
-export const identityRoutes = ({ db, linkedSignIns, providers }: IdentityDeps): Route[] => {
+export const identityRoutes = ({ db, linkedSignIns, providers, proxyLogin }: IdentityDeps): Route[] => {
   const shown = (row: IdentityRow) => {
     const { provider, label } = wayOf(providers, row.issuer);
     return {
@@ -93,8 +95,10 @@ export const identityRoutes = ({ db, linkedSignIns, providers }: IdentityDeps): 
       summary: "Unlinks a sign-in from the caller's account, never the last one; signs the caller out everywhere",
       replies: { 204: NO_BODY },
       refuses: ["conflict"],
-      handler: async ({ principal, params }) => {
-        await linkedSignIns.unlink(userOf(principal).id, identityId(params), { evenLast: false });
+      handler: async ({ principal, params, credentials }) => {
+        // Beside another credential than a cookie what a proxy says is not looked at.
+        const inUse = credentials.headers.has("authorization") ? undefined : await proxyLogin.provenBy(credentials);
+        await linkedSignIns.unlink(userOf(principal).id, identityId(params), { evenLast: false, inUse });
         return empty();
       },
     }),

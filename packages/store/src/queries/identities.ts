@@ -154,11 +154,18 @@ export const followAddress = (tx: Db, id: Uuid, email: string): Promise<UserRow 
     return rows[0];
   });
 
-/** How the removal of an identity ended. `last`: nothing else would open the account. */
+/** How the removal of an identity ended. `last`: by nothing else could its owner come. */
 export type IdentityRemoved =
   | { readonly kind: "removed"; readonly user: UserRow; readonly identity: IdentityRow }
   | { readonly kind: "gone" }
   | { readonly kind: "last" };
+
+/** What is known of issuers beyond their names. */
+export interface IdentityRules {
+  readonly namesOf: (key: IdentityKey) => IdentityNames;
+  /** Whether somebody can come by such an identity as things are configured. */
+  readonly canCome: (key: IdentityKey) => boolean;
+}
 
 /**
  * Takes an identity from its account, under all of its names, and makes void what signing in has given: nobody knows which
@@ -167,7 +174,7 @@ export type IdentityRemoved =
 export const removeIdentity = (
   db: Db,
   { userId, id, evenLast }: { readonly userId: Uuid; readonly id: Uuid; readonly evenLast: boolean },
-  namesOf: (key: IdentityKey) => IdentityNames,
+  { namesOf, canCome }: IdentityRules,
 ): Promise<IdentityRemoved> =>
   transaction(db, (outer) =>
     audited(outer, async (tx): Promise<IdentityRemoved> => {
@@ -176,9 +183,13 @@ export const removeIdentity = (
       const identity = all.find((row) => row.id === id);
       if (!identity) return { kind: "gone" };
       const { issuers, subject } = namesOf(identity);
-      const same = all.filter((row) => row.subject === subject && issuers.includes(row.issuer)).map((row) => row.id);
-      if (same.length === all.length && !evenLast) return { kind: "last" };
-      await tx.deleteFrom("user_identities").where("id", "in", same).execute();
+      const same = all.filter((row) => row.subject === subject && issuers.includes(row.issuer));
+      const left = all.filter((row) => !same.includes(row));
+      // One by which nobody can come any more may go, as long as it is not the only thing that keeps others out.
+      const isLast = left.length === 0 || (canCome(identity) && !left.some(canCome));
+      if (isLast && !evenLast) return { kind: "last" };
+      const ids = same.map((row) => row.id);
+      await tx.deleteFrom("user_identities").where("id", "in", ids).execute();
       const user = await tx
         .updateTable("users")
         .set({ token_version: sql<number>`token_version + 1` })

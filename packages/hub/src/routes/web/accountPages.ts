@@ -1,8 +1,8 @@
 import { HubError, parseUuid } from "@rootstock/protocol";
 import { z } from "zod";
-import { type BrowserSessions, crossOriginRefusal, type UserPrincipal } from "../../auth/index.ts";
+import { type BrowserSessions, crossOriginRefusal, type ProxyLogin, type UserPrincipal } from "../../auth/index.ts";
 import { ProviderError, type Providers, type WebSignIn } from "../../oauth/index.ts";
-import type { LinkedSignIns } from "../../people/index.ts";
+import { type LinkedSignIns, namesOfIssuer } from "../../people/index.ts";
 import { anyone } from "../access.ts";
 import { PUBLIC } from "../does.ts";
 import { wayOf } from "../identities.ts";
@@ -18,6 +18,7 @@ export interface AccountPageDeps {
   readonly providers: Providers;
   readonly webSignIn: Pick<WebSignIn, "begin">;
   readonly linkedSignIns: Pick<LinkedSignIns, "list" | "unlink" | "isOpen">;
+  readonly proxyLogin: Pick<ProxyLogin, "provenBy">;
 }
 
 const NOTICES: Readonly<Record<string, string>> = {
@@ -27,7 +28,7 @@ const NOTICES: Readonly<Record<string, string>> = {
 
 /** The page on which people see, link and unlink what opens their account. */
 export const accountPages = (deps: AccountPageDeps): Route[] => {
-  const { linkedSignIns, providers, sessions, webSignIn } = deps;
+  const { linkedSignIns, providers, proxyLogin, sessions, webSignIn } = deps;
 
   const account = async (call: Call): Promise<Reply> => {
     const user = await browserUser(call);
@@ -38,7 +39,10 @@ export const accountPages = (deps: AccountPageDeps): Route[] => {
       const { label } = wayOf(providers, issuer);
       return { id, label, issuer, email, created, lastUsed };
     });
-    const linkable = providers.all.filter(({ issuer }) => linked.every((row) => row.issuer !== issuer));
+    const linkable = providers.all.filter(({ issuer }) => {
+      const names = namesOfIssuer(issuer);
+      return linked.every((row) => !names.includes(row.issuer));
+    });
     const said = Object.keys(NOTICES).find((name) => query.has(name));
     const content = accountView({
       email: user.email,
@@ -82,13 +86,15 @@ export const accountPages = (deps: AccountPageDeps): Route[] => {
     const id = parseUuid(formOf(call).get("id") ?? "");
     if (!id) return back();
     try {
-      const now = await onBehalfOf(user, () => linkedSignIns.unlink(user.id, id, { evenLast: false }));
+      const inUse = await proxyLogin.provenBy(call.credentials);
+      const now = await onBehalfOf(user, () => linkedSignIns.unlink(user.id, id, { evenLast: false, inUse }));
       // The session that asked is void with all others.
       const standing = { id: now.id, email: now.email, tokenVersion: now.token_version };
       return back({ unlinked: "1" }, user.session ? [await sessions.begin(standing, call.origin)] : []);
     } catch (err) {
       if (!(err instanceof HubError) || err.status >= 500) throw err;
-      return back(err.code === "conflict" ? { error: "last_sign_in" } : {});
+      if (err.code !== "conflict") return back();
+      return back({ error: err.details?.reason === "in_use" ? "sign_in_in_use" : "last_sign_in" });
     }
   };
 

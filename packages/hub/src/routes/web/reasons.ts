@@ -54,8 +54,12 @@ const REASONS: Readonly<Record<string, Reason>> = {
   },
   link_failed: { what: "The hub could not link that sign-in just now.", next: "Try again in a moment." },
   last_sign_in: {
-    what: "That is the only sign-in of your account.",
+    what: "That is the only sign-in by which you can come in here.",
     next: "Link another one first.",
+  },
+  sign_in_in_use: {
+    what: "That is how the proxy before this hub signs you in: without it you could not come back.",
+    next: "Ask an administrator of this hub if it is to go all the same.",
   },
   user_suspended: { what: "Your account is suspended.", next: "An administrator of this hub can lift that." },
   invite_invalid: {
