@@ -141,8 +141,11 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
         (await actingAs(
           () => auditActor(known.principal, origin()),
           () =>
-            inTime(base.clock, options.databaseSilentForMs, () =>
-              handle(c, route, refusal, origin, span, log, known, readOnce),
+            inTime(
+              base.clock,
+              options.databaseSilentForMs,
+              () => handle(c, route, refusal, origin, span, log, known, readOnce),
+              unread,
             ),
         ));
     } catch (err) {
@@ -163,7 +166,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
       addCorsHeaders(response.headers, options.corsOrigins, c.req.path, site);
     if (options.draining()) response.headers.set("connection", "close");
     // Answered as a GET, and nobody reads it: a stream would wait for that for ever.
-    if (c.req.method === "HEAD") void response.body?.cancel().catch(() => {});
+    if (c.req.method === "HEAD") unread(response);
     const seconds = (base.clock.elapsed() - started) / 1000;
     const name = route?.path ?? "none";
     options.metrics.requests.observe({ route: name, method: c.req.method, status: response.status }, seconds);
@@ -301,6 +304,11 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
   };
 
   return app;
+};
+
+/** Ends what nobody reads. */
+const unread = (response: Response): void => {
+  void response.body?.cancel().catch(() => {});
 };
 
 const notAllowed = (method: string): HubError => new HubError("method_not_allowed", `${method} is not allowed here`);

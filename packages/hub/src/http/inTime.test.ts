@@ -35,16 +35,21 @@ test("a call that has taken its time is ended only when the database does not an
   expect(await slow).toBe("late, and done");
   expect(pending()).toBe(0);
 
+  const late: string[] = [];
   const hanging = inTime(
     clock,
     () => silentForMs,
-    () => new Promise<string>(() => {}),
+    () => new Promise<string>((resolve) => (finish = resolve)),
+    (text) => late.push(text),
   );
   ring();
   silentForMs = 2_500;
   ring();
   await expect(hanging).rejects.toMatchObject({ code: "unavailable", details: { outcome: "unknown" } });
   expect(pending()).toBe(0);
+  finish("for nobody");
+  await new Promise(setImmediate);
+  expect(late).toEqual(["for nobody"]);
 });
 
 test("a failure is the call's own", async () => {
