@@ -49,7 +49,7 @@ const walk = (schema: JsonSchema, path: readonly string[]): readonly Field[] => 
 /** The smallest value that a schema reads: what is required, nothing else. */
 export const sampleOf = (schema: z.ZodType): unknown => sample(jsonSchema(schema));
 
-const TEXTS = ["a", "agent-1", "A1", "scion.project.x", ""];
+const TEXTS = ["a", "agent-1", "A1", "scion.project.x", "00000000-0000-4000-8000-000000000000", ""];
 
 const sample = (schema: JsonSchema): unknown => {
   const [s = {}] = alternatives(schema);
