@@ -1,5 +1,5 @@
 import { TEST_TOKEN } from "./replicas.ts";
-import { noteSecretsIn } from "./runRecord.ts";
+import { noteCookies, noteSecretsIn, noteSecretsSent } from "./runRecord.ts";
 
 /** What a replica answered. */
 export class ApiReply {
@@ -58,19 +58,22 @@ export const api = async (
   options: ApiOptions = {},
 ): Promise<ApiReply> => {
   const payload = options.raw ?? (body === undefined ? undefined : JSON.stringify(body));
+  const headers = {
+    authorization: `Bearer ${options.token ?? TEST_TOKEN}`,
+    ...(payload !== undefined && { "content-type": "application/json" }),
+    ...options.headers,
+  };
+  noteSecretsSent(headers, body);
   const response = await fetch(`${replica.url}${path}`, {
     method,
-    headers: {
-      authorization: `Bearer ${options.token ?? TEST_TOKEN}`,
-      ...(payload !== undefined && { "content-type": "application/json" }),
-      ...options.headers,
-    },
+    headers,
     ...(payload !== undefined && { body: payload }),
     ...(options.signal && { signal: options.signal }),
     ...(options.redirect && { redirect: options.redirect }),
   });
   const text = await response.text();
   noteSecretsIn(text);
+  noteCookies(response.headers);
   return new ApiReply(response.status, response.headers, text);
 };
 

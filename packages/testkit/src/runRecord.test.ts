@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { noteSecrets, noteSecretsIn, recordLog, searchRun } from "./runRecord.ts";
+import { noteCookies, noteSecrets, noteSecretsIn, noteSecretsSent, recordLog, searchRun } from "./runRecord.ts";
 
 let dir: string;
 const runDirectory = process.env.TEST_RUN_DIRECTORY;
@@ -36,6 +36,18 @@ test.each([
   expect([secrets, lines, leaks.length]).toEqual([3, 2, 1]);
   expect(leaks[0]?.line).toContain("[SECRET]");
   expect(leaks[0]?.line).not.toContain(jwt("secret"));
+});
+
+test("what a test sends to get in, gives an agent and is given as a cookie is found as well", async () => {
+  const sent = {
+    config: { env: { KEY: "given-in-the-configuration" } },
+    more: [{ env: { KEY: "given-further-down" } }],
+  };
+  noteSecretsSent({ authorization: `Bearer ${jwt("bearer")}`, "x-other": "rubbish of some length" }, sent);
+  noteCookies(new Headers({ "set-cookie": "session=the-sealed-session-cookie; Path=/" }));
+  const lines = ["given-in-the-configuration", "given-further-down", jwt("bearer"), "the-sealed-session-cookie"];
+  const { secrets, leaks } = await logged(...lines, "rubbish of some length");
+  expect([secrets, leaks.length]).toEqual([4, 4]);
 });
 
 test("what is no secret, or too short to tell, is left in peace", async () => {

@@ -33,6 +33,30 @@ export const noteSecretsIn = (sent: unknown): void => {
   noteSecrets(...[...text.matchAll(SECRET_FIELDS)].map((m) => m[2]), ...(text.match(SECRET_SHAPES) ?? []));
 };
 
+/**
+ * Remembers the secrets in what a test sends. Tests send a good deal of rubbish as well, so that a secret is only what has
+ * the shape of one, and what a body gives an agent's environment.
+ */
+export const noteSecretsSent = (headers: Readonly<Record<string, string>>, body: unknown): void => {
+  if (!directory()) return;
+  const payload = typeof body === "string" ? body : JSON.stringify(body ?? null);
+  noteSecrets(...(`${Object.values(headers).join(" ")} ${payload}`.match(SECRET_SHAPES) ?? []), ...givenIn(body));
+};
+
+/** Remembers the cookies that an answer sets. */
+export const noteCookies = (answer: Headers): void =>
+  noteSecrets(...answer.getSetCookie().map((line) => /=([^;]*)/.exec(line)?.[1]));
+
+/** Texts in an `env`, wherever it stands. */
+const givenIn = (body: unknown): readonly string[] => {
+  if (typeof body !== "object" || body === null) return [];
+  return Object.entries(body).flatMap(([key, value]) =>
+    key === "env" && typeof value === "object" && value !== null
+      ? Object.values(value).filter((given): given is string => typeof given === "string")
+      : givenIn(value),
+  );
+};
+
 /** Where a replica's log lines go, besides; undefined outside of a test run. */
 export const recordLog = (
   name: string,

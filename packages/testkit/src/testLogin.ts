@@ -3,7 +3,7 @@ import { systemClock } from "@rootstock/service";
 import { type JWTPayload, SignJWT } from "jose";
 import { ApiReply } from "./api.ts";
 import { TEST_SECRET } from "./replicas.ts";
-import { noteSecrets } from "./runRecord.ts";
+import { noteCookies, noteSecrets, noteSecretsIn } from "./runRecord.ts";
 
 /** The key that the original derives for people's tokens (spec/03 section 4). */
 const userKey = (secret: string): Buffer =>
@@ -30,6 +30,9 @@ export const testLogin = async (
     headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
     body: JSON.stringify(user),
   });
-  noteSecrets(...response.headers.getSetCookie().map((line) => /=([^;]*)/.exec(line)?.[1]));
-  return new ApiReply(response.status, response.headers, await response.text());
+  const text = await response.text();
+  noteSecrets(token);
+  noteSecretsIn(text);
+  noteCookies(response.headers);
+  return new ApiReply(response.status, response.headers, text);
 };
