@@ -54,6 +54,14 @@ const invite = async (over: { maxUses?: number; lifetimeMs?: number } = {}) => {
   return { code, id: row.id };
 };
 
+test("nobody gets somebody else's name from a provider that lets people choose: agents are told names", async () => {
+  await people().signIn(person("boss", { displayName: "The Boss" }));
+  const eve = person("eve", { displayName: "the BOSS" });
+  expect(await people().signIn(eve)).toMatchObject({ email: "eve@example.org", display_name: "" });
+  expect((await people().signIn({ ...eve, displayName: "The boss" })).display_name).toBe("");
+  expect((await people().signIn({ ...eve, displayName: "Eve" })).display_name).toBe("Eve");
+});
+
 test("weak point 9: forty first sign-ins of one person at once make one account, and all get in", async () => {
   const users = await Promise.all(Array.from({ length: 40 }, () => people().signIn(person("ann"))));
   expect(new Set(users.map((u) => u.id)).size).toBe(1);

@@ -169,8 +169,6 @@ export class People {
     const user = await insertSignedInUser(tx, {
       id: this.#base.random.uuid(),
       email: identity.email,
-      displayName: identity.displayName,
-      avatarUrl: identity.avatarUrl ?? null,
       role: admin ? "admin" : "member",
     });
     if (!user) throw new Overtaken();

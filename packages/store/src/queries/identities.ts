@@ -61,14 +61,12 @@ export const identitiesOf = (db: Db, userId: Uuid): Promise<IdentityRow[]> =>
 export const lockUserByEmail = (tx: Db, email: string): Promise<UserRow | undefined> =>
   tx.selectFrom("users").selectAll().where("email", "=", normalizedEmail(email)).forUpdate().executeTakeFirst();
 
-/** A user with this address; undefined when there is one already. Waits for others who make the same. */
+/** A user with this address, whose first sign-in is yet to be noted; undefined when there is one already. Waits for others who make the same. */
 export const insertSignedInUser = (
   tx: Db,
   user: {
     readonly id: Uuid;
     readonly email: string;
-    readonly displayName: string;
-    readonly avatarUrl: string | null;
     readonly role: UserRow["role"];
   },
 ): Promise<UserRow | undefined> =>
@@ -78,8 +76,6 @@ export const insertSignedInUser = (
       .values({
         id: user.id,
         email: normalizedEmail(user.email),
-        display_name: user.displayName,
-        avatar_url: user.avatarUrl,
         role: user.role,
       })
       .onConflict((c) => c.column("email").doNothing())
@@ -200,7 +196,10 @@ export const removeIdentity = (
     }),
   );
 
-/** Notes a sign-in: its time, a name and a picture where there was none, and a role that is higher. Never a lower one. */
+/**
+ * Notes a sign-in: its time, a name and a picture where there was none, and a role that is higher. Never a lower one. A name
+ * that is somebody else's is not taken: at many providers people call themselves what they like, and agents are told names.
+ */
 export const recordSignIn = (
   tx: Db,
   id: Uuid,
@@ -216,7 +215,9 @@ const record = (
     .updateTable("users")
     .set({
       last_login: sql<Date>`now()`,
-      display_name: sql<string>`case when display_name = '' then ${seen.displayName} else display_name end`,
+      display_name: sql<string>`case when display_name = '' and not exists (
+          select from users other where lower(other.display_name) = lower(${seen.displayName}) and other.id <> ${id})
+        then ${seen.displayName} else display_name end`,
       avatar_url: sql<string | null>`coalesce(avatar_url, ${seen.avatarUrl})`,
       ...(seen.promote && { role: "admin" as const }),
     })
