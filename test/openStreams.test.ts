@@ -108,6 +108,20 @@ test("what a replica held that was killed counts no longer", async () => {
   await canOpen(a, dan);
 }, 60_000);
 
+test("what a replica holds that was taken for dead and is not counts again", async () => {
+  const fay = await signIn("fay");
+  const held = [await open(a, fay), await open(a, fay), await open(a, fay)];
+  expect(held.map(({ status }) => status)).toEqual([200, 200, 200]);
+  // As the others do it: whoever counts no longer is forgotten a while later.
+  await scene.database.query("with gone as (delete from hub_replicas) delete from open_streams");
+  await eventually(async () => {
+    const stream = await open(b, fay);
+    stream.close();
+    return stream.status === 429;
+  }, 20_000);
+  for (const stream of held) stream.close();
+});
+
 test("whoever looks with HEAD holds nothing", async () => {
   const eve = await signIn("eve");
   for (let i = 0; i < 2 * MOST; i += 1)

@@ -148,6 +148,7 @@ export const buildFoundation = (
     most: config.rateRules.streams,
     refused: () => metrics.rateLimited.inc({ limit: "streams" }),
   });
+  membership.onReregistered(() => openStreams.tellAnew());
   const denials = new Denials(base, { db: database.db, onUnrecorded: () => metrics.unrecordedDenials.inc() });
   const standings = new UserStandings(base.clock, database.db);
   const entry = {

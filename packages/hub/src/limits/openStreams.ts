@@ -92,6 +92,12 @@ export class OpenStreams implements Service {
     };
   }
 
+  /** To be called when this replica was taken for gone: what it holds was counted no longer, and may be forgotten. */
+  tellAnew(): void {
+    for (const whom of this.#held.keys()) this.#untold.add(whom);
+    this.#tellUntold();
+  }
+
   #change(change: Change): Promise<boolean> {
     return this.#changes.add(change);
   }
@@ -140,11 +146,14 @@ export class OpenStreams implements Service {
     if (this.#stopped) return;
     this.#again ??= this.#base.clock.after(AGAIN_MS, () => {
       this.#again = undefined;
-      for (const whom of this.#untold) {
-        void this.#change({ whom, opens: false });
-        break;
-      }
+      this.#tellUntold();
     });
+  }
+
+  /** With one of them goes as much of the rest as one statement takes. */
+  #tellUntold(): void {
+    const [whom] = this.#untold;
+    if (whom !== undefined && !this.#stopped) void this.#change({ whom, opens: false });
   }
 }
 
