@@ -311,14 +311,20 @@ const unread = (response: Response): void => {
   void response.body?.cancel().catch(() => {});
 };
 
-const notAllowed = (method: string): HubError => new HubError("method_not_allowed", `${method} is not allowed here`);
+const notAllowed = (method: string, why?: string): HubError =>
+  new HubError("method_not_allowed", `${method} is not allowed here${why === undefined ? "" : `: ${why}`}`);
 
-/** The route as it stands at a path that is another's by other methods. */
+/** The route as it stands at a path that is another's by other methods. Clients show people why: what the hub does not have. */
 const notAllowing = (route: Route): Route => ({
   ...route,
   refuses: ["method_not_allowed"],
-  handler: ({ method }) => {
-    throw notAllowed(method);
+  handler: async (call) => {
+    try {
+      return await route.handler(call);
+    } catch (err) {
+      if (err instanceof HubError && err.code === "not_implemented") throw notAllowed(call.method, err.message);
+      throw err;
+    }
   },
 });
 

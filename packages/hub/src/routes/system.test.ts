@@ -213,7 +213,10 @@ test.each([
 test("wrong method 405, wrong path 404, both in the envelope", async () => {
   expect((await hub.as(ADMIN).send("DELETE", "/api/v1/auth/me")).status).toBe(405);
   // Of a path that is served, also where what stands behind it is a part that the hub does not have.
-  for (const path of ["/api/v1/templates", "/api/v1/notifications/templates"])
-    expect((await hub.as(ADMIN).send("POST", path, {})).status).toBe(405);
+  for (const path of ["/api/v1/templates", "/api/v1/notifications/templates"]) {
+    const refused = await hub.as(ADMIN).send("POST", path, {});
+    expect([refused.status, at(refused.body, "error", "code")]).toEqual([405, "method_not_allowed"]);
+    expect(at(refused.body, "error", "message")).toContain("templates are not configured on this hub");
+  }
   expect(at((await hub.as(ADMIN).get("/api/v1/nothing")).body, "error", "code")).toBe("not_found");
 });
