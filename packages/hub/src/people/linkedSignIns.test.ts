@@ -107,6 +107,9 @@ test("the development user's account is opened by no issuer, and nothing is link
   await moved("dev@localhost", { id: DEVELOPER, role: "admin" });
   expect(await outcome(people().signIn(ann(WORK, { email: "dev@localhost" })))).toBe("403 identity_not_linked");
   expect(await outcome(signIns().link(DEVELOPER, ann(WORK)))).toBe("409 conflict");
+  await insertRow(DEVELOPER, WORK, "from before", "dev@localhost");
+  const before = ann(WORK, { subject: "from before", email: "dev@localhost" });
+  expect(await outcome(people().signIn(before))).toBe("403 identity_not_linked");
 });
 
 test("weak point 9: of two issuers at once with one address one makes, or takes, the account and the other is refused", async () => {

@@ -129,6 +129,8 @@ export class People {
     const known = await this.#known(tx, identity);
     const holder = known ?? (await lockUserByEmail(tx, identity.email));
     const admin = await this.#checkAdmission(tx, identity, extras, holder?.email);
+    // Nor by what a release has linked to it that let anybody with its address in.
+    if (holder && holder.id === this.#options.developer) throw notLinked();
     if (holder && !known) await this.#demandUnclaimed(tx, identity, holder);
     if (holder && holder.status !== "active") throw new HubError("user_suspended", "this account is suspended");
     const user = holder ?? (await this.#make(tx, identity, admin));
@@ -157,8 +159,7 @@ export class People {
 
   /** Whether whoever has the address may take the account that has it. Throws 403 `identity_not_linked`. */
   async #demandUnclaimed(tx: Db, identity: ProvenIdentity, holder: UserRow): Promise<void> {
-    const { byEmail = new Set(), developer } = this.#options;
-    if (holder.id === developer) throw notLinked();
+    const { byEmail = new Set() } = this.#options;
     if (opensByAddress(byEmail, identity, await identitiesOf(tx, holder.id))) return;
     // The same person, whose first sign-in has just ended.
     if (await isIdentityTaken(tx, namesOf(identity))) throw new Overtaken();
