@@ -23,6 +23,9 @@ afterEach(async () => {
   await proxy.stop();
 });
 
+/** Of a replica that asks no other one: its stops are told by signals. */
+const SIGNALS_ONLY = { ROOTSTOCK_STREAM_RELAY: "postgres" };
+
 const send = (replica: InProcessReplica, agent: string, msg: string, key?: string) =>
   api(
     replica,
@@ -114,8 +117,9 @@ test("of a claim of messages: they are given back and delivered, and so are thos
 test("of a claim of an operation: it is given back and carried out", async () => {
   const runtimeBroker = await scene.runtimeBroker(owner);
   const agent = await scene.agent(owner, project, "a1");
+  const telling = await scene.replica(SIGNALS_ONLY);
   const lost = proxy.loseAnswer("update broker_dispatch d set state = 'in_progress'");
-  const stop = api(entry, "POST", `/api/v1/agents/${agent}/stop`);
+  const stop = api(telling, "POST", `/api/v1/agents/${agent}/stop`);
   await lost;
   const answer = await stop;
   expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
@@ -125,8 +129,19 @@ test("of a claim of an operation: it is given back and carried out", async () =>
 test("of the insert of an operation: it is carried out once and its end is told", async () => {
   const runtimeBroker = await scene.runtimeBroker(entry);
   const agent = await scene.agent(entry, project, "a1");
+  const telling = await scene.replica(SIGNALS_ONLY, { databaseUrl: proxy.url });
   const lost = proxy.loseAnswer("accepted_by, attempts, hold_reason");
-  const answer = await api(owner, "POST", `/api/v1/agents/${agent}/stop`);
+  const answer = await api(telling, "POST", `/api/v1/agents/${agent}/stop`);
+  await lost;
+  expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
+  expect(paths(runtimeBroker.received, "/stop")).toHaveLength(1);
+});
+
+test("of the insert of an operation that the owner was asked for: it is carried out once and its end is told", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const lost = proxy.loseAnswer("claim_session, attempts, claimed_at)");
+  const answer = await api(entry, "POST", `/api/v1/agents/${agent}/stop`);
   await lost;
   expect([answer.status, answer.get("phase")]).toEqual([200, "stopped"]);
   expect(paths(runtimeBroker.received, "/stop")).toHaveLength(1);
