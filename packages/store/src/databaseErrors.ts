@@ -53,6 +53,9 @@ export const isPreparedStatementGone = (err: unknown): boolean => ["26000", "42P
 export const isRetryable = (err: unknown): boolean =>
   ["40001", "40P01"].includes(codeOf(err) ?? "") || isPreparedStatementStale(err) || isPreparedStatementGone(err);
 
+/** Whether the database role may not do that (42501). */
+export const isForbidden = (err: unknown): boolean => codeOf(err) === "42501";
+
 /** Whether a unique index refused the row; with `constraint`, that one. */
 export const isUniqueViolation = (err: unknown, constraint?: string): boolean =>
   codeOf(err) === "23505" &&

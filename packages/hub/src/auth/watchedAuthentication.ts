@@ -9,8 +9,8 @@ import { NOBODY } from "./principal.ts";
 export interface Guard {
   /** Whether any address has failed lately. */
   readonly watching: boolean;
-  /** Throws 429 for an address that has failed too often. */
-  admit(address: string, headers: Headers): void;
+  /** Of an address that has failed too often: what to throw when this fails as well. Throws 429 for what might be guessed. */
+  admit(address: string, headers: Headers): (() => Error) | undefined;
   succeeded(headers: Headers): void;
   failed(address: string): void;
 }
@@ -26,7 +26,7 @@ export interface WatchOptions {
 
 type Request = Pick<Credentials, "headers" | "peer">;
 
-/** `verify`, with every refused credential recorded and counted. */
+/** `verify`, with every refused credential recorded and counted, until its address has failed too often. */
 export const watched = <R extends Request, T>(
   { denied, trusts, guard }: WatchOptions,
   verify: (request: R) => Promise<T>,
@@ -34,13 +34,14 @@ export const watched = <R extends Request, T>(
   const addressOf = ({ headers, peer }: Request) => clientAddress(peer, headers.get("x-forwarded-for"), trusts);
   return async (request) => {
     // Most of the time nobody fails, and nobody's address needs to be known.
-    if (guard?.watching) guard.admit(addressGroup(addressOf(request)), request.headers);
+    const limited = guard?.watching ? guard.admit(addressGroup(addressOf(request)), request.headers) : undefined;
     try {
       const proven = await verify(request);
       guard?.succeeded(request.headers);
       return proven;
     } catch (err) {
       if (err instanceof HubError && err.status === 401) {
+        if (limited) throw limited();
         const address = addressOf(request);
         guard?.failed(addressGroup(address));
         void record(denied, request.headers, address, err);

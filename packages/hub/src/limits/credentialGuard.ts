@@ -1,7 +1,7 @@
 import { SIGNATURE_HEADERS } from "@rootstock/protocol";
 import type { Clock, Log } from "@rootstock/service";
 import { type Db, takeFromBuckets } from "@rootstock/store";
-import { AGENT_TOKEN_HEADER } from "../auth/index.ts";
+import { ACCESS_TOKEN_PREFIX, AGENT_TOKEN_HEADER } from "../auth/index.ts";
 import { RateLimited } from "./rateLimited.ts";
 import { Recent } from "./recent.ts";
 import type { RateRule } from "./rules.ts";
@@ -31,8 +31,9 @@ const SHOWN_CHARACTERS = 16;
 
 /**
  * Keeps those who try credentials out from trying many: an address whose attempts have failed too often, at all replicas
- * together, is refused before it is looked at what it shows. Not what was good here lately: whoever shares an address
- * with the guesser (a company behind one of its own) goes on working. Nobody elsewhere is kept out by it.
+ * together, hears no more than that. Whoever shares an address with the guesser (a company behind one of its own) goes on
+ * working with what is good, at whichever replica. Only what people have thought up, and might be guessed, is refused
+ * before it is looked at, unless it was good here lately. Nobody elsewhere is kept out by it.
  */
 export class CredentialGuard {
   readonly #options: CredentialGuardOptions;
@@ -48,17 +49,25 @@ export class CredentialGuard {
     return this.#failing.size > 0;
   }
 
-  /** Throws {@link RateLimited} for an address that has failed too often, unless the credential is known to be good. */
-  admit(address: string, headers: Headers): void {
+  /**
+   * Looks at an address before what it shows is looked at. Once it has failed too often: returns what is to be thrown when
+   * this proves nothing either, and throws {@link RateLimited} itself for what might be guessed.
+   */
+  admit(address: string, headers: Headers): (() => Error) | undefined {
     const { clock, rule } = this.#options;
     const failing = this.#failing.get(address);
     const now = clock.elapsed();
-    if (!failing || failing.refusedUntil <= now) return;
+    if (!failing || failing.refusedUntil <= now) return undefined;
     const shown = shownIn(headers);
     // Nothing is tried out without a credential.
-    if (shown === undefined || now - (this.#good.get(shown) ?? Number.NEGATIVE_INFINITY) < GOOD_FOR_MS) return;
-    this.#options.refused();
-    throw new RateLimited("failure", rule, failing.refusedUntil - now);
+    if (shown === undefined || now - (this.#good.get(shown) ?? Number.NEGATIVE_INFINITY) < GOOD_FOR_MS)
+      return undefined;
+    const refusal = () => {
+      this.#options.refused();
+      return new RateLimited("failure", rule, failing.refusedUntil - now);
+    };
+    if (mightBeGuessed(headers)) throw refusal();
+    return refusal;
   }
 
   /** To be called when a credential has proved something. */
@@ -100,6 +109,16 @@ export class CredentialGuard {
     }
   }
 }
+
+/**
+ * A token that is neither signed nor drawn by a hub: one that operators have put into their configuration. Everything
+ * else has more possibilities than anybody could try.
+ */
+const mightBeGuessed = (headers: Headers): boolean => {
+  if (headers.get(AGENT_TOKEN_HEADER) !== null || headers.get(SIGNATURE_HEADERS.brokerId) !== null) return false;
+  const token = /^bearer +(.*)$/i.exec(headers.get("authorization") ?? "")?.[1]?.trim();
+  return token !== undefined && !token.startsWith(ACCESS_TOKEN_PREFIX) && token.split(".").length !== 3;
+};
 
 /**
  * What of a request tells one credential from others: the end of it, which nobody knows who has not got it, or the runtime

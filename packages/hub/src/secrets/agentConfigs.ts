@@ -8,6 +8,7 @@ import {
   type Database,
   type Db,
   demandSealedConfigs,
+  isForbidden,
   keepConfigValues,
   type NewlySealed,
   replaceUnsealed,
@@ -125,6 +126,7 @@ export class AgentConfigs {
   #demand(): Promise<void> {
     this.#demanded ??= demandSealedConfigs(this.#options.db).catch((err: unknown) => {
       this.#demanded = undefined;
+      if (!isForbidden(err)) throw err;
       this.#log.warn({ err }, "the schema does not refuse releases that find no sealed configurations");
     });
     return this.#demanded;
