@@ -48,7 +48,7 @@ const NEEDS_NO_DATABASE: readonly RegExp[] = [
   /^POST \/api\/v1\/auth\/(refresh|validate|logout|test-login|invite\/redeem)$/,
   /^POST \/api\/v1\/admin\/(allow-list|allow-list\/import|invites)$/,
   // Between replicas, and for runtime brokers only.
-  /^POST \/internal\/v1\/tunnel$/,
+  /^POST \/internal\/v1\/(tunnel|halts)$/,
   /^(GET|POST) \/api\/v1\/broker\/(projects|inbound)$/,
 ];
 
