@@ -113,6 +113,21 @@ test("an answer that is lost on its way is read from the row: nothing is done tw
   await expectStoppedOnce(await stop());
 });
 
+test("a container that takes its time is not held against the owner: its end is told, and the next stop is asked for again", async () => {
+  const answered = async (status: number) =>
+    new RegExp(`count\\{[^}]*route="/internal/v1/halts"[^}]*status="${status}"[^}]*\\} 1`).test(
+      (await api(owner, "GET", "/metrics")).body,
+    );
+  runtimeBroker.holdAnswers();
+  const slow = stop();
+  await eventually(() => answered(409));
+  runtimeBroker.releaseAnswers();
+  await expectStoppedOnce(await slow);
+  expect(await answered(200)).toBe(false);
+  expect((await stop()).status).toBe(200);
+  expect(await answered(200)).toBe(true);
+});
+
 test("a stop that would have to wait its turn at the owner waits as a row", async () => {
   const arrived = runtimeBroker.onRequest.next((r) => r.path.endsWith("/message"));
   runtimeBroker.holdAnswers();

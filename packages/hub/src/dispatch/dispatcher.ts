@@ -283,11 +283,14 @@ export class Dispatcher implements Service {
       ...(traceparent && { traceparent }),
       ...(stamp && { stamp }),
     };
-    const started = this.#base.clock.elapsed();
     const asker = () => askerOf({ createdBy: createdBy ?? null, dispatchId: request.id });
-    const outcome = await actingAs(asker, () => this.#direct(intent));
-    // Its caller may have turned to the row.
-    if (this.#base.clock.elapsed() - started > OWNER_ANSWERS_WITHIN_MS / 2) this.#deps.commandBus.done([request.id]);
+    const run = actingAs(asker, () => this.#direct(intent));
+    const outcome = await this.#within(run, OWNER_ANSWERS_WITHIN_MS / 2);
+    // A container that takes its time is not to look like an owner that does not answer.
+    if (outcome?.kind === "unfinished") {
+      const tell = () => this.#deps.commandBus.done([request.id]);
+      run.then(tell, tell);
+    }
     return outcome?.kind === "done" || outcome?.kind === "failed" ? outcome : undefined;
   }
 
@@ -309,7 +312,8 @@ export class Dispatcher implements Service {
       (outcome) => this.#deps.ended(intent.runtimeBrokerId, !(outcome && "more" in outcome) || outcome.more),
       () => {},
     );
-    return this.#within(run);
+    run.catch((err: unknown) => this.#base.log.error({ err }, "dispatch failed after its answer"));
+    return this.#within(run, ANSWER_WITHIN_MS);
   }
 
   /**
@@ -330,12 +334,12 @@ export class Dispatcher implements Service {
   }
 
   /** The work goes on when the caller's time is over; only the answer comes. */
-  async #within<T>(run: Promise<T>): Promise<T | { readonly kind: "unfinished" }> {
+  async #within<T>(run: Promise<T>, ms: number): Promise<T | { readonly kind: "unfinished" }> {
     const timer = { cancel: () => {} };
     const over = new Promise<{ readonly kind: "unfinished" }>((resolve) => {
-      timer.cancel = this.#base.clock.after(ANSWER_WITHIN_MS, () => resolve({ kind: "unfinished" })).cancel;
+      timer.cancel = this.#base.clock.after(ms, () => resolve({ kind: "unfinished" })).cancel;
     });
-    run.catch((err: unknown) => this.#base.log.error({ err }, "dispatch failed after its answer"));
+    run.catch(() => {});
     try {
       return await Promise.race([run, over]);
     } finally {

@@ -43,7 +43,7 @@ export interface HaltsAtOwnerDeps {
   readonly tokens: ReplicaTokens;
 }
 
-/** So long the owner's answer is waited for before the row is: whoever halts for longer tells of the end by a signal. */
+/** So long the owner's answer is waited for before the row is. An owner that halts for half as long says so, and tells of the end by a signal. */
 export const OWNER_ANSWERS_WITHIN_MS = 2_000;
 /** A replica that can be reached accepts a connection at once; where packets are dropped, nobody says so. */
 const CONNECT_MS = 500;
