@@ -1,4 +1,3 @@
-import type { HttpBindings } from "@hono/node-server";
 import { HubError } from "@rootstock/protocol";
 import { type Base, type Log, plainLog } from "@rootstock/service";
 import { type AuditActor, actingAs } from "@rootstock/store";
@@ -32,14 +31,24 @@ import {
   wantsHtml,
 } from "../routes/index.ts";
 import { acceptedTraceparent, passedOn, type Span, type Tracing } from "../telemetry/index.ts";
-import { DEFAULT_MAX_BODY_BYTES, type IncomingBody, parseJson, readBody } from "./body.ts";
+import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./body.ts";
 import { addCorsHeaders, type CorsOrigins, preflight } from "./cors.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { inTime } from "./inTime.ts";
+import {
+  type Believed,
+  bodyOf,
+  decodePath,
+  incomingOf,
+  isTls,
+  originOf,
+  peerAddress,
+  queryOf,
+} from "./requestParts.ts";
 import { addSecurityHeaders } from "./securityHeaders.ts";
 import { validate } from "./validate.ts";
 
-export interface AppOptions {
+export interface AppOptions extends Believed {
   readonly routes: readonly Route[];
   readonly authenticate: (credentials: Credentials) => Promise<Principal>;
   /** Where people sign in with a browser: what prolongs its session. */
@@ -48,11 +57,8 @@ export interface AppOptions {
   readonly limits?: Pick<RateLimits, "spend" | "knock" | "attempt" | "act">;
   /** Who has to wait while the hub is closed for maintenance. Public routes ask nobody. */
   readonly maintenance?: Pick<MaintenanceMode, "admit">;
-  readonly publicUrl: string | undefined;
   /** Whose pages may read what the API answers; nobody's by default. */
   readonly corsOrigins?: CorsOrigins;
-  /** Whether what a peer with this address says about the client's own request may be believed. */
-  readonly trustsPeer: (address: string) => boolean;
   /** False while the replica starts: nothing behind the routes is there yet. */
   readonly serving: () => boolean;
   /** Answers a call with an Idempotency-Key: by handling it, or as the one was answered that it repeats. */
@@ -369,63 +375,15 @@ const endSpan = (span: Span, status: number, principal: string): void => {
   span.end(status >= 500 ? `answered ${status}` : undefined);
 };
 
-const queryOf = (c: Context, route: Route): Record<string, string | string[]> => {
-  const query: Record<string, string | string[]> = c.req.query();
-  for (const name of route.repeated ?? []) query[name] = c.req.queries(name) ?? [];
-  return query;
-};
-
 /** The twin below /groves of a path below /projects, where old clients repeat what got 404 (spec/02 1.6). */
 export const legacyPath = (path: string): string | undefined =>
   path === "/api/v1/projects" || path.startsWith("/api/v1/projects/")
     ? path.replace("/api/v1/projects", "/api/v1/groves")
     : undefined;
 
-/** The request's body, from Node's own stream where there is one: a web stream of it costs more than the handler. */
-const bodyOf = (c: Context): IncomingBody => {
-  const { raw, method } = c.req;
-  const incoming = incomingOf(c);
-  return {
-    method,
-    headers: raw.headers,
-    bytes: () => incoming ?? raw.body,
-  };
-};
-
-/** The address of the other end of the connection; empty where there is none, as in tests without a socket. */
-const peerAddress = (c: Context): string => incomingOf(c)?.socket.remoteAddress ?? "";
-
-const incomingOf = (c: Context): HttpBindings["incoming"] | undefined => {
-  const env: unknown = c.env;
-  return typeof env === "object" && env !== null && "incoming" in env ? (env as HttpBindings).incoming : undefined;
-};
-
-const decodePath = (path: string): string => {
-  try {
-    return decodeURIComponent(path);
-  } catch (err) {
-    throw new HubError("invalid_request", "the path is not valid percent-encoding", { cause: err });
-  }
-};
-
-/** Whether the client has come by TLS: to a proxy, as a rule. */
-const isTls = (c: Context, options: AppOptions): boolean => {
-  if (options.publicUrl) return options.publicUrl.startsWith("https:");
-  const forwarded = c.req.header("x-forwarded-proto");
-  return forwarded?.split(",")[0]?.trim() === "https" && options.trustsPeer(peerAddress(c));
-};
-
 /** A browser that asks what it may send: answered without knowing whose page it shows (spec/03 section 2). */
 const preflightOf = (c: Context, { corsOrigins }: AppOptions): Response | undefined => {
   if (c.req.method !== "OPTIONS" || !corsOrigins) return undefined;
   const site = c.req.header("origin");
   return site === undefined ? undefined : preflight(corsOrigins, c.req.path, site);
-};
-
-const originOf = (c: Context, url: URL, options: AppOptions): string => {
-  if (options.publicUrl) return options.publicUrl;
-  if (!options.trustsPeer(peerAddress(c))) return url.origin;
-  const scheme = c.req.header("x-forwarded-proto")?.split(",")[0]?.trim() ?? url.protocol.replace(":", "");
-  const host = c.req.header("x-forwarded-host")?.split(",")[0]?.trim() ?? url.host;
-  return /^https?$/.test(scheme) && /^[A-Za-z0-9.:[\]-]+$/.test(host) ? `${scheme}://${host}` : url.origin;
 };
