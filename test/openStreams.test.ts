@@ -40,7 +40,10 @@ const open = async (replica: Replica, token: string, path = "/events?sub=%3E"): 
     signal: gone.signal,
   });
   const { status, headers } = response;
-  const refused = status === 200 ? undefined : new ApiReply(status, headers, await response.text());
+  const body = response.text();
+  // Read to its end, whenever that is: fetch closes a stream that nobody reads when its answer is collected as garbage.
+  if (status === 200) body.catch(() => {});
+  const refused = status === 200 ? undefined : new ApiReply(status, headers, await body);
   return { status, refusal: refused, close: () => gone.abort() };
 };
 const signIn = async (name: string): Promise<string> =>
