@@ -1,4 +1,4 @@
-import type { Transaction } from "kysely";
+import { sql, type Transaction } from "kysely";
 import type { Db } from "./database.ts";
 import { isRetryable } from "./databaseErrors.ts";
 import type { Tables } from "./tables.ts";
@@ -19,3 +19,13 @@ export const transaction = async <T>(db: Db, work: (tx: Transaction<Tables>) => 
     }
   }
 };
+
+/**
+ * Runs statements that only read, each of which the server ends after `ms` milliseconds: what is thrown then is told by
+ * `isStatementTimeout`. They take one connection of the pool for as long as they run.
+ */
+export const timeLimited = <T>(db: Db, ms: number, work: (tx: Transaction<Tables>) => Promise<T>): Promise<T> =>
+  transaction(db, async (tx) => {
+    await sql`select set_config('statement_timeout', ${String(ms)}, true)`.execute(tx);
+    return work(tx);
+  });

@@ -66,16 +66,20 @@ export interface CreatedAgent {
 export interface AgentPage {
   readonly agents: readonly Agent[];
   readonly nextCursor?: string;
+  /** How many there are on all pages; with `totalCountApproximate` an estimate. */
   readonly totalCount: number;
+  readonly totalCountApproximate?: true;
   readonly serverTime: string;
 }
 
 export interface ListAgents {
   readonly phase?: string | undefined;
   readonly includeDeleted?: boolean | undefined;
-  /** At most this many (the hub's default is 50, its maximum 200). */
+  /** At most this many (the hub's default is 1000, its maximum 500; 50 with a cursor). */
   readonly limit?: number | undefined;
   readonly cursor?: string | undefined;
+  /** `exact`: every agent is counted, however many; a hub that cannot do that in time refuses (422, 429). */
+  readonly totalCount?: "exact" | "estimated" | undefined;
 }
 
 /** A message to an agent: its text, or the structured form. */

@@ -1,5 +1,12 @@
 import { invalidField, parseUuid, type Uuid } from "@rootstock/protocol";
-import { type AgentFilter, type AgentView, agentPosition, countAgents, listAgents } from "@rootstock/store";
+import {
+  type AgentFilter,
+  type AgentView,
+  agentPosition,
+  countAgents,
+  countAllAgents,
+  listAgents,
+} from "@rootstock/store";
 import { z } from "zod";
 import type { Principal, ProjectResource } from "../auth/index.ts";
 import {
@@ -15,7 +22,7 @@ import {
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
-import { exactly, pageLimit, pageQuery, readPage, totalJson } from "./pages.ts";
+import { pageLimit, pageQuery, readPage, totalFields, totalJson, totalOfLong, totalQuery } from "./pages.ts";
 import { abilitiesOf, agentResource, may, readScope } from "./rights.ts";
 import { json, type Reply, type Route, route } from "./route.ts";
 
@@ -29,6 +36,7 @@ const REPEATED = ["label", "id"];
 
 const listQuery = z.object({
   ...pageQuery,
+  ...totalQuery,
   projectId: z.string().optional(),
   groveId: z.string().optional(),
   runtimeBrokerId: z.string().optional(),
@@ -47,13 +55,13 @@ type ListQuery = z.output<typeof listQuery>;
 const listReply = z.object({
   ...pageFields,
   agents: z.array(agentReply),
-  totalCountApproximate: z.boolean().optional(),
+  ...totalFields,
   serverTime: timestamp,
   feedCursor: z.string(),
   _capabilities: capabilitiesJson,
 });
 
-type ReadDeps = Pick<ResourceDeps, "db" | "feedCursor" | "agentConfigs">;
+type ReadDeps = Pick<ResourceDeps, "db" | "feedCursor" | "agentConfigs" | "exactCounts">;
 
 /** Reading agents (spec/02 2.6, spec/08 1.3). */
 export const agentReadRoutes = (deps: ReadDeps): Route[] => [
@@ -67,6 +75,7 @@ export const agentReadRoutes = (deps: ReadDeps): Route[] => [
     repeated: REPEATED,
     summary: "Agents that the caller may read",
     replies: { 200: listReply },
+    refuses: ["unprocessable"],
     handler: (call) => {
       const projectId = optionalUuid("projectId", call.query.projectId || call.query.groveId);
       return list(deps, call.principal, call.query, projectId, undefined);
@@ -82,6 +91,7 @@ export const agentReadRoutes = (deps: ReadDeps): Route[] => [
     repeated: REPEATED,
     summary: "Agents of a project",
     replies: { 200: listReply },
+    refuses: ["unprocessable"],
     handler: async (call) => {
       const { id, resource } = await plainProjectOf(deps.db, call);
       return list(deps, call.principal, call.query, id, resource);
@@ -121,7 +131,7 @@ export const agentReadRoutes = (deps: ReadDeps): Route[] => [
 ];
 
 const list = async (
-  { db, feedCursor, agentConfigs }: ReadDeps,
+  { db, feedCursor, agentConfigs, exactCounts }: ReadDeps,
   principal: Principal,
   query: ListQuery,
   projectId: Uuid | undefined,
@@ -151,6 +161,11 @@ const list = async (
     rows: (p) => listAgents(db, filter, p),
     position: (id) => agentPosition(db, filter.scope, id),
   });
+  const total = await totalOfLong(page, {
+    asked: query.totalCount,
+    usual: async () => counted,
+    all: () => exactCounts.of(principal, (tx) => countAllAgents(tx, filter)),
+  });
   const rows = page.rows.map((agent) => ({ agent, capabilities: can.of(agentResource(agent)) }));
   const shown = await agentConfigs.shown(
     rows.flatMap(({ agent, capabilities }) => (mayChange(capabilities) ? agent : [])),
@@ -158,7 +173,7 @@ const list = async (
   return json(200, {
     agents: rows.map(({ agent, capabilities }) => agentJson(agent, { capabilities, values: shown.get(agent.id) })),
     ...some("nextCursor", page.nextCursor),
-    ...totalJson(page.complete ? exactly(page.rows.length) : counted),
+    ...totalJson(total),
     serverTime: time(counted.now),
     feedCursor: cursor,
     _capabilities: can.ofList("agent", project),

@@ -1,6 +1,7 @@
 import type { Random } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import type { Answer, KeyedCall } from "../actions/index.ts";
+import type { ExactCounts } from "../limits/index.ts";
 import type { AgentConfigs } from "../secrets/index.ts";
 import { json, type Reply } from "./route.ts";
 
@@ -15,6 +16,8 @@ export interface ResourceDeps {
    * nothing out (spec/07 B.6).
    */
   readonly feedCursor: () => string;
+  /** Counts of long lists, for those who ask for them. */
+  readonly exactCounts: ExactCounts;
   /** What agents' configurations give their containers. */
   readonly agentConfigs: AgentConfigs;
   /** Runs `work` in one transaction; a repeated call with the same Idempotency-Key gets the first one's answer. */

@@ -1,5 +1,6 @@
 import { HubError, notFound, parseUuid, type Uuid } from "@rootstock/protocol";
 import {
+  countAllMessages,
   countMessages,
   type Db,
   listMessages,
@@ -16,13 +17,14 @@ import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { NOTHING } from "./does.ts";
 import { agentOf, optionalUuid } from "./lookup.ts";
-import { exactly, pageLimit, pageQuery, readPage, totalJson } from "./pages.ts";
+import { pageLimit, pageQuery, readPage, totalFields, totalJson, totalOfLong, totalQuery } from "./pages.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
 
 const SIZES = { usual: 50, max: 200, first: 50 };
 
 const listQuery = z.object({
   ...pageQuery,
+  ...totalQuery,
   unread: z.string().optional(),
   project: z.string().optional(),
   agent: z.string().optional(),
@@ -32,7 +34,7 @@ const listQuery = z.object({
 const listReply = z.object({
   ...pageFields,
   items: z.array(messageReply),
-  totalCountApproximate: z.boolean().optional(),
+  ...totalFields,
   feedCursor: z.string(),
 });
 
@@ -46,6 +48,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     query: listQuery,
     summary: "Messages to the caller",
     replies: { 200: listReply },
+    refuses: ["unprocessable"],
     handler: (call) =>
       list(deps, call, {
         userId: userId(call),
@@ -100,6 +103,7 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     query: listQuery,
     summary: "What the caller and an agent have said to each other",
     replies: { 200: listReply },
+    refuses: ["unprocessable"],
     handler: async (call) => {
       const agent = await agentOf(deps.db, call);
       return list(deps, call, { userId: userId(call), view: "conversation", agent: { id: agent.id } });
@@ -138,7 +142,7 @@ const own = async (db: Db, call: Pick<Call, "principal" | "params">): Promise<Me
 };
 
 const list = async (
-  { db, feedCursor }: ResourceDeps,
+  { db, feedCursor, exactCounts }: ResourceDeps,
   call: Call<z.output<typeof listQuery>>,
   filter: MessageFilter,
 ): Promise<Reply> => {
@@ -151,9 +155,11 @@ const list = async (
     rows: (p) => listMessages(db, filter, p),
     position: (id) => messagePosition(db, userId(call), id),
   });
-  const counted = page.complete
-    ? exactly(page.rows.length)
-    : await countMessages(db, filter, pageLimit(call.query, SIZES));
+  const counted = await totalOfLong(page, {
+    asked: call.query.totalCount,
+    usual: () => countMessages(db, filter, pageLimit(call.query, SIZES)),
+    all: () => exactCounts.of(call.principal, (tx) => countAllMessages(tx, filter)),
+  });
   return json(200, {
     items: page.rows.map(messageJson),
     ...some("nextCursor", page.nextCursor),

@@ -9,6 +9,15 @@ export const pageQuery = {
   cursor: z.string().optional(),
 };
 
+/**
+ * `totalCount` of the query of lists that are estimated where they are long: `exact` has every row counted, for those who
+ * need to know (spec/08 1.3 allows the estimate).
+ */
+export const totalQuery = { totalCount: z.enum(["exact", "estimated"]).optional() };
+
+/** What such a list's answer has besides the usual fields of a page. */
+export const totalFields = { totalCountApproximate: z.boolean().optional() };
+
 export interface PageSizes {
   /** Rows when the caller names no limit but follows a cursor. */
   readonly usual: number;
@@ -90,8 +99,24 @@ export const listJson = async <Row extends Position>(request: CountedRequest<Row
   };
 };
 
-/** A total that is known. */
-export const exactly = (total: number): Total => ({ total, approximate: false });
+/** How the total of a list is found that may be long. */
+export interface LongList {
+  /** What the caller asks for. */
+  readonly asked: "exact" | "estimated" | undefined;
+  /** Exact for short lists, else an estimate. */
+  readonly usual: () => Promise<Total>;
+  /** Every row counted, which may take its time. */
+  readonly all: () => Promise<number>;
+}
+
+/** The total of a list that may be long; exact when that is asked for. Throws what `all` throws. */
+export const totalOfLong = async (page: PageOf<unknown>, list: LongList): Promise<Total> => {
+  if (page.complete) return exactly(page.rows.length);
+  const usual = await list.usual();
+  return usual.approximate && list.asked === "exact" ? exactly(await list.all()) : usual;
+};
+
+const exactly = (total: number): Total => ({ total, approximate: false });
 
 /** A total as clients see it; one that is estimated says so (spec/08 1.3). */
 export const totalJson = ({ total, approximate }: Total) => ({

@@ -11,6 +11,7 @@ import {
   type UserPrincipal,
 } from "../auth/index.ts";
 import { createApp } from "../http/app.ts";
+import { ExactCounts } from "../limits/index.ts";
 import { Metrics } from "../metrics/index.ts";
 import { AgentConfigs, SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
@@ -63,6 +64,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
     db: database.db,
     random: BASE.random,
     agentConfigs: new AgentConfigs(BASE, { db: database.db, box, olderReplicas: () => false }),
+    exactCounts: new ExactCounts({ db: database.db, clock: BASE.clock }),
     clock: BASE.clock,
     feedCursor: () => "cursor",
     changed: () => {

@@ -112,7 +112,7 @@ export const listAgents = (db: Db, filter: AgentFilter, page: Page): Promise<Age
 };
 
 /**
- * How many agents the filter matches, and the database's clock; `limit` is that of the page. Read it before the page: what
+ * How many agents the filter matches, estimated where they are many, and the database's clock; `limit` is that of the page. Read it before the page: what
  * is created in between is then later than the clock, and a client that keeps the clock as its watermark sees it as new,
  * never as gone.
  */
@@ -134,6 +134,17 @@ export const countAgents = async (
   const [row] = rows;
   if (!row) throw new Error("a count returned no row");
   return { ...totalOf(row.counted, most, expected), now: row.now };
+};
+
+/** How many agents the filter matches, every single one counted: that takes as long as they are many. */
+export const countAllAgents = async (db: Db, filter: AgentFilter): Promise<number> => {
+  const condition = narrowed(filter);
+  const rowsOf = parts(filter).map(
+    (part) => sql`(select agents.id from agents where ${all([partCondition(part), condition])})`,
+  );
+  const { rows } = await sql<{ counted: number }>`select count(*)::int as counted
+    from (${sql.join(rowsOf, areApart(filter) ? sql` union all ` : sql` union `)}) as found`.execute(db);
+  return rows[0]?.counted ?? 0;
 };
 
 /** Where the agent with this id stands in the order of lists, if the caller may read it. */

@@ -46,22 +46,36 @@ const saidBy = (userId: Uuid): Condition =>
 const parts = (f: MessageFilter): readonly Condition[] =>
   f.view === "inbox" ? [gotBy(f.userId)] : [gotBy(f.userId), saidBy(f.userId)];
 
-/** The first `limit` rows of every part; of agents with one name, each gives its first. */
-const firstRows = (f: MessageFilter, what: string, condition: Condition, limit: number) => {
-  const ordered = sql`order by created desc, id desc limit ${limit}`;
+/** The agents that have this name. */
+const named = (name: string) =>
+  sql`(select id from agents where slug = ${name} union select id from agents where lower(name) = lower(${name}))`;
+
+const nameIn = (f: MessageFilter): string | undefined =>
+  f.agent !== undefined && "name" in f.agent ? f.agent.name : undefined;
+
+/** The first rows of every part, all of them without a limit; of agents with one name, each gives its first. */
+const firstRows = (f: MessageFilter, what: string, condition: Condition, limit?: number) => {
+  const ordered = limit === undefined ? sql`` : sql`order by created desc, id desc limit ${limit}`;
   const rows = (part: Condition, more: Condition) =>
     sql`select ${sql.raw(what)} from messages where ${all([part, condition, more])} ${ordered}`;
-  const name = f.agent !== undefined && "name" in f.agent ? f.agent.name : undefined;
+  const name = nameIn(f);
   return sql.join(
     parts(f).map((part) =>
       name === undefined
         ? sql`(${rows(part, sql`true`)})`
-        : sql`(select found.* from (select id from agents where slug = ${name}
-              union select id from agents where lower(name) = lower(${name})) named
+        : sql`(select found.* from ${named(name)} named
             cross join lateral (${rows(part, sql`messages.agent_id = named.id`)}) as found ${ordered})`,
     ),
     sql` union all `,
   );
+};
+
+/** A name as the ids of its agents: how many rows those have the planner knows, of names it knows nothing. */
+const ofNamed = async (db: Db, f: MessageFilter): Promise<Condition> => {
+  const name = nameIn(f);
+  if (name === undefined) return sql<boolean>`true`;
+  const { rows } = await sql<{ id: Uuid }>`select id from ${named(name)} named`.execute(db);
+  return sql<boolean>`messages.agent_id = any(${rows.map((r) => r.id)}::uuid[])`;
 };
 
 /** One page of messages, newest first. */
@@ -74,16 +88,25 @@ export const listMessages = async (db: Db, filter: MessageFilter, page: Page): P
   return rows;
 };
 
-/** How many messages the filter matches; `limit` is that of the page. */
+/** How many messages the filter matches, estimated where they are many; `limit` is that of the page. */
 export const countMessages = async (db: Db, filter: MessageFilter, limit: number): Promise<Total> => {
   const condition = narrowed(filter);
   const most = COUNTED_EXACTLY + limit;
   const either = sql<boolean>`(${sql.join(parts(filter), sql` or `)})`;
   const counting = sql<{ counted: number }>`select count(*)::int as counted
     from (${firstRows(filter, "id, created", condition, most + 1)}) as found`.execute(db);
-  const expecting = expectedRows(db, sql`select from messages where ${all([either, condition])}`);
+  const expecting = ofNamed(db, filter).then((byName) =>
+    expectedRows(db, sql`select from messages where ${all([either, condition, byName])}`),
+  );
   const [{ rows }, expected] = await Promise.all([counting, expecting]);
   return totalOf(rows[0]?.counted ?? 0, most, expected);
+};
+
+/** How many messages the filter matches, every single one counted: that takes as long as they are many. */
+export const countAllMessages = async (db: Db, filter: MessageFilter): Promise<number> => {
+  const { rows } = await sql<{ counted: number }>`select count(*)::int as counted
+    from (${firstRows(filter, "1", narrowed(filter))}) as found`.execute(db);
+  return rows[0]?.counted ?? 0;
 };
 
 /** Where the message with this id stands in the order of lists, if it is of the caller's. */
