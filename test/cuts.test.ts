@@ -46,7 +46,7 @@ test("a socket lost again and again with messages on the wire: each arrives once
       .map((d) => Number(Reflect.get(Object(Reflect.get(Object(d.body), "structured_message")), "msg")));
     expect(texts).toEqual(Array.from({ length: each }, (_, i) => i));
   }
-}, 60_000);
+});
 
 test("a message that is claimed for the next session before its loss over the last one is written down is not stuck", async () => {
   const project = await scene.project(owner);

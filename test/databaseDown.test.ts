@@ -22,7 +22,7 @@ let world: World;
 beforeAll(async () => {
   postgres = await startEmbeddedPostgres();
   world = await makeWorld(await Scene.create(databaseAt(postgres.url)));
-}, 60_000);
+});
 afterAll(async () => {
   await world.scene.end();
   await postgres.stop();
@@ -96,7 +96,7 @@ test("every route answers 503 with Retry-After within 6 s, health says degraded,
     runtimeBroker.delivered.map((d) => Reflect.get(Object(Reflect.get(Object(d.body), "structured_message")), "msg")),
   ).toEqual(["accepted"]);
   expect(await scene.database.query("select msg from messages")).toEqual([{ msg: "accepted" }]);
-}, 60_000);
+});
 
 test("a runtime broker that dials while the database is away is told to come back, and gets in afterwards", async () => {
   const { replica, scene } = world;
@@ -110,4 +110,4 @@ test("a runtime broker that dials while the database is away is told to come bac
   await postgres.bringUp();
   await connected;
   expect(new Set(late.refusedDials)).toEqual(new Set([503]));
-}, 60_000);
+});

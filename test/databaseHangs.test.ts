@@ -32,11 +32,11 @@ beforeEach(async () => {
   postgres = await startEmbeddedPostgres();
   scene = await Scene.create(databaseAt(postgres.url));
   scene.onEnd(() => postgres.stop());
-}, 60_000);
+});
 afterEach(async () => {
   await postgres.thaw();
   await scene.end();
-}, 60_000);
+});
 
 const replica = async (name: string): Promise<ReplicaProcess> => {
   const process = await startReplicaProcess({ databaseUrl: postgres.url, name });
@@ -179,4 +179,4 @@ test("replicas stay up and refuse clearly and soon, are not ready, keep their so
   expect(runtimeBroker.closes).toEqual([]);
   expect(await scene.database.query("select 1 from hub_replicas")).toHaveLength(2);
   await eventually(() => dialler.session !== undefined);
-}, 120_000);
+});

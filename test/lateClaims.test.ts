@@ -61,4 +61,4 @@ test("what was acknowledged meanwhile is settled when the socket is named again,
   });
   expect(runtimeBroker.delivered).toHaveLength(1);
   expect(runtimeBroker.sessions).toHaveLength(1);
-}, 60_000);
+});

@@ -222,7 +222,7 @@ test("invariant 1: what was withdrawn never runs, and only then is an error answ
   await eventually(async () => (await act(entry, agent, "stop")).status === 200);
   expect(again.received.filter((r) => r.path.endsWith("/stop"))).toHaveLength(1);
   expect(await phaseOf(agent)).toBe("stopped");
-}, 40_000);
+});
 
 test("within the grace a lifecycle call waits for the runtime broker's return", async () => {
   const credentials = await scene.join(owner, "laptop");

@@ -109,7 +109,7 @@ test("what a replica held that was killed counts no longer", async () => {
   c.signal("SIGKILL");
   await c.exited;
   await canOpen(a, dan);
-}, 60_000);
+});
 
 test("what a replica holds that was taken for dead and is not counts again", async () => {
   const fay = await signIn("fay");

@@ -49,7 +49,7 @@ beforeAll(async () => {
   agent = (await start("a1")).text("agent.id");
   await scene.ready(a, agent);
   await start("a2");
-}, 60_000);
+});
 afterAll(() => scene.end());
 beforeEach(() => scene.database.query("delete from messages"));
 

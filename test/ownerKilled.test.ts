@@ -45,7 +45,7 @@ beforeAll(async () => {
   });
   scene.onEnd(() => end(secluded));
   project = await scene.project(entry);
-}, 30_000);
+});
 afterAll(() => scene.end(), 30_000);
 
 beforeEach(async () => {
@@ -57,7 +57,7 @@ beforeEach(async () => {
   const connected = await scene.runtimeBroker(started, { hubUrl: () => here.url });
   runtimeBroker = connected;
   agent = await scene.agent(entry, project, SLUG, connected.id);
-}, 30_000);
+});
 afterEach(async () => {
   await runtimeBroker.stop();
   await end(owner);
@@ -65,7 +65,7 @@ afterEach(async () => {
   await scene.database.query("delete from agents");
   await scene.database.query("delete from messages");
   await scene.database.query("delete from broker_dispatch");
-}, 30_000);
+});
 
 const MOMENTS = [
   "accept and claim",

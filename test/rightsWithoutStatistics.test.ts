@@ -53,7 +53,7 @@ beforeAll(async () => {
   early = open();
   await keepPlans(early);
   await writeManyGroups(database, { userId, agentId });
-}, 60_000);
+});
 afterAll(async () => {
   for (const store of opened) await store.stop();
   await database.drop();

@@ -58,7 +58,7 @@ beforeEach(async () => {
   balancer = { url: `http://127.0.0.1:${balancing.address().port}` };
   await launch("one");
   await Promise.all([launch("two"), launch("three")]);
-}, 60_000);
+});
 afterEach(() => scene.end(), 30_000);
 
 /** What became of every call: a failure is told, not thrown, so that all of them are seen. */
@@ -219,4 +219,4 @@ test("no call fails, every message arrives once and in order, events go on witho
   // Each socket was closed to move, never lost.
   for (const r of runtimeBrokers) expect(r.closes.map((c) => c.code)).toEqual(r.closes.map(() => 1012));
   expect(phases.length).toBeGreaterThan(10);
-}, 120_000);
+});

@@ -98,4 +98,4 @@ test("the owner of many is killed: all are online again, and no call fails for l
   await eventually(() => steady.delivered.length === sent);
   // Each came back once: nobody was sent away again.
   expect(many.map((r) => r.sessions.length).filter((n) => n !== 2)).toEqual([]);
-}, 90_000);
+});

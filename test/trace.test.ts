@@ -99,7 +99,7 @@ test("owner killed between claim and acknowledgement: attempt 1 there, given bac
     code: 1,
     stderr: expect.stringContaining("no message and no operation"),
   });
-}, 90_000);
+});
 
 /** The machine's log lines, read. */
 const logOf = (): { readonly log: Log; readonly lines: Record<string, unknown>[] } => {
@@ -158,7 +158,7 @@ test("a forwarded message, and a forwarded stop, is one trace across two replica
     expect(requestLine(lines, action).map((l) => l.traceparent)).toEqual([`00-${TRACE_ID}-${spans[3]?.spanId}-01`]);
   const id = sent.text("message_id");
   expect(await traceOf(owner, id)).toMatchObject({ traceparent: `00-${TRACE_ID}-${message[1]?.spanId}-01` });
-}, 40_000);
+});
 
 test("without a collector a caller's trace travels all the same, and none is made up", async () => {
   const [owner, entry] = [await scene.replica(), await scene.replica()];
@@ -178,4 +178,4 @@ test("without a collector a caller's trace travels all the same, and none is mad
   expect(requestLine(lines, "/exec").map((l) => l.traceparent)).toEqual([TRACEPARENT]);
   for (const other of [broken, alone])
     expect(await traceOf(entry, other.text("message_id"))).not.toHaveProperty("traceparent");
-}, 40_000);
+});

@@ -22,7 +22,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   for (const scene of scenes) await scene.end();
-}, 60_000);
+});
 
 const unexpected = (of: (finding: Finding) => boolean): string[] => [
   ...new Set(

@@ -56,7 +56,7 @@ beforeAll(async () => {
   const foreign = (await as(eve, "POST", "/projects", { name: "theirs" })).text("id");
   const id = await makeAgent(eve, foreign, "a2");
   stranger = { id, token: await tokenOf(id, foreign, ALL_SCOPES) };
-}, 60_000);
+});
 afterAll(() => scene.end());
 
 const as = (token: string, method: string, path: string, body?: unknown, replica = b): Promise<ApiReply> =>

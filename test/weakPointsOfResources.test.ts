@@ -68,7 +68,7 @@ beforeAll(async () => {
     "agent of another project": asAgent(await tokenOf(stranger, foreign)),
     "runtime broker": async (method, path, body) => replyOf(await runtimeBroker.fetch(method, path, body)),
   };
-}, 60_000);
+});
 afterAll(() => scene.end());
 
 const signIn = async (name: string, role: "member" | "viewer"): Promise<string> =>

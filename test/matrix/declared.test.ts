@@ -38,7 +38,7 @@ beforeAll(async () => {
   world = await makeWorld();
   callers = (await makeCallers(world)).filter(({ code }) => ASKING.includes(code));
   await freeze(world.scene);
-}, 60_000);
+});
 afterAll(() => world.scene.end());
 
 /** What `decide` is to be asked; undefined where the declaration says that it is not. */
@@ -74,4 +74,4 @@ test("every handler asks for what its route declares", async () => {
   }
   expect(silent).toEqual([]);
   expect(checked).toBeGreaterThan(60);
-}, 60_000);
+});

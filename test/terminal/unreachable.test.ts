@@ -92,7 +92,7 @@ test("where packets to the owner are dropped, calls and terminals go through the
   const client = await attach(entry, agent);
   (await terminals.nth(0)).print("by detour");
   await client.shows("by detour");
-}, 60_000);
+});
 
 test("switched off, it is not used", async () => {
   const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica({ ROOTSTOCK_STREAM_RELAY: "peer" })];

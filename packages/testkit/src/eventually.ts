@@ -4,9 +4,9 @@ const EVERY_MS = 10;
 
 /**
  * Repeats `check` until it neither throws nor gives false, and returns what it gave. For facts that nobody announces;
- * fails with the last error when they do not come true within `timeoutMs` (15 s by default).
+ * fails with the last error when they do not come true within `timeoutMs` (30 s by default).
  */
-export const eventually = async <T>(check: () => T | Promise<T>, timeoutMs = 15_000): Promise<Exclude<T, false>> => {
+export const eventually = async <T>(check: () => T | Promise<T>, timeoutMs = 30_000): Promise<Exclude<T, false>> => {
   const deadline = systemClock.elapsed() + timeoutMs;
   for (;;) {
     try {

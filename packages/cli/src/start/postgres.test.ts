@@ -62,10 +62,10 @@ test("it serves with a password, comes back after a kill, and keeps its data bet
 
   const second = await start();
   expect((await migrationStatus({ url: second.url })).version).toBe(version);
-}, 60_000);
+});
 
 test("a server that somebody else runs on the same data is not disturbed", async () => {
   const first = await start();
   await expect(start()).rejects.toThrow(/PostgreSQL server \(pid \d+\) already runs/);
   expect((await migrationStatus({ url: first.url })).version).toBe(0);
-}, 60_000);
+});

@@ -265,4 +265,4 @@ test("after a restart of the database the living are spared and come back; the d
   const ids = (await query("select instance_id from hub_replicas")).map((row) => row.instance_id);
   expect(ids.sort()).toEqual(all.map((r) => r.membership.instanceId).sort());
   expect(all.every((r) => r.listener.state().connected)).toBe(true);
-}, 60_000);
+});
