@@ -14,12 +14,13 @@ import { WebSocket } from "ws";
 /** Rate limits: counted by all replicas together, and nobody is locked out by somebody elsewhere (spec/03 section 8). */
 
 const TRUSTING = { ROOTSTOCK_TEST_LOGIN: "1", ROOTSTOCK_TRUSTED_PROXIES: "127.0.0.0/8, ::1" };
+const SCRAPE = "9f3c62a1d07be845";
 let scene: Scene;
 afterEach(() => scene.end());
 
 const replicas = async (limits: string): Promise<readonly [InProcessReplica, InProcessReplica]> => {
   scene = await Scene.create();
-  const env = { ...TRUSTING, ROOTSTOCK_RATE_LIMITS: limits };
+  const env = { ...TRUSTING, ROOTSTOCK_METRICS_TOKEN: SCRAPE, ROOTSTOCK_RATE_LIMITS: limits };
   return [await scene.replica(env), await scene.replica(env)];
 };
 const from = (address: string) => ({ "x-forwarded-for": address });
@@ -62,16 +63,51 @@ test("weak points section 8: who tries tokens is kept out, and who works at the 
   const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
   for (const replica of [a, b]) expect((await me(replica, ann)).status).toBe(200);
   const guess = (i: number) => `scion_pat_${String(i).padStart(43, "x")}`;
-  for (let i = 0; i < 6; i += 1) expect([401, 429]).toContain((await me(i % 2 === 0 ? a : b, guess(i))).status);
-  await eventually(async () => (await me(a, guess(99))).status === 429 && (await me(b, guess(99))).status === 429);
+  const guesses: number[] = [];
+  for (let i = 0; i < 12; i += 1) guesses.push((await me(i % 2 === 0 ? a : b, guess(i))).status);
+  expect(guesses).toEqual([...Array<number>(5).fill(401), ...Array<number>(7).fill(429)]);
+  // Nor do many at once come through.
+  const other = await Promise.all(
+    Array.from({ length: 40 }, (_, i) => me(i % 2 === 0 ? a : b, guess(i), "203.0.113.7")),
+  );
+  expect([count(other, 401), count(other, 429)]).toEqual([5, 35]);
   for (const replica of [a, b]) expect((await me(replica, ann)).status).toBe(200);
   expect((await me(a, guess(100), "203.0.113.2")).status).toBe(401);
-  // Nor is who comes there for the first time with what is good, at whichever replica.
+  // Nor is who comes there for the first time with what is good, at whichever replica: what operators have put into
+  // their configuration included.
   const bea = (await testLogin(a, { email: "bea@example.org" })).text("accessToken");
-  for (const replica of [a, b]) expect((await me(replica, bea)).status).toBe(200);
-  // What operators have thought up might be guessed: it is not looked at, where it was never good.
-  expect((await me(a, TEST_TOKEN)).status).toBe(429);
-  expect((await me(a, TEST_TOKEN, "203.0.113.2")).status).toBe(200);
+  for (const replica of [a, b])
+    for (const token of [bea, TEST_TOKEN]) expect((await me(replica, token)).status).toBe(200);
+  for (const replica of [a, b])
+    expect((await api(replica, "GET", "/metrics", undefined, { token: SCRAPE, headers: from(address) })).status).toBe(
+      200,
+    );
+  // What is thought up is looked at as well, and is worth no more.
+  for (const token of [`scion_dev_${"0".repeat(64)}`, "metrics"]) expect((await me(a, token)).status).toBe(429);
+});
+
+test("whose session has ended reaches the page where one signs in, wherever somebody guesses", async () => {
+  const [a, b] = await replicas("failure=1/h");
+  const login = await testLogin(a, { email: "ann@example.org" });
+  const cookie = login.headers.get("set-cookie")?.split(";", 1)[0] ?? "";
+  const asks = (replica: InProcessReplica, path: string) =>
+    api(replica, "GET", path, undefined, {
+      headers: { authorization: "", cookie, accept: "text/html", ...from("203.0.113.1") },
+    });
+  const page = async () => {
+    const { status, body, headers } = await asks(b, "/login");
+    return { status, title: /<title>([^<]*)/.exec(body)?.[1], cookie: headers.get("set-cookie") };
+  };
+  expect(await page()).toMatchObject({ status: 200, title: expect.stringContaining("Signed in") });
+  for (const replica of [a, b, a, b])
+    await api(replica, "GET", "/api/v1/auth/me", undefined, { token: "guessed", headers: from("203.0.113.1") });
+  const everywhere = await api(a, "POST", "/api/v1/auth/sign-out-everywhere", {}, { token: login.text("accessToken") });
+  expect(everywhere.status).toBeLessThan(300);
+  await eventually(async () => {
+    const { status, title, cookie } = await page();
+    expect({ status, title }).toEqual({ status: 200, title: expect.stringContaining("Sign in") });
+    expect(cookie).toMatch(/Max-Age=0/i);
+  });
 });
 
 test("programs that wait for a code cannot be made without end by one address", async () => {
@@ -86,18 +122,32 @@ test("programs that wait for a code cannot be made without end by one address", 
   expect((await begin(a, "203.0.113.2")).status).not.toBe(429);
 });
 
+/** Waits until so many calls of the one person who was counted are counted by all. */
+const counted = (calls: number, perHour: number) =>
+  eventually(async () => {
+    const [row] = await scene.database.query<{ debt: string }>(
+      "select extract(epoch from full_at - now()) as debt from rate_buckets where key like 'principal %' order by full_at desc limit 1",
+    );
+    expect(Math.ceil((Number(row?.debt ?? 0) * perHour) / 3_600)).toBe(calls);
+  });
+
 test("calls of one person are bounded over all replicas, and those of others go on", async () => {
-  const [a, b] = await replicas("principal=100/h:100");
+  const [a, b] = await replicas("principal=20/h");
+  const c = await scene.replica({ ...TRUSTING, ROOTSTOCK_RATE_LIMITS: "principal=20/h" });
   const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
   const bea = (await testLogin(a, { email: "bea@example.org" })).text("accessToken");
   const me = (replica: InProcessReplica, token: string) => api(replica, "GET", "/api/v1/auth/me", undefined, { token });
-  const replies: ApiReply[] = [];
-  for (let i = 0; i < 300; i += 1) replies.push(await me(i % 2 === 0 ? a : b, ann));
-  // burst + replicas * (free + 2 * slice)
-  expect(count(replies, 200)).toBeLessThanOrEqual(100 + 2 * (2 + 2 * 20));
-  expect(count(replies, 200)).toBeGreaterThanOrEqual(100);
-  expect(count(replies, 200) + count(replies, 429)).toBe(300);
-  expect((await me(a, bea)).status).toBe(200);
+  const statuses: number[] = [];
+  const passed = () => statuses.filter((status) => status === 200).length;
+  for (let i = 0; i < 60; i += 1) {
+    statuses.push((await me([a, b, c][i % 3] ?? a, ann)).status);
+    await counted(passed(), 20);
+  }
+  // What two of them let through while they ask, and had heard by the next call but one.
+  expect(passed()).toBeGreaterThanOrEqual(20);
+  expect(passed()).toBeLessThanOrEqual(20 + 2 * 2);
+  expect(statuses.filter((status) => status === 429)).toHaveLength(60 - passed());
+  for (const replica of [a, b, c]) expect((await me(replica, bea)).status).toBe(200);
 });
 
 test("a person has one budget, whichever of their tokens they call with", async () => {
@@ -111,25 +161,33 @@ test("a person has one budget, whichever of their tokens they call with", async 
     }),
   );
   const replies: ApiReply[] = [];
-  for (let i = 0; i < 300; i += 1)
+  for (let i = 0; i < 150; i += 1)
     replies.push(await api(a, "GET", `/api/v1/projects/${projectId}`, undefined, { token: tokens[i % 5] ?? "" }));
-  // burst + replicas * (free + 2 * slice)
-  expect(count(replies, 200)).toBeLessThanOrEqual(100 + 2 + 2 * 20);
-  expect(count(replies, 200) + count(replies, 429)).toBe(300);
+  // The project and the tokens were calls as well; at 100 an hour one may have come back meanwhile.
+  expect(count(replies, 200)).toBeGreaterThanOrEqual(94);
+  expect(count(replies, 200)).toBeLessThanOrEqual(95);
+  expect(count(replies, 200) + count(replies, 429)).toBe(150);
 });
+
+/** What a WebSocket that is asked for is refused with. */
+const upgradeStatus = (replica: InProcessReplica, path: string, headers: Readonly<Record<string, string>>) =>
+  new Promise<number>((resolve) => {
+    const ws = new WebSocket(`${replica.url.replace("http", "ws")}${path}`, { headers });
+    ws.on("error", () => {});
+    ws.once("open", () => {
+      resolve(101);
+      ws.close();
+    });
+    ws.once("unexpected-response", (request, { statusCode = 0 }) => {
+      resolve(statusCode);
+      request.destroy();
+    });
+  });
 
 test("WebSockets that are asked for count as calls, by whom and from where", async () => {
   const [a] = await replicas("principal=100/h:100, address=200/h:200");
   const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
-  const ask = (path: string, headers: Readonly<Record<string, string>>) =>
-    new Promise<number>((resolve) => {
-      const ws = new WebSocket(`${a.url.replace("http", "ws")}${path}`, { headers });
-      ws.on("error", () => {});
-      ws.once("unexpected-response", (request, { statusCode = 0 }) => {
-        resolve(statusCode);
-        request.destroy();
-      });
-    });
+  const ask = (path: string, headers: Readonly<Record<string, string>>) => upgradeStatus(a, path, headers);
   const refused = async (path: string, headers: Readonly<Record<string, string>>, usual: number): Promise<void> => {
     const answers: number[] = [];
     for (let i = 0; i < 400; i += 1) answers.push(await ask(path, headers));
@@ -141,15 +199,36 @@ test("WebSockets that are asked for count as calls, by whom and from where", asy
   expect(await ask(`${agent}/ports/tunnel`, from("203.0.113.3"))).toBe(401);
 });
 
-test("making things has a limit of its own", async () => {
-  const [a] = await replicas("create=5/h");
+test("making things has a limit of its own, exact over all replicas", async () => {
+  const [a, b] = await replicas("create=5/h");
   const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");
-  const replies: ApiReply[] = [];
-  for (let i = 0; i < 40; i += 1)
-    replies.push(await api(a, "POST", "/api/v1/projects", { name: `p${i}` }, { token: ann }));
-  expect(count(replies, 429)).toBeGreaterThan(20);
-  expect(count(replies, 201)).toBeGreaterThanOrEqual(5);
-  expect((await api(a, "GET", "/api/v1/projects", undefined, { token: ann })).status).toBe(200);
+  const replies = await Promise.all(
+    Array.from({ length: 20 }, (_, i) =>
+      api(i % 2 === 0 ? a : b, "POST", "/api/v1/projects", { name: `p${i}` }, { token: ann }),
+    ),
+  );
+  expect([count(replies, 201), count(replies, 429)]).toEqual([5, 15]);
+  for (const replica of [a, b]) {
+    expect((await api(replica, "POST", "/api/v1/projects", { name: "more" }, { token: ann })).status).toBe(429);
+    expect((await api(replica, "GET", "/api/v1/projects", undefined, { token: ann })).status).toBe(200);
+  }
+});
+
+test("opening terminals has one as well", async () => {
+  const [a, b] = await replicas("terminal=3/h");
+  const ann = (await testLogin(a, { email: "ann@example.org", role: "admin" })).text("accessToken");
+  const projectId = await scene.project(a);
+  await scene.runtimeBroker(a);
+  const agentId = await scene.agent(a, projectId, "a1");
+  const statuses: number[] = [];
+  for (let i = 0; i < 8; i += 1)
+    statuses.push(
+      await upgradeStatus(i % 2 === 0 ? a : b, `/api/v1/agents/${agentId}/pty`, { authorization: `Bearer ${ann}` }),
+    );
+  expect(statuses.map((status) => status === 429)).toEqual([
+    ...Array<boolean>(3).fill(false),
+    ...Array<boolean>(5).fill(true),
+  ]);
 });
 
 test("limits can be switched off", async () => {

@@ -67,7 +67,7 @@ export type PersonName = keyof typeof PEOPLE;
 const AGENTS = ["target", "sibling", "scoped", "parent", "foreign", "deleted"] as const;
 export type AgentName = (typeof AGENTS)[number];
 
-export const SCRAPE_TOKEN = "a token for metrics collectors";
+export const SCRAPE_TOKEN = "metrics-collector-9f3c62a1d07be845";
 
 export interface WorldOptions {
   /** Of its replica, besides. */

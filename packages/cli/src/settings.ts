@@ -236,7 +236,7 @@ export const REPLICA_SETTINGS: readonly Setting[] = [
   {
     flag: "--metrics-token <token>",
     env: "ROOTSTOCK_METRICS_TOKEN",
-    description: "bearer token with which a scraper may read /metrics; without it only administrators may",
+    description: "bearer token, drawn, with which a scraper may read /metrics; without it only administrators may",
     secret: true,
   },
   {

@@ -1,7 +1,7 @@
 import { hostname } from "node:os";
 import type { LogLevel } from "@rootstock/service";
 import { z } from "zod";
-import { AddressList } from "./auth/index.ts";
+import { AddressList, DRAW_ONE, weaknessOf } from "./auth/index.ts";
 import { httpUrl, listOf, problemsOf, switchOf } from "./configValues.ts";
 import { type CorsOrigins, parseCorsOrigins } from "./http/index.ts";
 import { parseRateRules, type RateRules } from "./limits/index.ts";
@@ -106,7 +106,8 @@ export const HUB_VARIABLES: Readonly<Record<string, string>> = {
   ROOTSTOCK_TRUSTED_PROXIES: "comma-separated addresses and networks whose X-Forwarded headers are believed",
   SCION_DEV_TOKEN: "turns development login on: whoever shows this token (scion_dev_ + 64 hex digits) is an admin",
   ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN: "1: development login on a host that is not loopback, too",
-  ROOTSTOCK_METRICS_TOKEN: "bearer token with which /metrics may be read without being an admin",
+  ROOTSTOCK_METRICS_TOKEN:
+    "bearer token with which /metrics may be read without being an admin; drawn, 16 characters at least",
   ROOTSTOCK_SOFT_DELETE_RETENTION:
     "how long a deleted agent can be restored, for example 72h; 0 deletes at once (default 72h)",
   ROOTSTOCK_MESSAGE_RETENTION: "how long an undelivered message waits for its agent (default 168h)",
@@ -267,7 +268,12 @@ const schema = z.object({
     .regex(/^scion_dev_[0-9a-f]{64}$/, "must be scion_dev_ and 64 hexadecimal digits")
     .optional(),
   ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN: switchOf("0"),
-  ROOTSTOCK_METRICS_TOKEN: z.string().min(16).optional(),
+  ROOTSTOCK_METRICS_TOKEN: z
+    .string()
+    .refine((token) => weaknessOf(token) === undefined, {
+      error: ({ input }) => `may be guessed (${weaknessOf(String(input))}): ${DRAW_ONE}`,
+    })
+    .optional(),
   ROOTSTOCK_SOFT_DELETE_RETENTION: duration("72h"),
   ROOTSTOCK_MESSAGE_RETENTION: duration("168h"),
   ROOTSTOCK_HISTORY_RETENTION: duration("2160h"),
@@ -337,6 +343,10 @@ export const loadHubConfig = (env: Readonly<Record<string, string | undefined>> 
     problems.push(
       `SCION_DEV_TOKEN: development login on ${host} would be open to the network; set ROOTSTOCK_ALLOW_REMOTE_DEV_LOGIN=1 if that is meant`,
     );
+  const weakness =
+    set.SCION_DEV_TOKEN && !isLoopback(host) && weaknessOf(set.SCION_DEV_TOKEN.replace(/^scion_dev_/, ""));
+  if (weakness)
+    problems.push(`SCION_DEV_TOKEN: may be guessed (${weakness}): scion_dev_ and what is drawn; ${DRAW_ONE}`);
   if (!parsed.success || !signIn.config || problems.length > 0) throw new ConfigError(problems);
   const c = parsed.data;
   return Object.freeze({

@@ -209,7 +209,7 @@ export class Hub implements Service {
     } = this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
-    const authenticate = watched({ denied, trusts, guard: limits.guard }, async (credentials: Credentials) =>
+    const authenticate = watched({ denied, trusts, guard: limits }, async (credentials: Credentials) =>
       access.equip(await authenticator.authenticate(credentials), () =>
         clientAddress(credentials.peer, credentials.headers.get("x-forwarded-for"), trusts),
       ),

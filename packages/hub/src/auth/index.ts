@@ -6,6 +6,7 @@ export * from "./assertions.ts";
 export * from "./auditActor.ts";
 export * from "./authenticator.ts";
 export * from "./browserSessions.ts";
+export * from "./chosenToken.ts";
 export * from "./clientAddress.ts";
 export * from "./cookies.ts";
 export type { Credentials } from "./credentials.ts";

@@ -1,18 +1,20 @@
 import { HubError } from "@rootstock/protocol";
 import { type AuditEvent, actingAs, currentActor } from "@rootstock/store";
 import { auditActor } from "./auditActor.ts";
-import { addressGroup, clientAddress } from "./clientAddress.ts";
+import { SessionEnded } from "./browserSessions.ts";
+import { clientAddress } from "./clientAddress.ts";
 import type { Credentials } from "./credentials.ts";
 import { NOBODY } from "./principal.ts";
 
-/** Who keeps people from trying out credentials. */
+/**
+ * Who keeps people from trying out credentials. What is good passes at any address and any replica, whoever else fails there:
+ * so it is looked at before anything is counted, and nobody is locked out by a guesser beside them. That leaves whoever
+ * guesses as many tries as the hub can carry, which must be hopeless by itself: what hubs draw has 128 bits at least, and
+ * what operators choose is checked for it (config.ts).
+ */
 export interface Guard {
-  /** Whether any address has failed lately. */
-  readonly watching: boolean;
-  /** Of an address that has failed too often: what to throw when this fails as well. Throws 429 for what might be guessed. */
-  admit(address: string, headers: Headers): (() => Error) | undefined;
-  succeeded(headers: Headers): void;
-  failed(address: string): void;
+  /** One more call from there with a credential that proves nothing. Throws 429 once there were too many, at all replicas together. */
+  failed(address: string): Promise<void>;
 }
 
 export interface WatchOptions {
@@ -20,36 +22,30 @@ export interface WatchOptions {
   readonly denied: (event: Omit<AuditEvent, "success">) => Promise<void>;
   /** Whether what this peer says about the client may be believed. */
   readonly trusts: (address: string) => boolean;
-  /** Undefined: failures are not counted. */
-  readonly guard: Guard | undefined;
+  readonly guard: Guard;
 }
 
 type Request = Pick<Credentials, "headers" | "peer">;
 
-/** `verify`, with every refused credential recorded and counted, until its address has failed too often. */
-export const watched = <R extends Request, T>(
-  { denied, trusts, guard }: WatchOptions,
-  verify: (request: R) => Promise<T>,
-): ((request: R) => Promise<T>) => {
-  const addressOf = ({ headers, peer }: Request) => clientAddress(peer, headers.get("x-forwarded-for"), trusts);
-  return async (request) => {
-    // Most of the time nobody fails, and nobody's address needs to be known.
-    const limited = guard?.watching ? guard.admit(addressGroup(addressOf(request)), request.headers) : undefined;
+/** `verify`, with every refused credential counted, and recorded until its address has failed too often. */
+export const watched =
+  <R extends Request, T>(
+    { denied, trusts, guard }: WatchOptions,
+    verify: (request: R) => Promise<T>,
+  ): ((request: R) => Promise<T>) =>
+  async (request) => {
     try {
-      const proven = await verify(request);
-      guard?.succeeded(request.headers);
-      return proven;
+      return await verify(request);
     } catch (err) {
-      if (err instanceof HubError && err.status === 401) {
-        if (limited) throw limited();
-        const address = addressOf(request);
-        guard?.failed(addressGroup(address));
-        void record(denied, request.headers, address, err);
-      }
+      if (!(err instanceof HubError && err.status === 401)) throw err;
+      const { headers, peer } = request;
+      const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
+      // Nobody guesses a cookie: who was signed in must be able to reach the page where one signs in again.
+      if (!(err instanceof SessionEnded)) await guard.failed(address);
+      void record(denied, headers, address, err);
       throw err;
     }
   };
-};
 
 const record = (denied: WatchOptions["denied"], headers: Headers, address: string, err: HubError): Promise<void> => {
   const event = {

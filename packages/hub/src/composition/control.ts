@@ -33,7 +33,7 @@ export const buildControl = (config: HubConfig, base: Base, f: Foundation): Cont
     {
       denied: (event) => f.denials.record(event),
       trusts: (address) => config.trustedProxies.has(address),
-      guard: f.limits.guard,
+      guard: f.limits,
     },
     (request: Credentials) => signatures.verify(request),
   );

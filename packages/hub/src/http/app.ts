@@ -355,7 +355,7 @@ const refusedWith = async (
   return err.status === 401 && c.req.method === "GET" ? signInFirst(pathname + search) : errorPage(err, requestId);
 };
 
-/** Counts the call against every limit that it meets. Throws 429. Only doors and codes ask the database. */
+/** Counts the call against every limit that it meets. Throws 429. Only doors, codes and deeds wait for the database. */
 const count = async (
   limits: NonNullable<AppOptions["limits"]>,
   route: Route | undefined,
@@ -365,7 +365,7 @@ const count = async (
   limits.spend(principal, address);
   const limited = route && limitOf(route);
   if (limited === undefined) return;
-  if (limited === "terminal" || limited === "create") limits.act(limited, principal);
+  if (limited === "terminal" || limited === "create") await limits.act(limited, principal);
   else if (principal.kind === "nobody") await limits.knock(limited, address);
   else await limits.attempt(limited, principal);
 };

@@ -1,10 +1,9 @@
 import type { Base, Service } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
-import { addressGroup, countedAs, DEVELOPMENT_USER, type Principal } from "../auth/index.ts";
-import { CredentialGuard } from "./credentialGuard.ts";
-import { LeasedBudget } from "./leasedBudget.ts";
-import type { DeedName, DoorName, LimitName, RateRule, RateRules } from "./rules.ts";
-import { SharedLimit } from "./sharedLimit.ts";
+import { addressGroup, countedAs, DEVELOPMENT_USER, type Guard, type Principal } from "../auth/index.ts";
+import { DeferredLimit } from "./deferredLimit.ts";
+import { DEED_NAMES, type DeedName, DOOR_NAMES, type DoorName, type LimitName, type RateRules } from "./rules.ts";
+import { type LimitOptions, SharedLimit } from "./sharedLimit.ts";
 
 export interface RateLimitsOptions {
   readonly db: Db;
@@ -14,35 +13,31 @@ export interface RateLimitsOptions {
 }
 
 /** Every limit of a replica, and what it is counted by. */
-export class RateLimits implements Service {
-  /** Undefined: failures are not counted. */
-  readonly guard: CredentialGuard | undefined;
+export class RateLimits implements Service, Guard {
   readonly #base: Base;
   readonly #options: RateLimitsOptions;
-  readonly #doors = new Map<DoorName, SharedLimit>();
-  readonly #deeds = new Map<DeedName, LeasedBudget>();
-  readonly #principals: LeasedBudget | undefined;
-  readonly #addresses: LeasedBudget | undefined;
+  readonly #exact = new Map<LimitName, SharedLimit>();
+  readonly #principals: DeferredLimit | undefined;
+  readonly #addresses: DeferredLimit | undefined;
 
   constructor(base: Base, options: RateLimitsOptions) {
     this.#base = base;
     this.#options = options;
-    for (const name of DOORS) this.#with(name, (rule) => this.#doors.set(name, new SharedLimit(this.#of(name, rule))));
-    for (const name of DEEDS) this.#with(name, (rule) => this.#deeds.set(name, new LeasedBudget(this.#of(name, rule))));
-    this.guard = this.#with("failure", (rule) => new CredentialGuard(this.#of("failure", rule)));
-    this.#principals = this.#with("principal", (rule) => new LeasedBudget(this.#of("principal", rule)));
-    this.#addresses = this.#with("address", (rule) => new LeasedBudget(this.#of("address", rule)));
+    for (const name of [...DOOR_NAMES, ...DEED_NAMES, "failure"] as const)
+      this.#with(name, (limit) => this.#exact.set(name, new SharedLimit(limit)));
+    this.#principals = this.#with("principal", (limit) => new DeferredLimit(limit));
+    this.#addresses = this.#with("address", (limit) => new DeferredLimit(limit));
   }
 
   async start(): Promise<void> {}
 
-  /** Resolves when nothing is asked of the database any more. */
+  /** Resolves when all was told and nothing is asked of the database any more. */
   async stop(): Promise<void> {
-    const budgets = [...this.#deeds.values(), this.#principals, this.#addresses];
-    await Promise.all(budgets.map((budget) => budget?.idle()));
+    const idle = [...this.#exact.values()].map((limit) => limit.idle());
+    await Promise.all([...idle, this.#principals?.flush(), this.#addresses?.flush()]);
   }
 
-  /** One more call of somebody from somewhere. Throws {@link RateLimited}; never asks the database. */
+  /** One more call of somebody from somewhere. Throws {@link RateLimited}; nobody waits for the database. */
   spend(principal: Principal, address: string): void {
     if (principal.kind === "replica" || principal.kind === "scraper") return;
     this.#addresses?.spend(addressGroup(address));
@@ -51,32 +46,33 @@ export class RateLimits implements Service {
 
   /** Knocks at a door that is open to anyone. Throws {@link RateLimited}. */
   async knock(door: DoorName, address: string): Promise<void> {
-    await this.#doors.get(door)?.demand(addressGroup(address));
+    await this.#exact.get(door)?.demand(addressGroup(address));
   }
 
   /** The same for codes that somebody types who is signed in: from each place and by each person. Throws {@link RateLimited}. */
   async attempt(door: DoorName, principal: Principal): Promise<void> {
-    await this.#doors.get(door)?.demand(countedAs(principal));
+    await this.#exact.get(door)?.demand(countedAs(principal));
   }
 
-  /** One more of something that costs much. Throws {@link RateLimited}; never asks the database. */
-  act(deed: DeedName, principal: Principal): void {
-    if (!isDevelopment(principal)) this.#deeds.get(deed)?.spend(countedAs(principal));
+  /** One more of something that costs much. Throws {@link RateLimited}. */
+  async act(deed: DeedName, principal: Principal): Promise<void> {
+    if (!isDevelopment(principal)) await this.#exact.get(deed)?.demand(countedAs(principal));
   }
 
-  #of<Name extends LimitName>(name: Name, rule: RateRule) {
-    const { db, refused } = this.#options;
-    return { db, clock: this.#base.clock, log: this.#base.log, name, rule, refused: () => refused(name) };
+  /** One more call with a credential that proves nothing. Throws {@link RateLimited}. */
+  async failed(address: string): Promise<void> {
+    const group = addressGroup(address);
+    this.#addresses?.spend(group);
+    await this.#exact.get("failure")?.demand(group);
   }
 
-  #with<T>(name: LimitName, make: (rule: RateRule) => T): T | undefined {
-    const rule = this.#options.rules[name];
-    return rule && make(rule);
+  #with<T>(name: LimitName, make: (limit: LimitOptions) => T): T | undefined {
+    const { db, rules, refused } = this.#options;
+    const rule = rules[name];
+    if (!rule) return undefined;
+    return make({ db, clock: this.#base.clock, log: this.#base.log, name, rule, refused: () => refused(name) });
   }
 }
-
-const DOORS: readonly DoorName[] = ["login", "refresh", "validate", "device", "poll", "join", "webhook", "code"];
-const DEEDS: readonly DeedName[] = ["terminal", "create"];
 
 /** One token for everybody, on machines of developers: what uses it is many, and load tests above all. */
 const isDevelopment = (principal: Principal): boolean =>

@@ -8,7 +8,7 @@ const perMinute = (amount: number, burst: number): RateRule => ({ burst, perSeco
 
 /**
  * The budgets with what they are when nothing is configured: high enough for a fleet of thousands behind one address, far
- * below what hurts. Those of `DOORS` are counted exactly by all replicas together; the others are leased in slices.
+ * below what hurts. All are counted by all replicas together: `principal` and `address` after each call, the others before.
  */
 const DEFAULTS = {
   /** Beginning to sign in, and showing codes that were given for it. By address. */
@@ -35,10 +35,12 @@ const DEFAULTS = {
 
 export type LimitName = keyof typeof DEFAULTS;
 
-/** Limits of routes that need no credential, and of codes: each call asks the database. */
-export type DoorName = "login" | "refresh" | "validate" | "device" | "poll" | "join" | "webhook" | "code";
+export const DOOR_NAMES = ["login", "refresh", "validate", "device", "poll", "join", "webhook", "code"] as const;
+/** Limits of routes that need no credential, and of codes. */
+export type DoorName = (typeof DOOR_NAMES)[number];
+export const DEED_NAMES = ["terminal", "create"] as const;
 /** Limits of what principals do beside the general budget. */
-export type DeedName = "terminal" | "create";
+export type DeedName = (typeof DEED_NAMES)[number];
 
 /** By name; a limit that is left out is off. */
 export interface RateRules extends Readonly<Partial<Record<LimitName, RateRule>>> {

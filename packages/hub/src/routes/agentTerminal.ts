@@ -150,7 +150,7 @@ export class TerminalUpgrades {
       if (isRefusal(err)) this.#deps.refused(known ?? NOBODY, credentials, err, params);
       throw err;
     });
-    this.#deps.limits.act("terminal", principal);
+    await this.#deps.limits.act("terminal", principal);
     const release = await this.#deps.openStreams.hold(principal);
     const viewer = new Viewer(this.#base, {
       readonly: request.readonly,

@@ -34,7 +34,10 @@ export const NO_LONGER_ALLOWED: Readonly<Record<number, ViewerClose>> = {
   401: EXPIRED,
   403: { code: 4403, reason: "forbidden" },
   404: { code: NOT_FOUND, reason: "agent_not_found" },
+  // What proves nothing, at an address where too much did (limits/).
+  429: EXPIRED,
 };
+
 /** How somebody is sent away who would be refused now. Rejects for reasons that are not theirs. */
 export const refusalOf = async (asking: Promise<unknown>): Promise<ViewerClose | undefined> => {
   try {

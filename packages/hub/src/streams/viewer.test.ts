@@ -78,7 +78,7 @@ test("pinged every 30 s, and dropped after 60 s without a sign of life", async (
   expect((await closed)[0]).toBe(1006);
 });
 
-test.each([401, 403, 404])(
+test.each([401, 403, 404, 429])(
   "access that would be refused with %i now ends the session within a minute",
   async (status) => {
     const answers = [undefined, NO_LONGER_ALLOWED[status]];

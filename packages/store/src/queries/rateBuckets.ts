@@ -18,28 +18,41 @@ export interface Taken {
   readonly granted: number;
   /** After so many milliseconds there is one again; 0 when there is one now. */
   readonly waitMs: number;
+  /** After so many milliseconds it is full, if nobody takes anything; not rounded. */
+  readonly fullInMs: number;
 }
 
 /**
- * Takes what is wanted from buckets of one kind, each named once, in one statement: as much as is there, or, with `whole`,
- * all or nothing. Answers in the order of `wanted`. However many do it at once, nobody is given what another one has got.
+ * Takes what is wanted from buckets of one kind, each named once, in one statement: as much as is there. Answers in the
+ * order of `wanted`. However many do it at once, nobody is given what another one has got.
  */
-export const takeFromBuckets = async (
+export const takeFromBuckets = (db: Db, bucket: Bucket, wanted: readonly Wanted[]): Promise<readonly Taken[]> =>
+  take(db, bucket, wanted, false);
+
+/**
+ * The same for what is spent already: all of it is taken. A bucket that had less is empty until it has made up for what it
+ * owes.
+ */
+export const chargeBuckets = (db: Db, bucket: Bucket, spent: readonly Wanted[]): Promise<readonly Taken[]> =>
+  take(db, bucket, spent, true);
+
+const take = async (
   db: Db,
   bucket: Bucket,
   wanted: readonly Wanted[],
-  whole: boolean,
+  whatever: boolean,
 ): Promise<readonly Taken[]> => {
   const { capacity, perSecond } = bucket;
   // In the order of keys: two replicas with the same ones must not wait for each other.
   const sorted = [...wanted].sort((a, b) => (a.key < b.key ? -1 : 1));
+  const first = sql`case when ${whatever}::boolean then w.amount else least(w.amount, ${capacity}::float8) end`;
   const left = sql`${capacity}::float8 - extract(epoch from greatest(b.full_at, now()) - now()) * ${perSecond}::float8`;
   // Up to what floating point leaves of a whole number.
-  const grant = sql`case when floor(${left} + 1e-6) >= excluded.granted then excluded.granted
-    when ${whole}::boolean then 0 else greatest(0, floor(${left} + 1e-6)) end`;
+  const grant = sql`case when ${whatever}::boolean then excluded.granted
+    else least(excluded.granted, greatest(0, floor(${left} + 1e-6))) end`;
   const { rows } = await sql<{ key: string; granted: number; debt: number }>`
     insert into rate_buckets as b (key, granted, full_at)
-    select w.key, least(w.amount, ${capacity}::float8), now() + least(w.amount, ${capacity}::float8) / ${perSecond}::float8 * interval '1 second'
+    select w.key, ${first}, now() + ${first} / ${perSecond}::float8 * interval '1 second'
       from unnest(${sorted.map((w) => w.key)}::text[], ${sorted.map((w) => w.amount)}::float8[]) as w (key, amount)
     on conflict (key) do update set granted = ${grant},
       full_at = greatest(b.full_at, now()) + (${grant}) / ${perSecond}::float8 * interval '1 second'
@@ -48,7 +61,11 @@ export const takeFromBuckets = async (
   return wanted.map(({ key }) => {
     const row = byKey.get(key);
     if (!row) throw new Error("a bucket has not answered");
-    return { granted: row.granted, waitMs: Math.max(0, Math.ceil((row.debt - (capacity - 1) / perSecond) * 1_000)) };
+    return {
+      granted: row.granted,
+      waitMs: Math.max(0, Math.ceil((row.debt - (capacity - 1) / perSecond) * 1_000)),
+      fullInMs: Math.max(0, row.debt * 1_000),
+    };
   });
 };
 
