@@ -1,16 +1,8 @@
 import type { HubError } from "@rootstock/protocol";
 import { type Base, type Service, startStages, stopStages } from "@rootstock/service";
-import {
-  actingAs,
-  hubStatistics,
-  LISTENS_AFTER_SECONDS,
-  loadMigrations,
-  migrate,
-  recordAudit,
-  schemaVersion,
-} from "@rootstock/store";
+import { hubStatistics, LISTENS_AFTER_SECONDS, loadMigrations, migrate, schemaVersion } from "@rootstock/store";
 import { type ActionDeps, deleteProjectAgents, finishers, Idempotency } from "./actions/index.ts";
-import { auditActor, type Credentials, clientAddress, type Principal, watched } from "./auth/index.ts";
+import { type Credentials, clientAddress, watched } from "./auth/index.ts";
 import { encodePosition } from "./bus/index.ts";
 import {
   buildControl,
@@ -23,23 +15,15 @@ import {
   followRights,
   observe,
   type Streams,
+  webSockets,
 } from "./composition/index.ts";
 import { type HubConfig, isLoopback } from "./config.ts";
 import { CONTROL_DEFAULTS } from "./control/index.ts";
 import { createApp, HttpServer, type InspectReply, toHubError } from "./http/index.ts";
 import { Metrics } from "./metrics/index.ts";
-import {
-  hubRoutes,
-  type OpenedTerminal,
-  type Route,
-  refusalEvent,
-  TerminalUpgrades,
-  toReply,
-  UPGRADE_ROUTES,
-  type UpgradeRoute,
-} from "./routes/index.ts";
+import { hubRoutes, type Route, toReply, UPGRADE_ROUTES, type UpgradeRoute } from "./routes/index.ts";
+import type { CalledByPeers } from "./sockets/index.ts";
 import { SseHub } from "./sse/index.ts";
-import { PeerStreams, PortTunnels } from "./streams/index.ts";
 import { authResets, OVERDUE_SECONDS, replicaReaper, Sweeper, standardSweeps } from "./sweeps/index.ts";
 import { VERSION } from "./version.ts";
 
@@ -66,6 +50,7 @@ export class Hub implements Service {
   readonly #dispatch: Dispatch;
   readonly #streams: Streams;
   readonly #sse: SseHub;
+  readonly #calledByPeers: CalledByPeers;
   readonly #http: HttpServer;
   readonly #stages: readonly (readonly Service[])[];
   #serving = false;
@@ -97,7 +82,7 @@ export class Hub implements Service {
       ],
     });
     this.routes = this.#routes(actions);
-    this.#http = this.#server(actions, toError);
+    ({ http: this.#http, calledByPeers: this.#calledByPeers } = this.#server(actions, toError));
     followRights(this.#foundation, this.#control, this.#streams, this.#sse);
     observe(this.metrics, this.#foundation, this.#control, this.#streams);
     this.#stages = [
@@ -106,7 +91,7 @@ export class Hub implements Service {
       ...this.#control.stages,
       [this.#sse],
       ...this.#dispatch.stages,
-      [sweeper],
+      [sweeper, this.#calledByPeers],
     ];
   }
 
@@ -193,20 +178,10 @@ export class Hub implements Service {
     });
   }
 
-  #server(actions: ActionDeps, toError: (err: unknown) => ReturnType<typeof toHubError>): HttpServer {
+  #server(actions: ActionDeps, toError: (err: unknown) => HubError) {
     const config = this.#config;
-    const {
-      authenticator,
-      access,
-      denials,
-      limits,
-      openStreams,
-      maintenance,
-      membership,
-      database,
-      tracing,
-      sessions,
-    } = this.#foundation;
+    const { authenticator, access, denials, limits, maintenance, membership, database, tracing, sessions } =
+      this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
     const authenticate = watched({ denied, trusts, guard: limits }, async (credentials: Credentials) =>
@@ -233,84 +208,24 @@ export class Hub implements Service {
       databaseSilentForMs: () => database.silentForMs(),
       ...(this.#inspect && { inspect: this.#inspect }),
     });
-    const met = (principal: Principal, { peer, headers }: Credentials) =>
-      limits.spend(principal, clientAddress(peer, headers.get("x-forwarded-for"), trusts));
-    const upgrades = { tending: this.#streams.tending, authenticate, toError, met };
-    const actor = (principal: Principal, { headers, peer }: Credentials) => {
-      const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
-      return auditActor(principal, { headers, address, requestId: headers.get("x-request-id") ?? undefined });
-    };
-    const refusedAt =
-      (route: UpgradeRoute | undefined) =>
-      (
-        principal: Principal,
-        credentials: Credentials,
-        refusal: HubError,
-        params: Readonly<Record<string, string>> = {},
-      ) =>
-        void (
-          route &&
-          actingAs(
-            () => actor(principal, credentials),
-            () => denied(refusalEvent(route, params, refusal)),
-          )
-        );
-    const opened = (principal: Principal, credentials: Credentials, terminal: OpenedTerminal) =>
-      actingAs(
-        () => actor(principal, credentials),
-        () =>
-          recordAudit(database.db, {
-            action: "terminal_opened",
-            targetType: "agent",
-            targetId: terminal.agentId,
-            targetName: terminal.slug,
-            projectId: terminal.projectId,
-            details: { readonly: terminal.readonly },
-          }),
-      );
-    const terminals = new TerminalUpgrades(this.#base, {
-      ...upgrades,
-      limits,
-      openStreams,
-      opened,
-      refused: refusedAt(UPGRADE_ROUTES.terminals[0]),
-      authenticate: async (credentials) => {
-        const principal = await authenticate(credentials);
-        maintenance.admit(principal);
-        return principal;
-      },
-      db: database.db,
-      streams: this.#streams.streams,
+    const { handlers, calledByPeers } = webSockets(config, this.#base, {
+      foundation: this.#foundation,
+      control: this.#control,
+      streams: this.#streams,
+      dispatch: this.#dispatch,
+      metrics: this.metrics,
+      authenticate,
+      toError,
       serving,
-      idleMs: config.terminalIdleSeconds * 1000,
-      limitMs: config.terminalLimitSeconds * 1000,
     });
-    return new HttpServer({
+    const http = new HttpServer({
       host: config.host,
       port: config.port,
       app,
-      upgrades: [
-        { handler: this.#control.controlChannel, routes: UPGRADE_ROUTES.controlChannel },
-        {
-          handler: new PeerStreams(this.#base, {
-            ...upgrades,
-            registry: this.#control.registry,
-            refused: refusedAt(UPGRADE_ROUTES.peerStreams[0]),
-          }),
-          routes: UPGRADE_ROUTES.peerStreams,
-        },
-        { handler: terminals, routes: UPGRADE_ROUTES.terminals },
-        {
-          handler: new PortTunnels(this.#base, {
-            ...upgrades,
-            hold: (principal) => openStreams.hold(principal),
-            refused: refusedAt(UPGRADE_ROUTES.portTunnels[0]),
-          }),
-          routes: UPGRADE_ROUTES.portTunnels,
-        },
-      ],
+      upgrades: handlers,
       log: this.#base.log,
     });
+    return { http, calledByPeers };
   }
 
   /** Migrates if asked to, and serves. Fails on a taken port, an unreachable database or an incompatible schema. */
@@ -364,7 +279,7 @@ export class Hub implements Service {
     await clock.sleep(this.#config.drainSeconds * 1000);
     await registry.drain(RELEASE_SOCKETS_OVER_MS);
     // Streams never end by themselves: what listens is told to come back, elsewhere.
-    await Promise.all([this.#sse.stop(), this.#streams.tending.stop()]);
+    await Promise.all([this.#sse.stop(), this.#streams.tending.stop(), this.#calledByPeers.stop()]);
     await this.#closeHttp();
     this.#dispatch.executor.stop();
     await stopStages(this.#stages);

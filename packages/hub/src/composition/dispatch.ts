@@ -12,6 +12,7 @@ import {
   Reconciler,
 } from "../dispatch/index.ts";
 import type { Metrics } from "../metrics/index.ts";
+import { PeerCalls } from "../sockets/index.ts";
 import type { Control } from "./control.ts";
 import type { Foundation } from "./foundation.ts";
 
@@ -52,15 +53,13 @@ export const buildDispatch = (
     changed,
   });
   const shared = { database, registry, membership, commandBus, locks, metrics, tracing, changed };
-  const haltsAtOwner =
-    config.streamRelay === "postgres"
-      ? undefined
-      : new HaltsAtOwner(base, { db: database.db, tokens: f.replicaTokens });
+  const peerCalls =
+    config.streamRelay === "postgres" ? undefined : new PeerCalls(base, { db: database.db, tokens: f.replicaTokens });
   const dispatcher = new Dispatcher(base, {
     ...shared,
     eventBus,
     executor,
-    haltsAtOwner,
+    haltsAtOwner: peerCalls && new HaltsAtOwner(peerCalls),
     ended: (id, more) => reconciler.operationEnded(id, more),
   });
   const courier: Courier = new Courier(base, { ...shared, reconciler: () => reconciler });
@@ -69,6 +68,6 @@ export const buildDispatch = (
     executor,
     announceMessage: (outcome) => courier.announce(outcome),
   });
-  const stages = [[...(haltsAtOwner ? [haltsAtOwner] : [])], [dispatcher, courier, reconciler]];
+  const stages = [[...(peerCalls ? [peerCalls] : [])], [dispatcher, courier, reconciler]];
   return { executor, dispatcher, courier, reconciler, mintAgentToken, stages };
 };

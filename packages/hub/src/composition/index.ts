@@ -5,3 +5,4 @@ export * from "./foundation.ts";
 export * from "./observe.ts";
 export * from "./rights.ts";
 export * from "./streams.ts";
+export * from "./webSockets.ts";

@@ -29,6 +29,14 @@ export class Metrics {
     registers: [this.registry],
   });
 
+  readonly peerCalls = new Histogram({
+    name: "rootstock_peer_call_seconds",
+    help: "Calls of other replicas answered over their sockets, by call and status.",
+    labelNames: ["call", "status"] as const,
+    buckets: SECONDS,
+    registers: [this.registry],
+  });
+
   readonly rateLimited = new Counter({
     name: "rootstock_rate_limited_total",
     help: "Calls refused with 429, by limit.",

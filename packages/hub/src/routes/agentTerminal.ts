@@ -7,16 +7,13 @@ import { z } from "zod";
 import { type Credentials, NOBODY, type Principal, provenUntil, standsBy } from "../auth/index.ts";
 import { runsNowhere } from "../dispatch/index.ts";
 import type { OpenStreams, RateLimits } from "../limits/index.ts";
+import { type Met, type Prepared, type Refused, Upgrades } from "../sockets/index.ts";
 import {
   type AgentStreams,
-  type Met,
-  type Prepared,
-  type Refused,
   refusalOf,
   type Tending,
   type TerminalRequest,
   terminalSize,
-  Upgrades,
   Viewer,
 } from "../streams/index.ts";
 import { usersAndAgents } from "./access.ts";

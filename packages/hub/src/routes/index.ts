@@ -5,6 +5,7 @@ export { type OpenedTerminal, TerminalUpgrades } from "./agentTerminal.ts";
 export * from "./all.ts";
 export * from "./does.ts";
 export * from "./eventSubjects.ts";
+export { answersToPeers } from "./internal.ts";
 export * from "./limited.ts";
 export {
   answersOf,

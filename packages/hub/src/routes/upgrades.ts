@@ -1,4 +1,5 @@
 import { CONTROL_CHANNEL_PATH } from "../control/index.ts";
+import { INTERNAL_CALLS_PATH } from "../sockets/index.ts";
 import { INTERNAL_STREAMS_PATH } from "../streams/index.ts";
 import { agents, replicas, runtimeBrokers, usersAndAgents } from "./access.ts";
 import type { Declared } from "./does.ts";
@@ -19,6 +20,14 @@ export const UPGRADE_ROUTES = {
       path: CONTROL_CHANNEL_PATH,
       access: runtimeBrokers,
       does: { action: "connect", on: "self" },
+    },
+  ],
+  peerCalls: [
+    {
+      method: "GET",
+      path: INTERNAL_CALLS_PATH,
+      access: replicas,
+      does: { action: "connect", on: "replica" },
     },
   ],
   peerStreams: [

@@ -16,5 +16,4 @@ export * from "./relay.ts";
 export * from "./relayedCall.ts";
 export * from "./sealedFrames.ts";
 export * from "./tending.ts";
-export * from "./upgrades.ts";
 export * from "./viewer.ts";

@@ -3,9 +3,9 @@ import type { Owner } from "@rootstock/store";
 import { type RawData, WebSocket } from "ws";
 import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
+import { bytesOf, jsonOf, Keepalive, type KeepaliveTimes } from "../sockets/index.ts";
 import type { AgentStream, AgentStreamRequest, OwnerLink, Tended } from "./agentStream.ts";
 import { LOST } from "./closeCodes.ts";
-import { bytesOf, jsonOf, Keepalive, type KeepaliveTimes } from "./keepalive.ts";
 import { type FromEntry, fromOwner, INTERNAL_STREAMS_PATH, toQuery } from "./peerFrames.ts";
 import type { Tending } from "./tending.ts";
 

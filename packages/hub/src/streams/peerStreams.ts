@@ -5,13 +5,21 @@ import { type Base, Pacer } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import type { Credentials, Principal } from "../auth/index.ts";
 import type { Registry, StreamEnd, StreamHandler } from "../control/index.ts";
+import {
+  bytesOf,
+  jsonOf,
+  Keepalive,
+  type Met,
+  type Prepared,
+  type Refused,
+  refusing,
+  Upgrades,
+} from "../sockets/index.ts";
 import type { AgentStream, Tended } from "./agentStream.ts";
-import { bytesOf, jsonOf, Keepalive } from "./keepalive.ts";
 import { openHere } from "./openHere.ts";
 import { type FromOwner, fromEntry, fromQuery, INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 import { PEER_KEEPALIVE, PEER_MAX_PAYLOAD_BYTES } from "./peerLink.ts";
 import type { Tending } from "./tending.ts";
-import { type Met, type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
 
 export interface PeerStreamsDeps {
   readonly registry: Registry;

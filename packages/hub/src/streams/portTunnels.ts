@@ -4,11 +4,10 @@ import { HubError, parseUuid, type Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { WebSocket } from "ws";
 import { type AgentPrincipal, type Credentials, type Principal, provenUntil } from "../auth/index.ts";
+import { type Hold, Keepalive, type Met, type Prepared, type Refused, refusing, Upgrades } from "../sockets/index.ts";
 import type { Tended } from "./agentStream.ts";
 import { EXPIRED, refusalOf, type ViewerClose } from "./closeCodes.ts";
-import { Keepalive } from "./keepalive.ts";
 import type { Tending } from "./tending.ts";
-import { type Hold, type Met, type Prepared, type Refused, refusing, Upgrades } from "./upgrades.ts";
 
 export interface PortTunnelsDeps {
   readonly tending: Tending;

@@ -3,9 +3,9 @@ import { type Base, Pacer, type Timer } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import { z } from "zod";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
+import { jsonOf, Keepalive, type KeepaliveTimes } from "../sockets/index.ts";
 import { type AgentStream, type Tended, terminalSize } from "./agentStream.ts";
 import { closeOf, errorCodeOf, INPUT_OVERFLOW, INVALID_FRAME, isFinal, LOST, type ViewerClose } from "./closeCodes.ts";
-import { jsonOf, Keepalive, type KeepaliveTimes } from "./keepalive.ts";
 import { SessionLimits, type SessionLimitsOptions } from "./sessionLimits.ts";
 
 export interface ViewerOptions extends SessionLimitsOptions {
