@@ -1,5 +1,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import {
+  type AddressInfo,
+  connect,
+  createServer as createTcpServer,
+  type Socket,
+  type Server as TcpServer,
+} from "node:net";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import {
   type ApiReply,
@@ -12,15 +18,20 @@ import {
 
 /**
  * A stop that lands on another replica is asked for at the owner (design section 8), which makes the intent's row before
- * it acts. Whatever becomes of that call, the stop is carried out once, and its end is told.
+ * it acts: over the socket between the two, or in HTTP where the owner takes none. Whatever becomes of that call, the stop
+ * is carried out once, and its end is told.
  */
+
+const SOCKET = "/internal/v1/calls";
+const HTTP = "/internal/v1/halts";
 
 let scene: Scene;
 let owner: InProcessReplica;
 let entry: InProcessReplica;
 let runtimeBroker: SimulatedRuntimeBroker;
 let agent: string;
-let between: Server | undefined;
+let between: Server | TcpServer | undefined;
+const wires = new Set<Socket>();
 
 beforeEach(async () => {
   scene = await Scene.create();
@@ -30,7 +41,9 @@ beforeEach(async () => {
   agent = await scene.agent(owner, await scene.project(owner), "a1");
 });
 afterEach(async () => {
-  between?.closeAllConnections();
+  if (between && "closeAllConnections" in between) between.closeAllConnections();
+  for (const wire of wires) wire.destroy();
+  wires.clear();
   between?.close();
   between = undefined;
   await scene.end();
@@ -50,6 +63,11 @@ const standIn = async (answer: (request: IncomingMessage, response: ServerRespon
     called.push(request.url ?? "");
     answer(request, response);
   });
+  await place(server);
+  return called;
+};
+
+const place = async (server: Server | TcpServer): Promise<void> => {
   between = server;
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -57,7 +75,41 @@ const standIn = async (answer: (request: IncomingMessage, response: ServerRespon
     "update hub_replicas set internal_url = $1 where instance_id in (select connected_hub_id from runtime_brokers)",
     [url],
   );
-  return called;
+};
+
+/** Puts a wire in between that is cut instead of carrying the answer to the first call. Returns how often it was dialled. */
+const cutBeforeFirstAnswer = async (): Promise<() => number> => {
+  let dialled = 0;
+  const { port } = new URL(owner.url);
+  await place(
+    createTcpServer((near) => {
+      dialled += 1;
+      const first = dialled === 1;
+      const far = connect(Number(port), "127.0.0.1");
+      let upgraded = false;
+      for (const [one, other] of [
+        [near, far],
+        [far, near],
+      ] as const) {
+        wires.add(one);
+        one.on("error", () => {});
+        one.on("close", () => other.destroy());
+      }
+      near.pipe(far);
+      far.on("data", (bytes) => {
+        if (first && upgraded) near.destroy();
+        else near.write(bytes);
+        upgraded = true;
+      });
+    }),
+  );
+  return () => dialled;
+};
+
+/** How many of the stops asked for over the socket the owner has answered so. */
+const answeredBySocket = async (status: number): Promise<number> => {
+  const line = new RegExp(`rootstock_peer_call_seconds_count\\{call="halt",status="${status}"\\} (\\d+)`);
+  return Number(line.exec((await api(owner, "GET", "/metrics")).body)?.[1] ?? 0);
 };
 
 const expectStoppedOnce = async (reply: ApiReply): Promise<void> => {
@@ -69,6 +121,7 @@ const expectStoppedOnce = async (reply: ApiReply): Promise<void> => {
 test("the owner makes the row, in the name of the replica that accepted the stop, and the answer shows the agent as it is", async () => {
   const reply = await stop();
   await expectStoppedOnce(reply);
+  expect(await answeredBySocket(200)).toBe(1);
   const [row] = await rows();
   expect([await nameOf(row?.accepted_by), await nameOf(row?.claimed_by)]).toEqual([entry.name, owner.name]);
   expect(row?.attempts).toBe(1);
@@ -87,45 +140,90 @@ test("an owner that never answers is not waited for, and left alone by the next 
 });
 
 test("an owner of a release that knows no such call is told by a signal", async () => {
-  await standIn((_, response) => response.writeHead(404).end());
+  const called = await standIn((_, response) => response.writeHead(404).end());
   await expectStoppedOnce(await stop());
+  expect(called).toEqual([SOCKET, HTTP]);
 });
 
-test("what is not the owner any more says so, and the new one stops the agent", async () => {
-  const called = await standIn((_, response) => response.writeHead(409).end());
-  await expectStoppedOnce(await stop());
-  expect(called).toEqual(["/internal/v1/halts"]);
-});
-
-test("an answer that is lost on its way is read from the row: nothing is done twice", async () => {
-  const { url } = owner;
-  await standIn((request, response) => {
+/** What an owner of the release before answers: it takes no socket for calls. */
+const relayingHttp =
+  (then: (response: ServerResponse, reply: { status: number; body: string }) => void) =>
+  (request: IncomingMessage, response: ServerResponse): void => {
+    if (request.url === SOCKET) {
+      response.writeHead(404).end();
+      return;
+    }
     const chunks: Buffer[] = [];
     request.on("data", (chunk: Buffer) => chunks.push(chunk));
     request.on("end", async () => {
       const { "x-rootstock-replica-token": token = "" } = request.headers;
       const headers = { "content-type": "application/json", "x-rootstock-replica-token": String(token) };
-      const reply = await fetch(`${url}${request.url}`, { method: "POST", headers, body: Buffer.concat(chunks) });
-      expect(reply.status).toBe(200);
-      response.destroy();
+      const body = Buffer.concat(chunks);
+      const reply = await fetch(`${owner.url}${request.url}`, { method: "POST", headers, body });
+      then(response, { status: reply.status, body: await reply.text() });
     });
-  });
+  };
+
+test("an owner that takes no socket for calls is asked in HTTP, and dialled no more", async () => {
+  const called = await standIn(
+    relayingHttp((response, { status, body }) =>
+      response.writeHead(status, { "content-type": "application/json" }).end(body),
+    ),
+  );
+  await expectStoppedOnce(await stop());
+  const [row] = await rows();
+  expect([await nameOf(row?.accepted_by), await nameOf(row?.claimed_by)]).toEqual([entry.name, owner.name]);
+  expect((await stop()).status).toBe(200);
+  expect(called.slice(0, 2)).toEqual([SOCKET, HTTP]);
+  expect(new Set(called.slice(2))).toEqual(new Set([HTTP]));
+});
+
+test("what is not the owner any more says so, and the new one stops the agent", async () => {
+  const called = await standIn((_, response) => response.writeHead(409).end());
+  await expectStoppedOnce(await stop());
+  expect(called).toEqual([SOCKET, HTTP]);
+});
+
+test("an answer in HTTP that is lost on its way is read from the row: nothing is done twice", async () => {
+  await standIn(
+    relayingHttp((response, { status }) => {
+      expect(status).toBe(200);
+      response.destroy();
+    }),
+  );
   await expectStoppedOnce(await stop());
 });
 
+test("a socket that is cut before the answer comes through: nothing is done twice, and the next stop dials anew", async () => {
+  const dialled = await cutBeforeFirstAnswer();
+  await expectStoppedOnce(await stop());
+  expect(await answeredBySocket(200)).toBe(1);
+  expect((await stop()).status).toBe(200);
+  expect(await answeredBySocket(200)).toBe(2);
+  expect(dialled()).toBe(2);
+});
+
+test("an owner whose place another has taken is not asked: tokens are for one instance, and the row goes its way", async () => {
+  const other = await scene.replica();
+  await scene.database.query(
+    "update hub_replicas set internal_url = $1 where instance_id in (select connected_hub_id from runtime_brokers)",
+    [other.url],
+  );
+  await expectStoppedOnce(await stop());
+  const [row] = await rows();
+  expect(await nameOf(row?.claimed_by)).toBe(owner.name);
+  expect(await answeredBySocket(200)).toBe(0);
+});
+
 test("a container that takes its time is not held against the owner: its end is told, and the next stop is asked for again", async () => {
-  const answered = async (status: number) =>
-    new RegExp(`count\\{[^}]*route="/internal/v1/halts"[^}]*status="${status}"[^}]*\\} 1`).test(
-      (await api(owner, "GET", "/metrics")).body,
-    );
   runtimeBroker.holdAnswers();
   const slow = stop();
-  await eventually(() => answered(409));
+  await eventually(async () => (await answeredBySocket(409)) === 1);
   runtimeBroker.releaseAnswers();
   await expectStoppedOnce(await slow);
-  expect(await answered(200)).toBe(false);
+  expect(await answeredBySocket(200)).toBe(0);
   expect((await stop()).status).toBe(200);
-  expect(await answered(200)).toBe(true);
+  expect(await answeredBySocket(200)).toBe(1);
 });
 
 test("a stop that would have to wait its turn at the owner waits as a row", async () => {

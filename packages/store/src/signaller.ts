@@ -15,10 +15,12 @@ export interface SignallerOptions {
 }
 
 /**
- * How long a change without hurry waits for a signal to go with, in milliseconds. Alone it would cost as much as the commit
- * that it tells of, beside the work that this commit is part of.
+ * How long a change without hurry waits for a signal, or another change, to go with, in milliseconds; and how long it waits
+ * at most where they come one after the other. Alone it would cost as much as the commit that it tells of, beside the work
+ * that this commit is part of, and would be read by every replica.
  */
-const LINGER_MS = 5;
+const LINGER_MS = 10;
+const LONGEST_LINGER_MS = 40;
 
 /**
  * Sends a replica's signals: what is signalled in one turn of the event loop goes together, one NOTIFY is in flight at a
@@ -33,6 +35,9 @@ export class Signaller implements Service {
   #delivered = new Set<Uuid>();
   #changed: "at once" | "unhurried" | undefined;
   #lingering: Timer | undefined;
+  /** When what lingers goes, by the clock's `elapsed`: by now, and at the latest. */
+  #lingersUntil = 0;
+  #lingersAtMostUntil = 0;
   #stopped = false;
   #sent = 0;
   #lost = 0;
@@ -84,7 +89,13 @@ export class Signaller implements Service {
    */
   changedUnhurried(): void {
     this.#changed ??= "unhurried";
-    if (!this.#stopped) this.#lingering ??= this.#options.clock.after(LINGER_MS, () => this.#lingeredOn());
+    if (this.#stopped) return;
+    const now = this.#options.clock.elapsed();
+    if (!this.#lingering) {
+      this.#lingersAtMostUntil = now + LONGEST_LINGER_MS;
+      this.#lingering = this.#options.clock.after(LINGER_MS, () => this.#lingeredOn());
+    }
+    this.#lingersUntil = Math.min(now + LINGER_MS, this.#lingersAtMostUntil);
   }
 
   /** How many NOTIFY statements went out, and how many failed, since the process began. */
@@ -107,7 +118,10 @@ export class Signaller implements Service {
 
   #lingeredOn(): void {
     this.#lingering = undefined;
-    if (this.#changed) this.changed();
+    if (!this.#changed) return;
+    const left = this.#lingersUntil - this.#options.clock.elapsed();
+    if (left >= 1) this.#lingering = this.#options.clock.after(left, () => this.#lingeredOn());
+    else this.changed();
   }
 
   #poke(): void {
