@@ -9,6 +9,7 @@ const COMPACT = /^[0-9a-f]{32}$/;
  * `urn:uuid:`, in any case (spec/04 2.1). Undefined when it is none of them.
  */
 export const parseUuid = (text: string): Uuid | undefined => {
+  if (CANONICAL.test(text)) return text;
   const bare = text
     .trim()
     .toLowerCase()

@@ -58,10 +58,9 @@ export const verifySignature = (secret: SigningKey, request: SignedRequest, sign
 
 /** A fresh nonce from 16 random bytes: url-safe base64 with padding. */
 export const encodeNonce = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-    .toString("base64")
-    .replaceAll("+", "-")
-    .replaceAll("/", "_");
+  padded(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64url"));
+
+const padded = (base64: string): string => base64.padEnd(Math.ceil(base64.length / 4) * 4, "=");
 
 /** The four headers of a signed request. `path` is the encoded path as it is sent. */
 export const signatureHeaders = (p: {

@@ -70,10 +70,12 @@ export const encodeCommands = (told: Told): string[] => {
 /** The payload with which a listener proves to itself that it hears. */
 export const encodeProbe = (id: Uuid): string => token("p", id);
 
-const TOKEN = /^[wiadmp][0-9a-f]{32}$/;
+/** The whole at once: it is read by every replica, whoever it is for, and mostly for others. */
+const TOKENS = /^(?:[wiadmp][0-9a-f]{32})*$/;
 
-const idOf = (text: string): Uuid =>
-  [text.slice(1, 9), text.slice(9, 13), text.slice(13, 17), text.slice(17, 21), text.slice(21)].join("-");
+/** The id of the token that begins at `at`. */
+const idAt = (payload: string, at: number): Uuid =>
+  `${payload.slice(at + 1, at + 9)}-${payload.slice(at + 9, at + 13)}-${payload.slice(at + 13, at + 17)}-${payload.slice(at + 17, at + 21)}-${payload.slice(at + 21, at + TOKEN_LENGTH)}`;
 
 /**
  * What a payload on {@link COMMANDS_CHANNEL} says. One that is not understood, from a newer replica or anybody else,
@@ -84,29 +86,27 @@ export const decodeCommands = (payload: string): Commands & { readonly probes: r
   const done: Uuid[] = [];
   const delivered: Uuid[] = [];
   const probes: Uuid[] = [];
-  const lists = new Map([
-    ["d", done],
-    ["m", delivered],
-    ["p", probes],
-  ]);
   let runtimeBroker: { readonly id: Uuid; readonly agents: Uuid[] } | undefined;
   const woken = () => {
     if (runtimeBroker?.agents.length === 0) wake.add(runtimeBroker.id);
     for (const agentId of runtimeBroker?.agents ?? []) wake.addMessage(runtimeBroker?.id ?? "", agentId);
     runtimeBroker = undefined;
   };
+  if (!TOKENS.test(payload)) return { ...LOOK_AT_EVERYTHING, probes };
   for (let i = 0; i < payload.length; i += TOKEN_LENGTH) {
-    const text = payload.slice(i, i + TOKEN_LENGTH);
-    if (!TOKEN.test(text) || (text[0] === "a" && !runtimeBroker)) return { ...LOOK_AT_EVERYTHING, probes };
-    const id = idOf(text);
-    if (text[0] === "a") {
-      runtimeBroker?.agents.push(id);
+    const id = idAt(payload, i);
+    const letter = payload[i];
+    if (letter === "a") {
+      if (!runtimeBroker) return { ...LOOK_AT_EVERYTHING, probes };
+      runtimeBroker.agents.push(id);
       continue;
     }
     woken();
-    if (text[0] === "w") runtimeBroker = { id, agents: [] };
-    else if (text[0] === "i") wake.addIntent(id);
-    else lists.get(text.charAt(0))?.push(id);
+    if (letter === "w") runtimeBroker = { id, agents: [] };
+    else if (letter === "i") wake.addIntent(id);
+    else if (letter === "d") done.push(id);
+    else if (letter === "m") delivered.push(id);
+    else probes.push(id);
   }
   woken();
   return { wake, done, delivered, probes, everything: payload.length === 0 };

@@ -35,6 +35,8 @@ import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./body.ts";
 import { addCorsHeaders, type CorsOrigins, preflight } from "./cors.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { inTime } from "./inTime.ts";
+import { ReceivedCall } from "./receivedCall.ts";
+import { RememberingRouter } from "./rememberingRouter.ts";
 import {
   type Believed,
   bodyOf,
@@ -44,6 +46,7 @@ import {
   originOf,
   peerAddress,
   queryOf,
+  targetOf,
 } from "./requestParts.ts";
 import { addSecurityHeaders } from "./securityHeaders.ts";
 import { validate } from "./validate.ts";
@@ -88,7 +91,7 @@ const REQUEST_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
 /** The HTTP face of a replica: every declared route, and one rendering of every refusal. */
 export const createApp = (base: Base, options: AppOptions): Hono => {
-  const app = new Hono();
+  const app = new Hono({ router: new RememberingRouter() });
   const methods = new Set(options.routes.map((route) => route.method));
   const requestLog = plainLog(base.log);
   demandDeclared(options.routes);
@@ -233,11 +236,11 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     readOnce: () => Promise<Buffer>,
   ): Promise<Response> => {
     if (!options.serving()) throw new HubError("unavailable", "this replica is starting", { retryAfter: 1 });
-    const url = new URL(c.req.url);
+    const target = targetOf(c.req.url);
     const credentials: Credentials = {
       method: c.req.method,
-      path: decodePath(url.pathname),
-      query: url.search.slice(1),
+      path: decodePath(target.path),
+      query: target.query,
       headers: c.req.raw.headers,
       peer: peerAddress(c),
       body: readOnce,
@@ -265,45 +268,39 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const onHub = demandedOfHub(route.does);
     if (onHub) await demand(principal, onHub.action, onHub.resource);
     const rawBody = await readOnce();
-    const call: Call = {
-      principal,
-      does: route.does,
-      params: c.req.param() as Record<string, string>,
-      query: route.query ? validate(route.query, queryOf(c, route), "query") : c.req.query(),
-      body: route.body ? validate(route.body, parseJson(rawBody), "body") : undefined,
-      rawBody,
-      headers: c.req.raw.headers,
-      method: c.req.method,
-      path: url.pathname,
-      // Asked for by few, and found out by whom the client has come through.
-      get origin() {
-        return originOf(c, url, options);
+    const call: Call = new ReceivedCall(
+      {
+        principal,
+        does: route.does,
+        params: c.req.param() as Record<string, string>,
+        query: route.query ? validate(route.query, queryOf(c, route), "query") : c.req.query(),
+        body: route.body ? validate(route.body, parseJson(rawBody), "body") : undefined,
+        rawBody,
+        headers: c.req.raw.headers,
+        method: c.req.method,
+        path: target.path,
+        requestId: origin().requestId,
+        traceparent: span.traceparent,
+        credentials,
+        reauthenticate: async () => {
+          const principal = await authenticate().catch((err: unknown) => {
+            if (err instanceof SessionEnded) known.ended = err.cookie;
+            throw err;
+          });
+          // Of a page, which is open to anyone: whoever looks at it is known from here on.
+          if (known.principal.kind === "nobody") known.principal = principal;
+          return principal;
+        },
+        // The server ends its side when the client has ended its own.
+        hungUp: () => incomingOf(c)?.socket.writable === false,
       },
-      get address() {
-        return origin().address;
+      {
+        origin: () => originOf(c, new URL(c.req.url), options),
+        address: () => origin().address,
+        log,
+        signal: () => c.req.raw.signal,
       },
-      requestId: origin().requestId,
-      traceparent: span.traceparent,
-      credentials,
-      reauthenticate: async () => {
-        const principal = await authenticate().catch((err: unknown) => {
-          if (err instanceof SessionEnded) known.ended = err.cookie;
-          throw err;
-        });
-        // Of a page, which is open to anyone: whoever looks at it is known from here on.
-        if (known.principal.kind === "nobody") known.principal = principal;
-        return principal;
-      },
-      // The server ends its side when the client has ended its own.
-      hungUp: () => incomingOf(c)?.socket.writable === false,
-      get log() {
-        return log();
-      },
-      // Asked for by streams alone, and dear: the whole request is made into a web one for it.
-      get signal() {
-        return c.req.raw.signal;
-      },
-    };
+    );
     const carryOut = async () => route.handler(call);
     // Reading changes nothing: it may be repeated as it is, and a key that something else was done with refuses no look.
     return route.method !== "GET" && call.headers.has("idempotency-key") ? options.keyed(call, carryOut) : carryOut();

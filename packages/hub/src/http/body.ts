@@ -1,3 +1,4 @@
+import { isAscii } from "node:buffer";
 import { Readable } from "node:stream";
 import { HubError } from "@rootstock/protocol";
 
@@ -77,7 +78,8 @@ export const parseJson = (bytes: Buffer): unknown => {
   if (bytes.byteLength === 0) return {};
   let text: string;
   try {
-    text = decoder.decode(bytes);
+    // Nearly always: and then no decoder is asked.
+    text = isAscii(bytes) ? bytes.toString("latin1") : decoder.decode(bytes);
   } catch (err) {
     throw new HubError("invalid_request", "the body is not valid UTF-8", { cause: err });
   }

@@ -40,8 +40,19 @@ export const incomingOf = (c: Context): HttpBindings["incoming"] | undefined => 
   return typeof env === "object" && env !== null && "incoming" in env ? (env as HttpBindings).incoming : undefined;
 };
 
+/** Path and query (without `?`) of a URL in normal form, as requests have theirs: to take it apart costs more. */
+export const targetOf = (url: string): { readonly path: string; readonly query: string } => {
+  const from = url.indexOf("/", url.indexOf("://") + 3);
+  const fragment = url.indexOf("#", from);
+  const end = fragment < 0 ? url.length : fragment;
+  const mark = url.indexOf("?", from);
+  if (mark < 0 || mark > end) return { path: url.slice(from, end), query: "" };
+  return { path: url.slice(from, mark), query: url.slice(mark + 1, end) };
+};
+
 /** Throws 400 for a path that is not valid percent-encoding. */
 export const decodePath = (path: string): string => {
+  if (!path.includes("%")) return path;
   try {
     return decodeURIComponent(path);
   } catch (err) {
