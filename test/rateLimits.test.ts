@@ -199,6 +199,20 @@ test("WebSockets that are asked for count as calls, by whom and from where", asy
   expect(await ask(`${agent}/ports/tunnel`, from("203.0.113.3"))).toBe(401);
 });
 
+test("calls whose credential proves nothing count by address as well, whatever it is", async () => {
+  const [a] = await replicas("address=20/h, failure=off");
+  for (const [at, headers] of [
+    ["203.0.113.1", { authorization: "Bearer guessed" }],
+    ["203.0.113.2", { authorization: "", cookie: "rootstock_session=forged" }],
+  ] as const) {
+    const replies: ApiReply[] = [];
+    for (let i = 0; i < 30; i += 1)
+      replies.push(await api(a, "GET", "/api/v1/auth/me", undefined, { headers: { ...headers, ...from(at) } }));
+    expect([count(replies, 401), count(replies, 429)]).toEqual([20, 10]);
+    expect(replies.at(-1)?.get("error.details")).toEqual({ limit: "address" });
+  }
+});
+
 test("making things has a limit of its own, exact over all replicas", async () => {
   const [a, b] = await replicas("create=5/h");
   const ann = (await testLogin(a, { email: "ann@example.org" })).text("accessToken");

@@ -13,7 +13,9 @@ import { NOBODY } from "./principal.ts";
  * what operators choose is checked for it (config.ts).
  */
 export interface Guard {
-  /** One more call from there with a credential that proves nothing. Throws 429 once there were too many, at all replicas together. */
+  /** One more call from there that nobody counts otherwise. Throws 429 once there were too many. */
+  met(address: string): void;
+  /** One more that shows a credential which proves nothing. Throws 429 once there were too many, at all replicas together. */
   failed(address: string): Promise<void>;
 }
 
@@ -40,6 +42,7 @@ export const watched =
       if (!(err instanceof HubError && err.status === 401)) throw err;
       const { headers, peer } = request;
       const address = clientAddress(peer, headers.get("x-forwarded-for"), trusts);
+      guard.met(address);
       // Nobody guesses a cookie: who was signed in must be able to reach the page where one signs in again.
       if (!(err instanceof SessionEnded)) await guard.failed(address);
       void record(denied, headers, address, err);

@@ -40,7 +40,7 @@ export class RateLimits implements Service, Guard {
   /** One more call of somebody from somewhere. Throws {@link RateLimited}; nobody waits for the database. */
   spend(principal: Principal, address: string): void {
     if (principal.kind === "replica" || principal.kind === "scraper") return;
-    this.#addresses?.spend(addressGroup(address));
+    this.met(address);
     if (principal.kind !== "nobody" && !isDevelopment(principal)) this.#principals?.spend(countedAs(principal));
   }
 
@@ -59,11 +59,14 @@ export class RateLimits implements Service, Guard {
     if (!isDevelopment(principal)) await this.#exact.get(deed)?.demand(countedAs(principal));
   }
 
-  /** One more call with a credential that proves nothing. Throws {@link RateLimited}. */
+  /** One more call from somewhere, of whoever it may be. Throws {@link RateLimited}; nobody waits for the database. */
+  met(address: string): void {
+    this.#addresses?.spend(addressGroup(address));
+  }
+
+  /** One more credential that proves nothing. Throws {@link RateLimited}. */
   async failed(address: string): Promise<void> {
-    const group = addressGroup(address);
-    this.#addresses?.spend(group);
-    await this.#exact.get("failure")?.demand(group);
+    await this.#exact.get("failure")?.demand(addressGroup(address));
   }
 
   #with<T>(name: LimitName, make: (limit: LimitOptions) => T): T | undefined {

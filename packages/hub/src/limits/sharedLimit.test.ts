@@ -19,7 +19,7 @@ const count = (answers: readonly boolean[]) => answers.filter(Boolean).length;
 test("three replicas give no more than there is, however many ask at once, and each whom it is meant for", async () => {
   const replicas = [limit(), limit(), limit()];
   const answers = await Promise.all(
-    Array.from({ length: 600 }, async (_, i) => {
+    Array.from({ length: 1_200 }, async (_, i) => {
       const replica = replicas[i % 3];
       const whom = i % 2 === 0 ? "ann" : `other ${i}`;
       return { whom, passed: replica !== undefined && (await passes(replica, whom)) };
