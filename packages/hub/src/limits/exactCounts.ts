@@ -18,7 +18,6 @@ export interface ExactCountsOptions {
 const MOST_AT_ONCE = 2;
 const COUNT_MS = 5_000;
 const WAIT_MS = 5_000;
-const RETRY_AFTER_SECONDS = 5;
 
 interface Waiting {
   readonly whom: string;
@@ -47,8 +46,8 @@ export class ExactCounts {
   }
 
   /**
-   * What `count` says. Throws 429 `rate_limited` when its turn does not come in time, 422 `unprocessable` when the list is
-   * longer than can be counted in time: nothing but a narrower one would change that.
+   * What `count` says. Throws 422 `unprocessable` when it is not counted in time: the list is too long for that, or too many
+   * others are being counted. Nobody has a number of counts of their own at a replica: that is what the shared budgets are for.
    */
   async of(principal: Principal, count: (db: Db) => Promise<number>): Promise<number> {
     const whom = countedAs(principal);
@@ -57,11 +56,7 @@ export class ExactCounts {
       return await timeLimited(this.#db, this.#countMs, count);
     } catch (err) {
       if (!isStatementTimeout(err)) throw err;
-      throw new HubError(
-        "unprocessable",
-        `totalCount: more than can be counted in ${this.#countMs / 1000} s; narrow the list, or ask for totalCount=estimated`,
-        { details: { field: "totalCount" }, cause: err },
-      );
+      throw notCounted(err);
     } finally {
       this.#counting.delete(whom);
       this.#startNext();
@@ -89,16 +84,7 @@ export class ExactCounts {
       this.#waiting.add(waiting);
       timer = this.#clock.after(this.#waitMs, () => {
         this.#waiting.delete(waiting);
-        reject(
-          new HubError(
-            "rate_limited",
-            "too many exact counts at once; try again shortly, or ask for totalCount=estimated",
-            {
-              retryAfter: RETRY_AFTER_SECONDS,
-              details: { limit: "exact_counts" },
-            },
-          ),
-        );
+        reject(notCounted());
       });
     });
   }
@@ -114,3 +100,10 @@ export class ExactCounts {
     }
   }
 }
+
+const notCounted = (cause?: unknown): HubError =>
+  new HubError(
+    "unprocessable",
+    "totalCount: the list could not be counted in time; narrow it, or ask for totalCount=estimated",
+    { details: { field: "totalCount" }, cause },
+  );
