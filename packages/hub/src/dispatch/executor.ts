@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import { Backoff, type Base } from "@rootstock/service";
+import { Backoff, type Base, type Log, plainLog } from "@rootstock/service";
 import {
   type AgentView,
   type Claim,
@@ -73,11 +73,14 @@ export interface ExecutorDeps extends OperationDeps {
 export class Executor {
   readonly #base: Base;
   readonly #deps: ExecutorDeps;
+  /** For the line of each end, which the caller waits for. */
+  readonly #endLog: Log;
   readonly #stopping = new AbortController();
 
   constructor(base: Base, deps: ExecutorDeps) {
     this.#base = base;
     this.#deps = deps;
+    this.#endLog = plainLog(base.log);
   }
 
   /** Ends the retries of what could not be written. */
@@ -141,7 +144,8 @@ export class Executor {
       return { kind: "lost", sent: true, reason: "the runtime broker is connected elsewhere" };
     }
     this.#deps.changed();
-    log.info({ ...names, ok: result.ok, ms, ...(!result.ok && { failure: result.failure.message }) }, "dispatch ended");
+    const why = result.ok ? undefined : { failure: result.failure.message };
+    this.#endLog.info({ ...names, ok: result.ok, ms, ...why }, "dispatch ended");
     const { more, agent } = settled;
     return result.ok
       ? { kind: "done", result: result.result, more, ...(agent && { agent }) }

@@ -38,6 +38,8 @@ export const callRuntimeBroker = async (
 
 /** What is read goes into the database: texts come out as that can hold them. Too deep counts as unreadable. */
 const parseBody = (text: string): unknown => {
+  // Common, and dearer as an error than all else of an answer.
+  if (text === "") return undefined;
   try {
     return JSON.parse(text, (_, value: unknown) => (typeof value === "string" ? storable(value, MAX_TEXT) : value));
   } catch {
