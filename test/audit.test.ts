@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import { Database, pruneAudit } from "@rootstock/store";
 import {
   type ApiReply,
@@ -9,6 +9,7 @@ import {
   Scene,
   TEST_TOKEN,
   TerminalClient,
+  testLog,
   testLogin,
 } from "@rootstock/testkit";
 
@@ -194,7 +195,7 @@ test("the log is append-only: nobody changes or deletes a row, and the retention
   await query("alter table audit_log disable trigger user");
   await query("update audit_log set at = now() - interval '3 days' where action = 'project_created'");
   await query("alter table audit_log enable trigger user");
-  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+  const base = { clock: systemClock, random: systemRandom, log: testLog() };
   const database = new Database({
     url: scene.database.url,
     pooled: false,

@@ -1,6 +1,6 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { LoadBalancer, Upstreams } from "@rootstock/cli";
-import { type Base, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Base, systemClock, systemRandom } from "@rootstock/service";
 import {
   type Account,
   api,
@@ -13,6 +13,7 @@ import {
   SimulatedGithub,
   SimulatedOidc,
   TEST_TOKEN,
+  testLog,
 } from "@rootstock/testkit";
 
 /**
@@ -20,7 +21,7 @@ import {
  * each request on another one.
  */
 
-const base: Base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base: Base = { clock: systemClock, random: systemRandom, log: testLog() };
 const AUDIENCE = "/projects/1/global/backendServices/2";
 const LIMIT_MS = 120_000;
 let browsers: Browsers;

@@ -55,13 +55,13 @@ test.each([
   "the CLI on this machine hears what the person has said: %s",
   async (button, parameter) => {
     const { callbackUrl, got } = await listener();
-    const { url } = Object((await ask("POST", "/auth/cli/authorize", { callbackUrl, state: "s" })).json);
+    const { url } = Object((await ask("POST", "/auth/cli/authorize", { callbackUrl, state: "st4te-of-it" })).json);
     await ann.open(String(url));
     await ann.click("Continue with Example Inc.");
     expect(await ann.text()).toContain("Sign the command line in?");
     await ann.click(button);
     expect(await ann.text()).toContain("Authentication Successful");
-    expect([got.length, got[0]?.has(parameter), got[0]?.get("state")]).toEqual([1, true, "s"]);
+    expect([got.length, got[0]?.has(parameter), got[0]?.get("state")]).toEqual([1, true, "st4te-of-it"]);
   },
   LIMIT_MS,
 );

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "@jest/globals";
 import type { Uuid } from "@rootstock/protocol";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import * as store from "@rootstock/store";
-import { api, type InProcessReplica, openEventStream, Scene, seed, writePast } from "@rootstock/testkit";
+import { api, type InProcessReplica, openEventStream, Scene, seed, testLog, writePast } from "@rootstock/testkit";
 import { type CapturedPlan, nodesOf, PlanCapture, type PlanNode, pagesRead, rowsSeen } from "./plans/capturedPlans.ts";
 import { writeManyGroups } from "./plans/manyGroups.ts";
 
@@ -69,7 +69,7 @@ beforeAll(async () => {
     poolSize: 1,
     applicationName: "plans",
     clock: systemClock,
-    log: silentLog(),
+    log: testLog(),
   });
 }, 300_000);
 afterAll(async () => {

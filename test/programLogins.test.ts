@@ -146,7 +146,7 @@ test("a code is sent to the person's own machine alone, and fields are checked a
   const both = await replicas();
   const authorize = (body: object) => ask(both, "POST", "/auth/cli/authorize", body);
   for (const callbackUrl of ["https://evil.example/", "http://127.0.0.1.evil.example/", "http://10.0.0.1/callback"])
-    expect((await authorize({ callbackUrl, state: "s" })).get("error")).toMatchObject({
+    expect((await authorize({ callbackUrl, state: "st4te-of-it" })).get("error")).toMatchObject({
       code: "validation_error",
       details: { field: "callbackUrl" },
     });
@@ -154,12 +154,12 @@ test("a code is sent to the person's own machine alone, and fields are checked a
     code: "validation_error",
     details: { field: "callbackUrl", required: ["callbackUrl", "state"] },
   });
-  const unknown = await authorize({ callbackUrl: "http://localhost:1/", state: "s", provider: "github" });
+  const unknown = await authorize({ callbackUrl: "http://localhost:1/", state: "st4te-of-it", provider: "github" });
   expect(unknown.get("error")).toMatchObject({
     code: "validation_error",
     message: "OAuth provider not configured for CLI: github",
   });
-  const long = await authorize({ callbackUrl: `http://localhost:1/${"x".repeat(1_500)}`, state: "s" });
+  const long = await authorize({ callbackUrl: `http://localhost:1/${"x".repeat(1_500)}`, state: "st4te-of-it" });
   expect([long.status, long.get("error.code")]).toEqual([400, "validation_error"]);
   expect((await ask(both, "GET", "/auth/providers")).get("error.details")).toEqual({
     field: "clientType",
@@ -277,7 +277,7 @@ test("behind IAP, and in development, the CLI proceeds as well", async () => {
   const without = await replicas({});
   expect((await ask(without, "GET", "/auth/providers?clientType=device")).get("providers")).toEqual([]);
   for (const path of ["/auth/cli/authorize", "/auth/cli/device"]) {
-    const refused = await ask(without, "POST", path, { callbackUrl: "http://localhost:1/", state: "s" });
+    const refused = await ask(without, "POST", path, { callbackUrl: "http://localhost:1/", state: "st4te-of-it" });
     expect([refused.status, refused.get("error.code")]).toEqual([501, "not_implemented"]);
   }
 });
@@ -321,7 +321,7 @@ test("weak point 3: a code is exchanged with the verifier that belongs to it, an
       redirect_uri: redirectUri,
       response_type: "code",
       scope: "openid email profile",
-      state: "s",
+      state: "st4te-of-it",
       code_challenge: await challengeOf(codeVerifier),
       code_challenge_method: "S256",
     });

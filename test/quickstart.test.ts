@@ -1,13 +1,20 @@
-import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { compileCache, eventually } from "@rootstock/testkit";
+import {
+  compileCache,
+  eventually,
+  noteSecrets,
+  noteSecretsIn,
+  recordFiles,
+  recordOutput,
+  runCommand,
+} from "@rootstock/testkit";
 
 /** The tour of README.md, with the command as a user has it, on a data directory and ports of its own. */
 
@@ -30,6 +37,7 @@ const environment = (): NodeJS.ProcessEnv => ({
   ...compileCache,
   ROOTSTOCK_DATA: data,
   ROOTSTOCK_PORT: "0",
+  ROOTSTOCK_LOG_LEVEL: "trace",
 });
 
 /** One run of `rootstock start`, with what it has said so far. */
@@ -44,6 +52,8 @@ class Start {
       stdio: ["ignore", "pipe", "pipe"],
     });
     launched.push(this);
+    // Standard output is for whoever started it: it shows them the token.
+    recordOutput(this.process, "start", "stderr");
     const hear = (chunk: Buffer) => {
       this.text += chunk.toString();
     };
@@ -85,9 +95,7 @@ const agent = async (args: readonly string[], url?: string): Promise<string> => 
   const hub = url
     ? { ROOTSTOCK_HUB_URL: url, SCION_DEV_TOKEN: readFileSync(join(data, "dev-token"), "utf8").trim() }
     : {};
-  const { stdout } = await promisify(execFile)(join(BIN, "rootstock"), ["agent", ...args], {
-    env: { ...environment(), ...hub },
-  });
+  const { stdout } = await runCommand(join(BIN, "rootstock"), ["agent", ...args], { ...environment(), ...hub });
   return stdout.trim();
 };
 
@@ -108,6 +116,17 @@ const isAlive = (pid: number): boolean => {
 const childrenNoted = (): { name: string; pid: number }[] =>
   JSON.parse(readFileSync(join(data, "processes.json"), "utf8"));
 
+/** What it has made for itself, and what its runtime broker and agents got: no log may hold any of it. */
+const noteKept = (): void => {
+  const read = (path: string): string => (existsSync(path) ? readFileSync(path, "utf8").trim() : "");
+  noteSecrets(...["secret", "dev-token", "database-password"].map((name) => read(join(data, name))));
+  const machine = join(data, "runtime-broker");
+  for (const name of existsSync(machine) ? readdirSync(machine, { recursive: true, encoding: "utf8" }) : []) {
+    if (name.endsWith(".json")) noteSecretsIn(JSON.parse(read(join(machine, name))));
+    if (name.endsWith("scion-token")) noteSecrets(read(join(machine, name)));
+  }
+};
+
 beforeEach(() => {
   data = mkdtempSync(join(tmpdir(), "rootstock-quickstart-"));
   // PostgreSQL runs as a user of its own when we are root.
@@ -116,6 +135,9 @@ beforeEach(() => {
 
 afterEach(async () => {
   for (const start of launched.splice(0)) await start.stop();
+  noteKept();
+  recordFiles(join(data, "logs"));
+  recordFiles(join(data, "runtime-broker"), ["host.log"]);
   rmSync(data, { recursive: true, force: true });
 });
 

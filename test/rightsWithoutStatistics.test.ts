@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { Uuid } from "@rootstock/protocol";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import { agentAccessFacts, Database, type Db, userAccessFacts } from "@rootstock/store";
-import { createTestDatabase, seed, type TestDatabase } from "@rootstock/testkit";
+import { createTestDatabase, seed, type TestDatabase, testLog } from "@rootstock/testkit";
 import { sql } from "kysely";
 import { writeManyGroups } from "./plans/manyGroups.ts";
 
@@ -27,7 +27,7 @@ const open = (): Database => {
     poolSize: 1,
     applicationName: "early",
     clock: systemClock,
-    log: silentLog(),
+    log: testLog(),
   });
   opened.push(store);
   return store;

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { LoadBalancer, Upstreams } from "@rootstock/cli";
 import { HubClient } from "@rootstock/client";
-import { freePort, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { freePort, systemClock, systemRandom } from "@rootstock/service";
 import {
   type ApiReply,
   api,
@@ -12,6 +12,7 @@ import {
   startReplicaProcess,
   TEST_TOKEN,
   TerminalClient,
+  testLog,
 } from "@rootstock/testkit";
 
 /** Three replicas are restarted in turn, as a rollout does it, while users of every kind go on through a load balancer. */
@@ -19,7 +20,7 @@ import {
 const NAMES = ["one", "two", "three"] as const;
 /** The load balancer looks four times a second. */
 const DRAIN_SECONDS = "1.5";
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = { clock: systemClock, random: systemRandom, log: testLog() };
 
 let scene: Scene;
 let balancer: { readonly url: string };

@@ -2,7 +2,6 @@ import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog } from "@rootstock/service";
 import { loadMigrations, MIGRATIONS_DIR, migrate } from "@rootstock/store";
 import {
   api,
@@ -11,6 +10,7 @@ import {
   type ReplicaProcess,
   Scene,
   startReplicaProcess,
+  testLog,
 } from "@rootstock/testkit";
 
 /** Invariant 9 with processes: this code as release N-1, beside a database that release N has migrated. */
@@ -37,7 +37,7 @@ const migrateAsNextRelease = async (sql: string): Promise<void> => {
   await cp(MIGRATIONS_DIR, dir, { recursive: true });
   const next = String((await loadMigrations()).length + 1).padStart(4, "0");
   await writeFile(join(dir, `${next}_next_release.sql`), sql);
-  await migrate({ url: scene.database.url, dir, log: silentLog() });
+  await migrate({ url: scene.database.url, dir, log: testLog() });
 };
 
 /** Everything that a migration or a start could touch. */

@@ -4,19 +4,21 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { loadStoredSecretsConfig, rewrapStoredSecrets } from "@rootstock/hub";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import {
   type ApiOptions,
   type ApiReply,
   api,
   eventually,
   type InProcessReplica,
+  noteSecrets,
   Scene,
   SimulatedRuntimeBroker,
   startReplica,
   TEST_SECRET,
   TEST_TOKEN,
   TestBrowser,
+  testLog,
 } from "@rootstock/testkit";
 
 /** The secrets that replicas share are replaced while everything goes on (spec/03 10, point 24). */
@@ -92,7 +94,7 @@ const startFleet = async (secret: string, more: Readonly<Record<string, string>>
 const rewrap = (secret: string, kms = "secret", check = false) =>
   rewrapStoredSecrets(
     loadStoredSecretsConfig({ DATABASE_URL: scene.database.url, ROOTSTOCK_SECRET: secret, ROOTSTOCK_KMS: kms }),
-    { clock: systemClock, random: systemRandom, log: silentLog() },
+    { clock: systemClock, random: systemRandom, log: testLog() },
     { check },
   );
 
@@ -223,6 +225,7 @@ test(
     scene.onEnd(async () => rmSync(dir, { recursive: true }));
     const file = `file:${join(dir, "keys.json")}`;
     const keys = [{ id: "one", key: systemRandom.bytes(32).toString("base64") }];
+    noteSecrets(...keys.map(({ key }) => key));
     writeFileSync(join(dir, "keys.json"), JSON.stringify({ keys }));
     const fleet = await startFleet(FORMER);
     const machine = await joinMachine(fleet);

@@ -1,6 +1,4 @@
-import { execFile } from "node:child_process";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import type { Trace } from "@rootstock/protocol";
 import { createLog, type Log } from "@rootstock/service";
@@ -12,6 +10,8 @@ import {
   eventually,
   type Replica,
   type ReplicaProcess,
+  recordText,
+  runCommand,
   Scene,
   SpanCollector,
   startReplicaProcess,
@@ -51,7 +51,7 @@ const command = async (replica: Replica, ...args: readonly string[]): Promise<st
   const rootstock = join(import.meta.dirname, "../node_modules/.bin/rootstock");
   const { PATH } = globalThis.process.env;
   const env = { PATH, ...compileCache, ROOTSTOCK_HUB_URL: replica.url, SCION_DEV_TOKEN: TEST_TOKEN };
-  return (await promisify(execFile)(rootstock, ["trace", ...args], { env })).stdout;
+  return (await runCommand(rootstock, ["trace", ...args], env)).stdout;
 };
 
 test("owner killed between claim and acknowledgement: attempt 1 there, given back because it died, attempt 2 elsewhere", async () => {
@@ -104,8 +104,13 @@ test("owner killed between claim and acknowledgement: attempt 1 there, given bac
 /** The machine's log lines, read. */
 const logOf = (): { readonly log: Log; readonly lines: Record<string, unknown>[] } => {
   const lines: Record<string, unknown>[] = [];
-  const destination = { write: (line: string) => void lines.push(JSON.parse(line)) };
-  return { log: createLog({ level: "info", destination }), lines };
+  const destination = {
+    write: (line: string) => {
+      lines.push(JSON.parse(line));
+      recordText("machine", line);
+    },
+  };
+  return { log: createLog({ level: "trace", destination }), lines };
 };
 
 const requestLine = (lines: readonly Record<string, unknown>[], action: string) =>

@@ -1,7 +1,6 @@
 import { join } from "node:path";
-import { silentLog } from "@rootstock/service";
 import { migrate } from "@rootstock/store";
-import { databaseAt, type OwnedPostgres, type TestDatabase } from "@rootstock/testkit";
+import { databaseAt, type OwnedPostgres, type TestDatabase, testLog } from "@rootstock/testkit";
 import type { Code } from "./codeCopy.ts";
 import type { Rest, Transition } from "./history.ts";
 
@@ -45,7 +44,7 @@ export const createWorld = async (postgres: OwnedPostgres, name: string, code: C
   await databaseAt(postgres.url).query(`create database ${name}`);
   const url = new URL(postgres.url);
   url.pathname = `/${name}`;
-  await migrate({ url: url.toString(), log: silentLog(), dir: join(code.root, "migrations") });
+  await migrate({ url: url.toString(), log: testLog(), dir: join(code.root, "migrations") });
   const database = databaseAt(url.toString());
   await database.query(WITNESS);
   return {

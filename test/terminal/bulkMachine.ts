@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { api, compileCache, eventually, type Replica, type Scene } from "@rootstock/testkit";
+import { api, compileCache, eventually, type Replica, recordOutput, type Scene } from "@rootstock/testkit";
 import { startAgent } from "./machine.ts";
 
 const COMMAND = fileURLToPath(new URL("../../packages/cli/bin/rootstock.js", import.meta.url));
@@ -56,12 +56,13 @@ export const startBulkMachine = async (scene: Scene, replica: Replica, bytes: nu
       ROOTSTOCK_RUNTIME_BROKER_STATE: join(directory, "state"),
       ROOTSTOCK_RUNTIME: "container",
       ROOTSTOCK_CONTAINER_IMAGE: "none",
-      ROOTSTOCK_LOG_LEVEL: "warn",
+      ROOTSTOCK_LOG_LEVEL: "trace",
       BULK_BYTES: String(bytes),
       BULK_LINE: BULK_LINE.trimEnd(),
     },
-    stdio: ["ignore", "ignore", "inherit"],
+    stdio: ["ignore", "pipe", "pipe"],
   });
+  recordOutput(child, "bulk-machine");
   scene.onEnd(() => ended(child));
   await eventually(async () => {
     const found = await api(replica, "GET", `/api/v1/runtime-brokers/${made.text("brokerId")}`);

@@ -3,8 +3,8 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadRuntimeBrokerConfig, RuntimeBroker } from "@rootstock/runtime-broker";
-import { type Log, silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { api, eventually, type Replica, type Scene } from "@rootstock/testkit";
+import { type Log, systemClock, systemRandom } from "@rootstock/service";
+import { api, eventually, type Replica, recordFiles, type Scene, testLog } from "@rootstock/testkit";
 
 /** Programs that agents of these tests run besides the built-in shell. */
 const HARNESSES = {
@@ -66,7 +66,7 @@ export class MovingAddress {
 }
 
 /** Our own runtime broker with agents as processes, connected to `replica`. */
-export const startMachine = async (scene: Scene, replica: Replica, log: Log = silentLog()): Promise<MovingAddress> => {
+export const startMachine = async (scene: Scene, replica: Replica, log: Log = testLog()): Promise<MovingAddress> => {
   const address = new MovingAddress(replica);
   await address.start();
   scene.onEnd(() => address.stop());
@@ -87,6 +87,7 @@ export const startMachine = async (scene: Scene, replica: Replica, log: Log = si
   scene.onEnd(async () => {
     await machine.stop();
     await killSessions(join(stateDirectory, "agents"));
+    recordFiles(stateDirectory, ["host.log"]);
     await rm(stateDirectory, { recursive: true, force: true, maxRetries: 5 });
   });
   await machine.start();

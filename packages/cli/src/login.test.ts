@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { heard } from "@rootstock/testkit";
 import { EXIT } from "./exitCodes.ts";
 import { loginsPath } from "./logins.ts";
 import { run } from "./run.ts";
@@ -69,7 +70,7 @@ const answer = (path: string): readonly [number, unknown] => {
 };
 const rootstock = async (...args: string[]) => {
   const [out, err]: [string[], string[]] = [[], []];
-  const code = await run(args, env, { out: (line) => out.push(line), err: (line) => err.push(line) });
+  const code = await run(args, env, { out: (line) => out.push(line), err: heard(err) });
   return { code, out: out.join("\n"), err: err.join("\n") };
 };
 

@@ -1,6 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "@jest/globals";
+import { heard } from "@rootstock/testkit";
 import { EXIT } from "./exitCodes.ts";
 import { run } from "./run.ts";
 
@@ -37,7 +38,7 @@ const hub = async (route: Route) => {
     const code = await run(
       args,
       { ROOTSTOCK_HUB_URL: `http://127.0.0.1:${port}`, SCION_DEV_TOKEN: "t", ROOTSTOCK_DATA: "/none", ...env },
-      { out: (line) => out.push(line), err: (line) => err.push(line) },
+      { out: (line) => out.push(line), err: heard(err) },
     );
     return { code, out: out.join("\n"), err: err.join("\n") };
   };

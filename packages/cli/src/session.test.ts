@@ -1,12 +1,10 @@
-import { execFile } from "node:child_process";
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { systemClock } from "@rootstock/service";
-import { type ApiReply, api, type Replica, Scene, testLogin } from "@rootstock/testkit";
+import { type ApiReply, api, heard, type Replica, runCommand, Scene, testLogin } from "@rootstock/testkit";
 import { EXIT } from "./exitCodes.ts";
 import { loginsPath, type StoredLogin, storedLogin } from "./logins.ts";
 import { run } from "./run.ts";
@@ -43,7 +41,7 @@ const keep = (login: Partial<StoredLogin>): void => {
 const kept = (): StoredLogin | undefined => storedLogin(env, replica.url);
 const rootstock = async (...args: string[]) => {
   const [out, err]: [string[], string[]] = [[], []];
-  const code = await run(args, env, { out: (line) => out.push(line), err: (line) => err.push(line) });
+  const code = await run(args, env, { out: (line) => out.push(line), err: heard(err) });
   return { code, out: out.join("\n"), err: err.join("\n") };
 };
 /** It asks the hub, as the person whose login it is. */
@@ -84,9 +82,7 @@ test("one that the hub does not take is exchanged as well: clocks differ", async
 test("of several processes at once one exchanges the token, and the others go on with what it has got", async () => {
   keep({ expiresAt: systemClock.now() - 1 });
   const processes = await Promise.all(
-    [1, 2, 3].map(() =>
-      promisify(execFile)(process.execPath, [BIN, ...LIST], { env: { ...env, PATH: process.env.PATH } }),
-    ),
+    [1, 2, 3].map(() => runCommand(process.execPath, [BIN, ...LIST], { ...env, PATH: process.env.PATH })),
   );
   for (const { stdout } of processes) expect(stdout).toContain("ROOTSTOCK_JOIN_TOKEN=");
   expect(await generation()).toBe(2);

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
+import { recordOutput } from "@rootstock/testkit";
 import { agentDirectory, agentKey } from "./agents/agentRecord.ts";
 import { FakeHub, type FakeSession } from "./testing/fakeHub.ts";
 import { createBody, makeStateDirectory, messageBody, PROJECT, query } from "./testing/setup.ts";
@@ -28,7 +29,7 @@ beforeEach(async () => {
     ROOTSTOCK_RUNTIME_BROKER_STATE: state.path,
     ROOTSTOCK_JOIN_TOKEN: joinToken,
     ROOTSTOCK_RUNTIME_BROKER_ID: brokerId,
-    ROOTSTOCK_LOG_LEVEL: "warn",
+    ROOTSTOCK_LOG_LEVEL: "trace",
   };
 });
 
@@ -40,7 +41,11 @@ afterEach(async () => {
 
 const launch = async (): Promise<FakeSession> => {
   const connected = hub.connected.next();
-  program = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", PROGRAM], { env, stdio: "inherit" });
+  program = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", PROGRAM], {
+    env,
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  recordOutput(program, "runtime-broker");
   return connected;
 };
 

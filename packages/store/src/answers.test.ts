@@ -1,6 +1,6 @@
 import { expect, test } from "@jest/globals";
-import { type Clock, silentLog } from "@rootstock/service";
-import { eventually } from "@rootstock/testkit";
+import type { Clock } from "@rootstock/service";
+import { eventually, testLog } from "@rootstock/testkit";
 import pg from "pg";
 import { Answers, DatabaseSilentError } from "./answers.ts";
 
@@ -45,7 +45,7 @@ const manualClock = () => {
 
 const answersWith = (probe: () => Promise<void>) => {
   const { clock, pass, jump } = manualClock();
-  const answers = new Answers({ clock, log: silentLog(), probe, silentAfterMs: 10_000, statementLimitMs: 20_000 });
+  const answers = new Answers({ clock, log: testLog(), probe, silentAfterMs: 10_000, statementLimitMs: 20_000 });
   /** A statement that the test answers, and that fails when its connection is ended. */
   const ask = () => {
     let answer: (text: string) => void = () => {};

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase } from "@rootstock/testkit";
+import { systemClock, systemRandom } from "@rootstock/service";
+import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase, testLog } from "@rootstock/testkit";
 import pg from "pg";
 import { Coordination } from "./coordination.ts";
 import { LOCK_KEYS, newReplicaLockKey } from "./locks.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = { clock: systemClock, random: systemRandom, log: testLog() };
 let db: TestDatabase;
 let stops: (() => Promise<void>)[] = [];
 

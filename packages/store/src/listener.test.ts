@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase } from "@rootstock/testkit";
+import { systemClock, systemRandom } from "@rootstock/service";
+import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase, testLog } from "@rootstock/testkit";
 import { Database } from "./database.ts";
 import { Listener } from "./listener.ts";
 import { Signaller } from "./signaller.ts";
 import type { Commands } from "./signals.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = { clock: systemClock, random: systemRandom, log: testLog() };
 let db: TestDatabase;
 let stops: (() => Promise<void>)[] = [];
 
@@ -27,7 +27,7 @@ const build = (options: { url?: string; directUrl?: string; probeTimeoutMs?: num
     applicationName: "listener-test",
     ...base,
   });
-  const signaller = new Signaller({ database, clock: systemClock, log: silentLog() });
+  const signaller = new Signaller({ database, clock: systemClock, log: testLog() });
   const listener = new Listener(base, {
     directUrl: db.url,
     database,

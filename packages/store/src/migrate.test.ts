@@ -2,9 +2,8 @@ import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog } from "@rootstock/service";
 import { MIGRATIONS_DIR, migrate, migrationStatus, SchemaTooNewError } from "@rootstock/store";
-import { createTestDatabase, type TestDatabase } from "@rootstock/testkit";
+import { createTestDatabase, type TestDatabase, testLog } from "@rootstock/testkit";
 
 let database: TestDatabase;
 beforeEach(async () => {
@@ -22,7 +21,7 @@ const folderWith = async (...extra: string[]): Promise<string> => {
   return dir;
 };
 
-const run = (dir?: string) => migrate({ url: database.url, log: silentLog(), ...(dir && { dir }) });
+const run = (dir?: string) => migrate({ url: database.url, log: testLog(), ...(dir && { dir }) });
 const tables = async () =>
   (await database.query<{ n: number }>("select count(*)::int as n from pg_tables where schemaname = 'public'"))[0]?.n;
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock } from "@rootstock/service";
-import { createTestDatabase, type TestDatabase, transactionPoolers } from "@rootstock/testkit";
+import { systemClock } from "@rootstock/service";
+import { createTestDatabase, type TestDatabase, testLog, transactionPoolers } from "@rootstock/testkit";
 import { sql } from "kysely";
 import pg from "pg";
 import { Database } from "./database.ts";
@@ -36,7 +36,7 @@ test.each(transactionPoolers())(
       poolSize: 2,
       applicationName: "pooler-check",
       clock: systemClock,
-      log: silentLog(),
+      log: testLog(),
     });
     stops.push(() => database.stop());
     await database.start();

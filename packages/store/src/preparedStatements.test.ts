@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock } from "@rootstock/service";
-import { createTestDatabase, leftByMinorCollections, type TestDatabase } from "@rootstock/testkit";
+import { systemClock } from "@rootstock/service";
+import { createTestDatabase, leftByMinorCollections, type TestDatabase, testLog } from "@rootstock/testkit";
 import { sql } from "kysely";
 import { Database } from "./database.ts";
 import { PreparedStatements } from "./preparedStatements.ts";
@@ -20,7 +20,7 @@ beforeEach(async () => {
     poolSize: 1,
     applicationName: "prepared",
     clock: systemClock,
-    log: silentLog(),
+    log: testLog(),
   });
 });
 afterEach(async () => {

@@ -1,5 +1,5 @@
 import { TEST_TOKEN } from "./replicas.ts";
-import { noteCookies, noteSecretsIn, noteSecretsSent } from "./runRecord.ts";
+import { noteAnswerHeaders, noteSecretsIn, noteSecretsSent, noteSecretsTaken } from "./runRecord.ts";
 
 /** What a replica answered. */
 export class ApiReply {
@@ -73,7 +73,8 @@ export const api = async (
   });
   const text = await response.text();
   noteSecretsIn(text);
-  noteCookies(response.headers);
+  noteAnswerHeaders(response.headers);
+  if (response.ok) noteSecretsTaken(body);
   return new ApiReply(response.status, response.headers, text);
 };
 

@@ -69,6 +69,7 @@ export abstract class AuthorizationServer {
 
   #authorize(url: URL, response: ServerResponse): void {
     const q = url.searchParams;
+    noteSecrets(q.get("state"), q.get("nonce"));
     const redirectUri = q.get("redirect_uri") ?? "";
     if (q.get("client_id") !== this.clientId || q.get("response_type") !== "code" || !URL.canParse(redirectUri)) {
       response.writeHead(400).end("not a client of mine");
@@ -106,6 +107,7 @@ export abstract class AuthorizationServer {
 
   async #token(request: IncomingMessage, form: URLSearchParams, response: ServerResponse): Promise<void> {
     const code = form.get("code") ?? "";
+    noteSecrets(form.get("code_verifier"));
     const grant = this.#codes.get(code);
     this.#codes.delete(code);
     const refuse = (error: string) => {

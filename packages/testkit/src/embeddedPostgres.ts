@@ -1,5 +1,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
 import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -13,6 +14,7 @@ import {
 } from "@rootstock/embedded-postgres";
 import { freePort, systemRandom } from "@rootstock/service";
 import { eventually } from "./eventually.ts";
+import { logFile, noteSecrets } from "./runRecord.ts";
 
 /** A PostgreSQL server that a test owns: it may be stopped and started again. */
 export interface OwnedPostgres {
@@ -63,7 +65,9 @@ export const startEmbeddedPostgres = async (
   const dir = join(root, "data");
   const user = await postgresUser();
   const programs = await postgresPrograms(user, root);
-  await makeDataFolder(dir, { programs, user, superuser: USER, password: USER, noSync: true });
+  const password = systemRandom.bytes(18).toString("base64url");
+  noteSecrets(password);
+  await makeDataFolder(dir, { programs, user, superuser: USER, password, noSync: true });
   const port = await freePort(systemRandom);
   const args = serverArguments(dir, port, { fsync: "off", max_connections: "400", ...settings });
 
@@ -77,7 +81,10 @@ export const startEmbeddedPostgres = async (
     await gone;
   };
   const begin = async (): Promise<void> => {
-    const child = spawn(programs.postgres, args, { ...user, cwd: root, stdio: "ignore" });
+    const log = logFile(`postgres-${port}`);
+    const out = log === undefined ? "ignore" : openSync(log, "a");
+    const child = spawn(programs.postgres, args, { ...user, cwd: root, stdio: ["ignore", out, out] });
+    if (typeof out === "number") closeSync(out);
     server = child;
     let failure: unknown;
     child.once("error", (err) => {
@@ -102,7 +109,7 @@ export const startEmbeddedPostgres = async (
 
   await begin();
   return {
-    url: `postgres://${USER}:${USER}@127.0.0.1:${port}/postgres`,
+    url: `postgres://${USER}:${password}@127.0.0.1:${port}/postgres`,
     takeDown: () => end(),
     crash: () => end("SIGQUIT"),
     bringUp: begin,

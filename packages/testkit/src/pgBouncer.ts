@@ -8,6 +8,7 @@ import { postgresUser } from "@rootstock/embedded-postgres";
 import { freePort, systemRandom } from "@rootstock/service";
 import pg from "pg";
 import { eventually } from "./eventually.ts";
+import { recordOutput } from "./recordedLogs.ts";
 import { startTransactionPooler, type TransactionPooler } from "./transactionPooler.ts";
 
 /** A kind of pooler that this machine has. */
@@ -75,6 +76,7 @@ const startPgBouncer = async (program: string, url: string, size: number): Promi
   const begin = async (): Promise<void> => {
     const child = spawn(program, [file], { ...user, cwd: dir, stdio: ["ignore", "ignore", "pipe"] });
     running = child;
+    recordOutput(child, "pgbouncer");
     const said: string[] = [];
     child.stderr?.on("data", (chunk: Buffer) => said.push(chunk.toString()));
     await eventually(async () => {

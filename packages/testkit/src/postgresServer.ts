@@ -1,4 +1,6 @@
+import { systemRandom } from "@rootstock/service";
 import { startEmbeddedPostgres } from "./embeddedPostgres.ts";
+import { noteSecrets } from "./runRecord.ts";
 
 /** The PostgreSQL that a test run uses, and how to give it back. */
 export interface PostgresServer {
@@ -22,7 +24,10 @@ export const startPostgresServer = async (): Promise<PostgresServer> => {
   if (given) return { url: given, stop: async () => {} };
   if (await dockerRuns()) {
     const { PostgreSqlContainer } = await import("@testcontainers/postgresql");
+    const password = systemRandom.bytes(18).toString("base64url");
+    noteSecrets(password);
     const container = await new PostgreSqlContainer("postgres:18")
+      .withPassword(password)
       .withCommand(["postgres", "-c", "fsync=off", "-c", "max_connections=400"])
       .start();
     return {

@@ -6,7 +6,7 @@ import { Hub, loadHubConfig } from "@rootstock/hub";
 import { createLog, type Log, silentLog, systemClock, systemRandom } from "@rootstock/service";
 import { compileCache } from "./compileCache.ts";
 import { checkedReplies } from "./replyChecks.ts";
-import { noteSecrets, recordLog } from "./runRecord.ts";
+import { noteSecretsOfEnvironment, recordLog } from "./runRecord.ts";
 
 /** The shared secret and the development token of test replicas. */
 export const TEST_SECRET = "a shared secret of at least 32 bytes";
@@ -57,7 +57,7 @@ const environment = (options: ReplicaOptions): Record<string, string> => ({
 /** Starts a replica in this process. */
 export const startReplica = async (options: ReplicaOptions): Promise<InProcessReplica> => {
   const env = environment(options);
-  noteSecretsOf(env);
+  noteSecretsOfEnvironment(env);
   const config = loadHubConfig(env);
   const record = recordLog(config.name);
   const hub = new Hub(config, { clock: systemClock, random: systemRandom, log: logOf(record) }, checkedReplies());
@@ -70,16 +70,11 @@ export const startReplica = async (options: ReplicaOptions): Promise<InProcessRe
   return { name: config.name, hub, url: `http://${host}:${port}`, stop };
 };
 
-/** `TEST_LOG_LEVEL` shows the lines; else they are kept for the end of the run, at a level that tells much. */
+/** `TEST_LOG_LEVEL` shows the lines; else they are kept for the end of the run, at the level that tells most. */
 const logOf = (record: ReturnType<typeof recordLog>): Log => {
   const level = process.env.TEST_LOG_LEVEL;
   if (level === "debug" || level === "info") return createLog({ level });
-  return record ? createLog({ level: "debug", destination: record }) : silentLog();
-};
-
-const noteSecretsOf = (env: Readonly<Record<string, string>>): void => {
-  for (const [name, value] of Object.entries(env))
-    if (/SECRET|TOKEN/.test(name)) noteSecrets(value, ...(name === "ROOTSTOCK_SECRET" ? value.split(",") : []));
+  return record ? createLog({ level: "trace", destination: record }) : silentLog();
 };
 
 const CHECKOUT = fileURLToPath(new URL("../../..", import.meta.url));
@@ -94,9 +89,9 @@ export interface ReplicaProcessOptions extends ReplicaOptions {
 /** Starts `rootstock replica` in a process of its own and waits until it listens. */
 export const startReplicaProcess = async (options: ReplicaProcessOptions): Promise<ReplicaProcess> => {
   const command = join(options.code ?? CHECKOUT, "packages/cli/bin/rootstock.js");
-  const env = environment(options);
-  noteSecretsOf(env);
-  const record = recordLog(env.ROOTSTOCK_NAME ?? "replica");
+  const record = recordLog(options.name ?? "replica");
+  const env = { ...(record && { ROOTSTOCK_LOG_LEVEL: "trace" }), ...environment(options) };
+  noteSecretsOfEnvironment(env);
   const preload = options.preload === undefined ? [] : ["--import", pathToFileURL(options.preload).toString()];
   const child = spawn(process.execPath, [...preload, command, "replica"], {
     env: { PATH: process.env.PATH, ...compileCache, ...env },

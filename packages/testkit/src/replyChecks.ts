@@ -9,7 +9,7 @@ import {
 } from "@rootstock/hub";
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js";
 import addFormats from "ajv-formats";
-import { noteFault } from "./runRecord.ts";
+import { noteAnswerHeaders, noteFault, noteSecretsIn } from "./runRecord.ts";
 
 /**
  * Holds every answer of a declared route against what the API's document says of it. One that the document does not
@@ -17,6 +17,7 @@ import { noteFault } from "./runRecord.ts";
  */
 export const checkedReplies = (checks = EVERY_HUB): InspectReply => {
   return async (route, response) => {
+    await noteAnswer(route, response);
     if (!route.replies) return response;
     const problem = await checks.problemOf(route, response);
     if (problem === undefined) return response;
@@ -27,6 +28,13 @@ export const checkedReplies = (checks = EVERY_HUB): InspectReply => {
       headers: { "content-type": "application/json" },
     });
   };
+};
+
+/** Whoever asks, and by whatever: what an answer gives is noted. Secrets are given by calls that make them. */
+const noteAnswer = async (route: Route, response: Response): Promise<void> => {
+  noteAnswerHeaders(response.headers);
+  const isJson = response.headers.get("content-type")?.includes("json");
+  if (route.method !== "GET" && response.ok && isJson) noteSecretsIn(await response.clone().text());
 };
 
 /** Compares answers with declarations. What is compiled for one is kept for the next. */

@@ -1,5 +1,6 @@
-import { type Base, silentLog, startStages, stopStages, systemClock, systemRandom } from "@rootstock/service";
+import { type Base, startStages, stopStages, systemClock, systemRandom } from "@rootstock/service";
 import { Coordination, Database, Listener, Signaller } from "@rootstock/store";
+import { testLog } from "./recordedLogs.ts";
 
 /** The store's share of one replica, without anything above it. */
 export interface StoreStack {
@@ -19,8 +20,8 @@ export interface StoreStackOptions {
   readonly name?: string;
 }
 
-/** The machine's clock and randomness, and no log. */
-export const testBase = (): Base => ({ clock: systemClock, random: systemRandom, log: silentLog() });
+/** The machine's clock and randomness, and a log that nobody sees. */
+export const testBase = (): Base => ({ clock: systemClock, random: systemRandom, log: testLog() });
 
 /** Starts a replica's connections to the database `url`. Stop it before the database is dropped. */
 export const startStoreStack = async (url: string, options: StoreStackOptions = {}): Promise<StoreStack> => {

@@ -1,5 +1,5 @@
 import { request as httpRequest } from "node:http";
-import { noteSecrets } from "./runRecord.ts";
+import { noteAnswerHeaders } from "./runRecord.ts";
 
 /** What a browser got. */
 export interface Visit {
@@ -111,6 +111,7 @@ export class TestBrowser {
             for (const [name, values] of Object.entries(response.headersDistinct))
               for (const value of values ?? []) got.append(name, value);
             this.#keep(url, got.getSetCookie());
+            noteAnswerHeaders(got);
             const text = Buffer.concat(chunks).toString("utf8");
             resolve({ url, status: response.statusCode ?? 0, headers: got, body: text });
           });
@@ -131,7 +132,6 @@ export class TestBrowser {
     this.cookies.set(url.hostname, jar);
     for (const line of lines) {
       const [, name = "", value = ""] = /^([^=;]+)=([^;]*)/.exec(line) ?? [];
-      noteSecrets(value);
       if (value === "" || /;\s*max-age=0(;|$)/i.test(line)) jar.delete(name);
       else jar.set(name, value);
     }

@@ -1,7 +1,7 @@
 import { createHash, randomBytes } from "node:crypto";
-import { silentLog } from "@rootstock/service";
 import { loadMigrations, migrate } from "@rootstock/store";
 import pg from "pg";
+import { testLog } from "./recordedLogs.ts";
 
 /** A database of its own for one test or file, cloned from a migrated template. */
 export interface TestDatabase {
@@ -101,7 +101,7 @@ const ensureTemplate = async (admin: pg.ClientBase): Promise<string> => {
     if (found.rowCount) return name;
     const building = `${name}_${randomBytes(4).toString("hex")}`;
     await admin.query(`create database ${building}`);
-    await migrate({ url: withDatabase(serverUrl(), building), log: silentLog() });
+    await migrate({ url: withDatabase(serverUrl(), building), log: testLog("migrations") });
     await admin.query(`alter database ${building} rename to ${name}`);
     return name;
   } finally {

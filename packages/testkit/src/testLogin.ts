@@ -3,7 +3,7 @@ import { systemClock } from "@rootstock/service";
 import { type JWTPayload, SignJWT } from "jose";
 import { ApiReply } from "./api.ts";
 import { TEST_SECRET } from "./replicas.ts";
-import { noteCookies, noteSecrets, noteSecretsIn } from "./runRecord.ts";
+import { noteAnswerHeaders, noteSecrets, noteSecretsIn } from "./runRecord.ts";
 
 /** The key that the original derives for people's tokens (spec/03 section 4). */
 const userKey = (secret: string): Buffer =>
@@ -33,6 +33,6 @@ export const testLogin = async (
   const text = await response.text();
   noteSecrets(token);
   noteSecretsIn(text);
-  noteCookies(response.headers);
+  noteAnswerHeaders(response.headers);
   return new ApiReply(response.status, response.headers, text);
 };

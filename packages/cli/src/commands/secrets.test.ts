@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { SecretBox } from "@rootstock/hub";
 import { systemClock, systemRandom } from "@rootstock/service";
-import { createTestDatabase, seed, type TestDatabase } from "@rootstock/testkit";
+import { createTestDatabase, heard, seed, type TestDatabase } from "@rootstock/testkit";
 import { EXIT } from "../exitCodes.ts";
 import { run } from "../run.ts";
 
@@ -17,8 +17,8 @@ afterEach(() => database.drop());
 const secrets = async (secret: string, ...flags: string[]) => {
   const out: string[] = [];
   const err: string[] = [];
-  const env = { DATABASE_URL: database.url, ROOTSTOCK_SECRET: secret, ROOTSTOCK_LOG_LEVEL: "silent" };
-  const code = await run(["secrets", ...flags], env, { out: (l) => out.push(l), err: (l) => err.push(l) });
+  const env = { DATABASE_URL: database.url, ROOTSTOCK_SECRET: secret, ROOTSTOCK_LOG_LEVEL: "trace" };
+  const code = await run(["secrets", ...flags], env, { out: (l) => out.push(l), err: heard(err) });
   return { code, out: out.join("\n"), err: err.join("\n") };
 };
 

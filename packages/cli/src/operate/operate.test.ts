@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
-import { api, eventually, type Replica, Scene, TEST_TOKEN, testLogin } from "@rootstock/testkit";
+import { api, eventually, heard, type Replica, Scene, TEST_TOKEN, testLogin } from "@rootstock/testkit";
 import { EXIT } from "../exitCodes.ts";
 import { run } from "../run.ts";
 
@@ -33,7 +33,7 @@ beforeEach(async () => {
 const rootstockAs = async (token: string, ...args: string[]) => {
   const [out, err]: [string[], string[]] = [[], []];
   const env = { ROOTSTOCK_HUB_URL: hub.url, SCION_DEV_TOKEN: token, ROOTSTOCK_DATA: join(root, "none") };
-  const code = await run(args, env, { out: (line) => out.push(line), err: (line) => err.push(line) });
+  const code = await run(args, env, { out: (line) => out.push(line), err: heard(err) });
   return { code, out: out.join("\n"), err: err.join("\n") };
 };
 const rootstock = (...args: string[]) => rootstockAs(TEST_TOKEN, ...args);

@@ -1,11 +1,12 @@
 import { createServer as createHttpServer, type RequestListener } from "node:http";
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { type Base, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Base, systemClock, systemRandom } from "@rootstock/service";
+import { testLog } from "@rootstock/testkit";
 import { LoadBalancer } from "./loadBalancer.ts";
 import { type Upstream, Upstreams } from "./upstreams.ts";
 
-const base: Base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base: Base = { clock: systemClock, random: systemRandom, log: testLog() };
 const cleanups: (() => unknown)[] = [];
 
 afterEach(async () => {

@@ -3,14 +3,15 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { type Base, Probe, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Base, Probe, systemClock, systemRandom } from "@rootstock/service";
 import { migrate, migrationStatus } from "@rootstock/store";
+import { noteSecrets, recordFiles, testLog } from "@rootstock/testkit";
 import { type DataDirectory, dataDirectory, prepareDataDirectory } from "./dataDirectory.ts";
 import { Ledger } from "./ledger.ts";
 import { type EmbeddedPostgres, embeddedPostgres } from "./postgres.ts";
 import type { ProcessNews } from "./supervisedProcess.ts";
 
-const base: Base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base: Base = { clock: systemClock, random: systemRandom, log: testLog() };
 let data: DataDirectory;
 let news: Probe<ProcessNews>;
 const started: EmbeddedPostgres[] = [];
@@ -22,10 +23,12 @@ beforeEach(() => {
 });
 afterEach(async () => {
   await Promise.all(started.splice(0).map((p) => p.process.stop()));
+  recordFiles(data.logs);
   rmSync(data.root, { recursive: true, force: true });
 });
 
-const start = async (password = "a-password"): Promise<EmbeddedPostgres> => {
+const start = async (password = "a-password-for-it"): Promise<EmbeddedPostgres> => {
+  noteSecrets(password);
   const deps = { base, ledger: new Ledger(data.ledger), onNews: (n: ProcessNews) => news.emit(n) };
   const postgres = await embeddedPostgres({ data, password, maxConnections: 20, preferredPort: 0, deps });
   started.push(postgres);
@@ -45,7 +48,7 @@ const accepts = (url: string): Promise<boolean> =>
 
 test("it serves with a password, comes back after a kill, and keeps its data between runs", async () => {
   const first = await start();
-  await migrate({ url: first.url, log: silentLog() });
+  await migrate({ url: first.url, log: testLog() });
   const { version } = await migrationStatus({ url: first.url });
   expect(version).toBeGreaterThan(0);
   const wrong = new URL(first.url);

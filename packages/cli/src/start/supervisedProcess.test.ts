@@ -2,12 +2,13 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "@jest/globals";
-import { type Base, Probe, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Base, Probe, systemClock, systemRandom } from "@rootstock/service";
+import { testLog } from "@rootstock/testkit";
 import { endProcess, Ledger } from "./ledger.ts";
 import { isAlive } from "./processes.ts";
 import { type ProcessNews, type ProcessSpec, SupervisedProcess } from "./supervisedProcess.ts";
 
-const base: Base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base: Base = { clock: systemClock, random: systemRandom, log: testLog() };
 
 /** Says that it serves, then waits; SIGTERM ends it cleanly. */
 const SERVER = `process.on("SIGTERM", () => { console.log("bye"); process.exit(0); });

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { HubError } from "@rootstock/protocol";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import { ensureUser } from "@rootstock/store";
-import { createTestStore, type TestStore } from "@rootstock/testkit";
+import { createTestStore, type TestStore, testLog } from "@rootstock/testkit";
 import type { RootSecrets } from "../secrets/index.ts";
 import { signInParts } from "./authenticator.testing.ts";
 import { BrowserSessions, provenanceOf, SealedTokens } from "./index.ts";
@@ -13,7 +13,7 @@ const HOUR_MS = 3_600_000;
 const user = { id: systemRandom.uuid(), email: "ann@example.org", displayName: "Ann", role: "member" as const };
 const subject = { id: user.id, email: user.email, tokenVersion: 1 };
 let now = systemClock.now();
-const base = { clock: { ...systemClock, now: () => now }, random: systemRandom, log: silentLog() };
+const base = { clock: { ...systemClock, now: () => now }, random: systemRandom, log: testLog() };
 let store: TestStore;
 
 beforeAll(async () => {

@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { HubError } from "@rootstock/protocol";
-import { type Clock, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Clock, systemClock, systemRandom } from "@rootstock/service";
 import { userById } from "@rootstock/store";
-import { createTestStore, IdentityProvider, type TestStore } from "@rootstock/testkit";
+import { createTestStore, IdentityProvider, type TestStore, testLog } from "@rootstock/testkit";
 import { SignJWT } from "jose";
 import { type AdmissionRules, GOOGLE_ISSUER, People, UserStandings } from "../people/index.ts";
 import { EVERYBODY } from "./authenticator.testing.ts";
@@ -19,7 +19,7 @@ const clock: Clock = {
   now: () => systemClock.now() + later,
   elapsed: () => systemClock.elapsed() + later,
 };
-const base = { clock, random: systemRandom, log: silentLog() };
+const base = { clock, random: systemRandom, log: testLog() };
 
 beforeAll(async () => {
   store = await createTestStore();

@@ -1,7 +1,8 @@
 import { createServer, type IncomingMessage, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { type Clock, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Clock, systemClock, systemRandom } from "@rootstock/service";
+import { testLog } from "@rootstock/testkit";
 import { createLocalJWKSet, jwtVerify, SignJWT } from "jose";
 import { SigningKeys } from "./signingKeys.ts";
 import { googleIssuer, localIssuer } from "./transportIssuers.ts";
@@ -15,7 +16,7 @@ const clock: Clock = {
   now: () => systemClock.now() + later,
   elapsed: () => systemClock.elapsed() + later,
 };
-const base = { clock, random: systemRandom, log: silentLog() };
+const base = { clock, random: systemRandom, log: testLog() };
 const MINUTE = 60_000;
 
 /** A token that lasts so many seconds. */

@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import type { Uuid } from "@rootstock/protocol";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import { Database, Listener, Signaller } from "@rootstock/store";
-import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase } from "@rootstock/testkit";
+import { createTestDatabase, eventually, startTransactionPooler, type TestDatabase, testLog } from "@rootstock/testkit";
 import { CommandBus } from "./commandBus.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = { clock: systemClock, random: systemRandom, log: testLog() };
 let db: TestDatabase;
 let stops: (() => Promise<void>)[] = [];
 

@@ -1,7 +1,8 @@
 import { createServer, type Server } from "node:http";
-import { type Base, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Base, systemClock, systemRandom } from "@rootstock/service";
 import { Database, insertRuntimeBroker, transaction } from "@rootstock/store";
 import type { SimulatedCredentials, TestDatabase } from "@rootstock/testkit";
+import { testLog } from "@rootstock/testkit";
 import { RuntimeBrokerSecrets, RuntimeBrokerSignatures } from "../auth/index.ts";
 import { SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
@@ -34,7 +35,7 @@ export interface ControlPlane {
 export const startControlPlane = async (
   test: TestDatabase,
   options: Partial<ControlOptions> = {},
-  base: Base = { clock: systemClock, random: systemRandom, log: silentLog() },
+  base: Base = { clock: systemClock, random: systemRandom, log: testLog() },
 ): Promise<ControlPlane> => {
   const instanceId = systemRandom.uuid();
   const settings = { ...CONTROL_DEFAULTS, tickMs: 20, ...options };
@@ -110,7 +111,7 @@ const listen = (server: Server): Promise<string> =>
 /** A runtime broker's row with a secret, as a join leaves it. */
 export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Promise<SimulatedCredentials> => {
   const brokerId = systemRandom.uuid();
-  const base = { random: systemRandom, log: silentLog() };
+  const base = { random: systemRandom, log: testLog() };
   const secrets = new RuntimeBrokerSecrets(
     new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom }),
     base,
@@ -125,7 +126,7 @@ export const seedRuntimeBroker = async (plane: ControlPlane, name: string): Prom
 
 /** A new secret in the place of the present one; standard base64. */
 export const rotateSecret = async (plane: ControlPlane, runtimeBrokerId: string, graceMs: number): Promise<string> => {
-  const base = { random: systemRandom, log: silentLog() };
+  const base = { random: systemRandom, log: testLog() };
   const secrets = new RuntimeBrokerSecrets(
     new SecretBox({ secrets: [TEST_SECRET], clock: systemClock, random: systemRandom }),
     base,

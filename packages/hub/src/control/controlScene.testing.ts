@@ -1,5 +1,5 @@
 import { afterEach, beforeEach } from "@jest/globals";
-import { type Clock, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Clock, systemClock, systemRandom } from "@rootstock/service";
 import {
   createTestDatabase,
   eventually,
@@ -7,6 +7,7 @@ import {
   SimulatedRuntimeBroker,
   type SimulatedRuntimeBrokerOptions,
   type TestDatabase,
+  testLog,
 } from "@rootstock/testkit";
 import { type ControlPlane, seedRuntimeBroker, startControlPlane } from "./controlPlane.testing.ts";
 import type { Connection, ControlOptions } from "./index.ts";
@@ -52,7 +53,7 @@ export class ControlScene {
   }
 
   readonly plane = async (options: Partial<ControlOptions> = {}, clock: Clock = systemClock): Promise<ControlPlane> => {
-    const base = { clock, random: systemRandom, log: silentLog() };
+    const base = { clock, random: systemRandom, log: testLog() };
     const started = await startControlPlane(this.database, options, base);
     this.#planes.push(started);
     return started;

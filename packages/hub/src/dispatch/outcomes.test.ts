@@ -1,6 +1,7 @@
 import { expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import type { MessageOutcome } from "@rootstock/store";
+import { testLog } from "@rootstock/testkit";
 import { deliveredOutcome, Outcomes } from "./outcomes.ts";
 
 const id = systemRandom.uuid();
@@ -8,7 +9,7 @@ const underWay: MessageOutcome = { id, state: "delivering", holdReason: null, er
 
 test("whoever comes to wait after the end was told, and before it is written, hears of it without signal and poll", async () => {
   let reads = 0;
-  const outcomes = new Outcomes<MessageOutcome>(systemClock, silentLog(), async () => {
+  const outcomes = new Outcomes<MessageOutcome>(systemClock, testLog(), async () => {
     reads += 1;
     return [reads < 4 ? underWay : deliveredOutcome(id)];
   });

@@ -1,6 +1,6 @@
 import { connect } from "node:net";
 import { expect, test } from "@jest/globals";
-import { silentLog } from "@rootstock/service";
+import { testLog } from "@rootstock/testkit";
 import { Hono } from "hono";
 import { HttpServer } from "./server.ts";
 
@@ -12,7 +12,7 @@ test("whoever sends the head of a request a byte at a time is not waited for", a
     port: 0,
     app,
     upgrades: [],
-    log: silentLog(),
+    log: testLog(),
     headersMs: 200,
   });
   await server.start();
@@ -57,7 +57,7 @@ const said = (
   });
 
 const serving = async (app: Hono, work: (port: number) => Promise<void>): Promise<void> => {
-  const server = new HttpServer({ host: "127.0.0.1", port: 0, app, upgrades: [], log: silentLog() });
+  const server = new HttpServer({ host: "127.0.0.1", port: 0, app, upgrades: [], log: testLog() });
   await server.start();
   try {
     await work(server.address().port);

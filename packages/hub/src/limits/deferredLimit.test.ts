@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { type Clock, silentLog, systemClock } from "@rootstock/service";
-import { createTestStore, eventually, type TestStore } from "@rootstock/testkit";
+import { type Clock, systemClock } from "@rootstock/service";
+import { createTestStore, eventually, type TestStore, testLog } from "@rootstock/testkit";
 import { DeferredLimit, type RateRule } from "./index.ts";
 import { databaseAway, holdBuckets, movedClock, refusedFor } from "./limits.testing.ts";
 import { bucketKey } from "./sharedLimit.ts";
@@ -14,7 +14,7 @@ afterAll(() => store.drop());
 /** Nothing comes back while a test runs. */
 const slow = (burst: number): RateRule => ({ burst, perSecond: 0.0001 });
 const limit = (rule: RateRule, { clock = movedClock().clock, db = store.db } = {}) =>
-  new DeferredLimit({ db, clock, log: silentLog(), name: "principal", rule, refused: () => {} });
+  new DeferredLimit({ db, clock, log: testLog(), name: "principal", rule, refused: () => {} });
 const replicasOf = (rule: RateRule, clock?: Clock) =>
   Array.from({ length: 3 }, () => limit(rule, { db: store.another().db, ...(clock && { clock }) }));
 const passes = async (one: DeferredLimit, whom: string) => (await refusedFor(() => one.spend(whom))) === 0;

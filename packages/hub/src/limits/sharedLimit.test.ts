@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { type Clock, silentLog, systemClock } from "@rootstock/service";
-import { createTestStore, type TestStore } from "@rootstock/testkit";
+import { type Clock, systemClock } from "@rootstock/service";
+import { createTestStore, type TestStore, testLog } from "@rootstock/testkit";
 import { SharedLimit } from "./index.ts";
 import { databaseAway, holdBuckets, movedClock, refusedFor } from "./limits.testing.ts";
 
@@ -12,7 +12,7 @@ afterAll(() => store.drop());
 
 const RULE = { burst: 100, perSecond: 0.01 };
 const limit = ({ clock = systemClock as Clock, db = store.another().db } = {}) =>
-  new SharedLimit({ db, clock, log: silentLog(), name: "failure", rule: RULE, refused: () => {} });
+  new SharedLimit({ db, clock, log: testLog(), name: "failure", rule: RULE, refused: () => {} });
 const passes = async (one: SharedLimit, whom: string) => (await refusedFor(() => one.demand(whom))) === 0;
 const count = (answers: readonly boolean[]) => answers.filter(Boolean).length;
 

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock } from "@rootstock/service";
-import { SimulatedGithub, SimulatedOidc } from "@rootstock/testkit";
+import { systemClock } from "@rootstock/service";
+import { SimulatedGithub, SimulatedOidc, testLog } from "@rootstock/testkit";
 import { loadHubConfig } from "../config.ts";
 import { ProviderError, Providers, type SignInProvider } from "./index.ts";
 
@@ -19,7 +19,7 @@ const NEEDED = { DATABASE_URL: "postgres://h/d", ROOTSTOCK_SECRET: "s".repeat(32
 const ANN = { sub: "1", email: "Ann@Example.org", email_verified: true, name: "Ann", hd: "Example.org" };
 const config = (env: Readonly<Record<string, string>>) => loadHubConfig({ ...NEEDED, ...env }).signIn.providers;
 const provider = (env: Readonly<Record<string, string>>): SignInProvider => {
-  const [found] = new Providers(config(env), { clock, log: silentLog(), fetch }).all;
+  const [found] = new Providers(config(env), { clock, log: testLog(), fetch }).all;
   if (!found) throw new Error("no provider");
   return found;
 };
@@ -84,7 +84,7 @@ test("a provider that is away says so, and new keys are fetched when a token nam
   const other = provider(oidc.environment());
   await oidc.stop();
   expect(await failure(other.identityOfToken("a.b.c"))).toBe("provider_unavailable");
-  const request = { redirectUri: "http://hub.test/auth/callback/oidc", state: "s" };
+  const request = { redirectUri: "http://hub.test/auth/callback/oidc", state: "st4te-of-it" };
   expect(await failure(other.authorizeUrl(request))).toBe("provider_unavailable");
 });
 
@@ -99,10 +99,10 @@ test("who answers is compared where it is told, has to be told where it is promi
   };
   /** What comes of an answer that names `iss`; of one that names nothing when undefined. */
   const came = async (env: Readonly<Record<string, string>>, iss: string | undefined, relayed = false) => {
-    const { asked, params } = await answers(env, "s");
+    const { asked, params } = await answers(env, "st4te-of-it");
     params.delete("iss");
     if (iss !== undefined) params.set("iss", iss);
-    return failure(asked.identityOf({ redirectUri, state: "s", params, relayed }));
+    return failure(asked.identityOf({ redirectUri, state: "st4te-of-it", params, relayed }));
   };
   const [evil, of] = ["https://evil.example", { oidc: oidc.environment(), github: github.environment() }];
   for (const [env, own] of [
@@ -124,14 +124,14 @@ test("a provider that takes too long is one that is away", async () => {
   const rules = config(oidc.environment());
   const slow = new Providers(rules, {
     clock,
-    log: silentLog(),
+    log: testLog(),
     fetch: async (_url, init) => {
       expect(init?.signal).toBeDefined();
       throw new DOMException("too slow", "TimeoutError");
     },
   }).find("oidc");
   if (!slow) throw new Error("no provider");
-  const attempt = slow.authorizeUrl({ redirectUri: "http://hub.test/auth/callback/oidc", state: "s" });
+  const attempt = slow.authorizeUrl({ redirectUri: "http://hub.test/auth/callback/oidc", state: "st4te-of-it" });
   expect(await failure(attempt)).toBe("provider_unavailable");
 });
 

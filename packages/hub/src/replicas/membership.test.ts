@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import type { Uuid } from "@rootstock/protocol";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import { Coordination, Database } from "@rootstock/store";
-import { createTestDatabase, eventually, type TestDatabase } from "@rootstock/testkit";
+import { createTestDatabase, eventually, type TestDatabase, testLog } from "@rootstock/testkit";
 import { Membership, type MembershipOptions } from "./membership.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = { clock: systemClock, random: systemRandom, log: testLog() };
 let db: TestDatabase;
 let stops: (() => Promise<void>)[] = [];
 

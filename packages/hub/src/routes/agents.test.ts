@@ -227,7 +227,7 @@ test("PATCH changes what is given, counts up, and refuses an outdated version", 
 test("a config changes only while no container runs, and is kept whole", async () => {
   const id = await makeAgent(hub, project, "configured", machine);
   const path = `/api/v1/agents/${id}`;
-  const config = { image: "img", model: "m1", env: { A: "1" }, max_turns: 5, telemetry: { on: true } };
+  const config = { image: "img", model: "m1", env: { A: "first-a-51d0" }, max_turns: 5, telemetry: { on: true } };
   const patched = await admin().send("PATCH", path, { config, gcp_identity: { metadata_mode: "block" } });
   expect(at(patched.body, "appliedConfig")).toEqual({
     harnessConfig: "gemini",
@@ -235,7 +235,7 @@ test("a config changes only while no container runs, and is kept whole", async (
     task: "say hello",
     image: "img",
     model: "m1",
-    env: { A: "1" },
+    env: { A: "first-a-51d0" },
     inlineConfig: config,
     gcpIdentity: { metadataMode: "block" },
   });
@@ -252,12 +252,12 @@ test("of a configuration whose values alone change, the feed tells; values that 
   const told = async () =>
     (await hub.test.query("select 1 from change_log where agent_id = $1 and 'applied_config' = any(changed)", [id]))
       .length;
-  await admin().send("PATCH", path, { config: { env: { A: "1", B: "2" } } });
+  await admin().send("PATCH", path, { config: { env: { A: "first-a-51d0", B: "first-b-51d0" } } });
   expect(await told()).toBe(1);
-  await admin().send("PATCH", path, { config: { env: { A: "2" } } });
+  await admin().send("PATCH", path, { config: { env: { A: "second-a-51d0" } } });
   expect(await told()).toBe(2);
   const kept = await admin().send("PATCH", path, { config: { max_turns: 1 } });
-  expect(at(kept.body, "appliedConfig")).toMatchObject({ env: { A: "2" }, inlineConfig: { max_turns: 1 } });
+  expect(at(kept.body, "appliedConfig")).toMatchObject({ env: { A: "second-a-51d0" }, inlineConfig: { max_turns: 1 } });
   const emptied = await admin().send("PATCH", path, { config: { env: {} } });
   expect(at(emptied.body, "appliedConfig", "env")).toEqual({});
   expect(emptied.body).not.toHaveProperty("appliedConfig.valuesVersion");

@@ -1,5 +1,6 @@
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import type { TestDatabase } from "@rootstock/testkit";
+import { testLog } from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
 import { signInParts } from "../auth/authenticator.testing.ts";
 import {
@@ -37,7 +38,7 @@ export const startBrokerHub = async (
   test: TestDatabase,
   acceptMessage?: PluginDeps["acceptMessage"],
 ): Promise<BrokerHub> => {
-  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+  const base = { clock: systemClock, random: systemRandom, log: testLog() };
   const plane = await startControlPlane(test);
   const { db } = plane.database;
   const secrets = new RuntimeBrokerSecrets(

@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
+import { testLog } from "@rootstock/testkit";
 import { NOBODY } from "../auth/index.ts";
 import { type AdmissionRules, People } from "../people/index.ts";
 import { allowListRoutes } from "./allowList.ts";
 import { inviteRoutes, parseGoDuration } from "./invites.ts";
 import { ADMIN, agentPrincipal, at, listAt, member, startTestHub, type TestHub, textAt } from "./routes.testing.ts";
 
-const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const base = { clock: systemClock, random: systemRandom, log: testLog() };
 const INVITES = "/api/v1/admin/invites";
 const ALLOWED = "/api/v1/admin/allow-list";
 const rules: AdmissionRules = {

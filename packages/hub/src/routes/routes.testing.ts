@@ -1,6 +1,13 @@
 import { systemRandom } from "@rootstock/service";
 import { type Database, type Db, ensureUser, insertAgent, insertRuntimeBroker, linkProvider } from "@rootstock/store";
-import { checkedReplies, createTestStore, type TestDatabase, testBase } from "@rootstock/testkit";
+import {
+  checkedReplies,
+  createTestStore,
+  noteSecretsSent,
+  noteSecretsTaken,
+  type TestDatabase,
+  testBase,
+} from "@rootstock/testkit";
 import { Idempotency } from "../actions/index.ts";
 import {
   AccessFacts,
@@ -128,6 +135,8 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
           ...(body !== undefined && { body: typeof body === "string" ? body : JSON.stringify(body) }),
         });
         const text = await response.text();
+        noteSecretsSent({}, body);
+        if (response.ok) noteSecretsTaken(body);
         return { status: response.status, headers: response.headers, body: text === "" ? undefined : parse(text) };
       };
       return { get: (path) => send("GET", path), send };

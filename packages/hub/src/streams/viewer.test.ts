@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { eventually } from "@rootstock/testkit";
+import { systemClock, systemRandom } from "@rootstock/service";
+import { eventually, testLog } from "@rootstock/testkit";
 import { WebSocket, WebSocketServer } from "ws";
 import type { AgentStream } from "./agentStream.ts";
 import { NO_LONGER_ALLOWED } from "./closeCodes.ts";
@@ -49,7 +49,7 @@ const watching = async (options: Partial<ViewerOptions> = {}): Promise<Watching>
     consumed: () => {},
     close: () => {},
   };
-  const base = { clock, random: systemRandom, log: silentLog() };
+  const base = { clock, random: systemRandom, log: testLog() };
   const usual = { readonly: false, idleMs: 0, limitMs: 0, recheck: async () => undefined, onLeft: () => {} };
   const viewer = new Viewer(base, { ...usual, ...options });
   viewer.begin(ws, terminal);
@@ -122,7 +122,7 @@ test("a stream that ended before the socket was there closes it with its reason,
   client.on("message", (data) => frames.push(JSON.parse(String(data))));
   const closed = once(client, "close");
   const [ws] = await accepted;
-  const base = { clock: systemClock, random: systemRandom, log: silentLog() };
+  const base = { clock: systemClock, random: systemRandom, log: testLog() };
   let left = 0;
   const options = { readonly: false, idleMs: 0, limitMs: 0, recheck: async () => undefined };
   const viewer = new Viewer(base, {

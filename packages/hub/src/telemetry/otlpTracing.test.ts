@@ -1,12 +1,12 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { type Base, createLog, silentLog, systemClock, systemRandom } from "@rootstock/service";
-import { eventually, SpanCollector } from "@rootstock/testkit";
+import { type Base, createLog, systemClock, systemRandom } from "@rootstock/service";
+import { eventually, SpanCollector, testLog } from "@rootstock/testkit";
 import { acceptedTraceparent, NO_TRACING, OtlpTracing, type OtlpTracingOptions } from "./index.ts";
 
 const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN = "00f067aa0ba902b7";
 const GIVEN = `00-${TRACE}-${SPAN}-01`;
-const BASE: Base = { clock: systemClock, random: systemRandom, log: silentLog() };
+const BASE: Base = { clock: systemClock, random: systemRandom, log: testLog() };
 
 let collector: SpanCollector;
 let tracings: OtlpTracing[] = [];

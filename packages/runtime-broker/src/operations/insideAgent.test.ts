@@ -12,11 +12,11 @@ const { name, call, create, say } = scene;
 
 test("exec gives output and exit code, the agent's environment, and a screen to who looks", async () => {
   const slug = name();
-  await create(slug, { resolvedEnv: { MINE: "yes" } });
+  await create(slug, { resolvedEnv: { MINE: "mine-is-c3e1" } });
   const exec = (command: string[], timeout = 10) => call("POST", `/api/v1/agents/${slug}/exec`, { command, timeout });
   expect((await exec(["sh", "-c", "echo out; echo err >&2; exit 3"])).json).toMatchObject({ exitCode: 3 });
   expect((await exec(["sh", "-c", "echo $MINE $SCION_AGENT_SLUG $SCION_AUTH_TOKEN"])).json).toEqual({
-    output: `yes ${slug}\n`,
+    output: `mine-is-c3e1 ${slug}\n`,
     exitCode: 0,
   });
   expect((await exec(["tmux", "capture-pane", "-p", "-t", "scion"])).get("output")).toContain("shell> ready");
@@ -65,10 +65,10 @@ test("reset-auth replaces the token", async () => {
   const slug = name();
   await create(slug);
   const reset = (token: string) => call("POST", `/api/v1/agents/${slug}/reset-auth`, { token });
-  expect((await reset("token-9")).status).toBe(200);
+  expect((await reset("agent-token-9-7f3c")).status).toBe(200);
   const home = join(agentDirectory(scene.joined.stateDirectory, agentKey(PROJECT, slug)), "home");
-  expect(await readFile(join(home, ".scion", "scion-token"), "utf8")).toBe("token-9");
+  expect(await readFile(join(home, ".scion", "scion-token"), "utf8")).toBe("agent-token-9-7f3c");
   expect((await reset("two\nlines")).get("error.details.field")).toBe("token");
   await call("POST", `/api/v1/agents/${slug}/stop`);
-  expect((await reset("token-9")).get("error.code")).toBe("agent_not_running");
+  expect((await reset("agent-token-9-7f3c")).get("error.code")).toBe("agent_not_running");
 });

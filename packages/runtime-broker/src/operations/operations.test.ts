@@ -62,7 +62,7 @@ test("create starts an agent, reports it and lists it", async () => {
   expect(answer.get("agent.containerStatus")).toMatch(/^Up /);
   const report = await scene.joined.hub.report((r) => r.agentId === body.id && r.get("phase") === "running");
   expect(report).toMatchObject({
-    token: "token-1",
+    token: "agent-token-1-7f3c",
     body: { phase: "running", activity: "working", status: "working", currentTurns: 0, currentModelCalls: 0 },
   });
   expect(Date.parse(report.textAt("startedAt"))).not.toBeNaN();
@@ -97,12 +97,12 @@ test("stop, suspend, start, restart and delete", async () => {
   expect((await call("POST", `/api/v1/agents/${slug}/stop`)).status).toBe(202);
   expect((await call("POST", "/api/v1/agents/nobody/stop")).status).toBe(202);
   const start = await call("POST", `/api/v1/agents/${slug}/start`, {
-    resolvedEnv: { SCION_AUTH_TOKEN: "token-2", SCION_AGENT_ID: body.id },
+    resolvedEnv: { SCION_AUTH_TOKEN: "agent-token-2-7f3c", SCION_AGENT_ID: body.id },
   });
   expect([start.status, start.get("created"), start.get("agent.phase")]).toEqual([202, false, "running"]);
-  expect((await scene.joined.hub.report((r) => r.agentId === body.id && r.token === "token-2")).get("phase")).toBe(
-    "running",
-  );
+  expect(
+    (await scene.joined.hub.report((r) => r.agentId === body.id && r.token === "agent-token-2-7f3c")).get("phase"),
+  ).toBe("running");
   const again = await call("POST", `/api/v1/agents/${slug}/start`, {});
   expect(again.get("agent.containerId")).toBe(start.get("agent.containerId"));
   const replaced = await call("POST", `/api/v1/agents/${slug}/start`, { task: "new work" });
@@ -125,7 +125,11 @@ test("an agent that is unknown here is provisioned anew from its start", async (
   const started = await call("POST", `/api/v1/agents/${slug}/start`, {
     projectSlug: "demo",
     task: "again",
-    resolvedEnv: { SCION_AGENT_ID: systemRandom.uuid(), SCION_AGENT_SLUG: slug, SCION_AUTH_TOKEN: "t" },
+    resolvedEnv: {
+      SCION_AGENT_ID: systemRandom.uuid(),
+      SCION_AGENT_SLUG: slug,
+      SCION_AUTH_TOKEN: "agent-token-0-7f3c",
+    },
   });
   expect([started.status, started.get("created"), started.get("agent.phase")]).toEqual([202, false, "running"]);
   expect((await call("GET", `/api/v1/agents/${slug}/logs`)).text).toContain("received: again");
@@ -193,7 +197,7 @@ test("missing values are asked for, and finalize-env starts the agent with them"
     secretInfo: { NEEDED_KEY: { source: "auth" } },
   });
   const path = `/api/v1/agents/${body.id}/finalize-env`;
-  const finalized = await call("POST", path, { env: { NEEDED_KEY: "gathered" } });
+  const finalized = await call("POST", path, { env: { NEEDED_KEY: "gathered-4e77c1" } });
   expect([finalized.status, finalized.get("agent.phase")]).toEqual([201, "running"]);
   expect((await call("GET", `/api/v1/agents/${slug}/logs`)).text).toContain("key=gathered");
   expect((await call("POST", path, { env: {} })).get("error.code")).toBe("not_found");
@@ -210,7 +214,7 @@ test("a missing value without gathering is an error; a given one and one of this
   const given = await create(name(), {
     gatherEnv: true,
     config: { harnessConfig: "needy" },
-    resolvedEnv: { NEEDED_KEY: "x" },
+    resolvedEnv: { NEEDED_KEY: "needed-4e77c1" },
   });
   expect(given.status).toBe(201);
   const slug = name();
@@ -250,7 +254,7 @@ test.each(["create", "start"])(
     // Neither its value nor its session: the new one is asked for its own.
     if (verb === "create") expect([answer.status, answer.get("needs")]).toEqual([202, ["NEEDED_KEY"]]);
     else expect([answer.status, answer.get("error.message")]).toEqual([500, expect.stringContaining("NEEDED_KEY")]);
-    const finalized = await create(slug, { ...needy, id: body.id, resolvedEnv: { NEEDED_KEY: "mine" } });
+    const finalized = await create(slug, { ...needy, id: body.id, resolvedEnv: { NEEDED_KEY: "mine-4e77c1" } });
     expect([finalized.status, finalized.get("agent.id") ?? body.id]).toEqual([201, body.id]);
     expect(finalized.get("agent.containerId")).not.toBe(session);
     const now = broker.agents.store.find(slug, PROJECT);

@@ -25,7 +25,7 @@ beforeEach(async () => {
   hub = new FakeHub();
   await hub.start();
   home = await mkdtemp(join(tmpdir(), "rb-home-"));
-  await writeTokenFile(home, "token-1");
+  await writeTokenFile(home, "agent-token-1-7f3c");
 });
 afterEach(async () => {
   await reporter.stop();
@@ -46,7 +46,7 @@ test("the beginning, a heartbeat and the end are told in order, with the agent's
   await reporter.start();
   reporter.running(0);
   const beat = await hub.report((r) => r.get("heartbeat") === true);
-  expect(beat).toMatchObject({ agentId: "agent-1", token: "token-1" });
+  expect(beat).toMatchObject({ agentId: "agent-1", token: "agent-token-1-7f3c" });
   await reporter.ended(3);
   expect(hub.reports[0]?.body).toMatchObject({ phase: "running", startedAt: "1970-01-01T00:00:00.000Z" });
   expect(hub.reports.at(-1)?.body).toMatchObject({ phase: "error", exitCode: 3 });

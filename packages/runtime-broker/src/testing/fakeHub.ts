@@ -12,6 +12,7 @@ import {
   verifySignature,
 } from "@rootstock/protocol";
 import { Probe, systemClock, systemRandom } from "@rootstock/service";
+import { noteSecrets, noteSecretsGiven, noteSecretsIn } from "@rootstock/testkit";
 import { type WebSocket, WebSocketServer } from "ws";
 import { Found } from "./found.ts";
 
@@ -84,7 +85,7 @@ export class FakeHub {
   streamWindowBytes: number | undefined;
   /** Not sent: the test sends `connected` itself. */
   sayConnected = true;
-  refreshedToken = "refreshed";
+  refreshedToken = "refreshed-token-5b1e";
   session: FakeSession | undefined;
   readonly #server: Server;
   readonly #sockets = new WebSocketServer({ noServer: true, maxPayload: 2_097_152 });
@@ -124,6 +125,7 @@ export class FakeHub {
   invite(): { brokerId: string; joinToken: string } {
     const brokerId = systemRandom.uuid();
     const joinToken = `scion_join_${systemRandom.bytes(32).toString("base64")}`;
+    noteSecrets(joinToken);
     this.joinTokens.set(joinToken, brokerId);
     return { brokerId, joinToken };
   }
@@ -163,6 +165,7 @@ export class FakeHub {
     if (agent) {
       if (agent[2] !== "status") {
         this.refreshed.emit(agent[1] ?? "");
+        noteSecrets(this.refreshedToken);
         return reply(200, { token: this.refreshedToken, expires_at: new Date(0).toISOString(), tokens: [] });
       }
       const token = String(request.headers["x-scion-agent-token"]);
@@ -190,6 +193,7 @@ export class FakeHub {
     this.joinTokens.delete(joinToken);
     const secret = systemRandom.bytes(32);
     this.secrets.set(brokerId, secret);
+    noteSecretsIn({ secretKey: secret.toString("base64") });
     reply(200, { secretKey: secret.toString("base64"), hubEndpoint: "http://inside.example", brokerId });
   }
 }
@@ -257,17 +261,21 @@ export class FakeSession {
   ): { requestId: string; frame: ToRuntimeBroker } {
     const body = options.body === undefined ? Buffer.alloc(0) : Buffer.from(JSON.stringify(options.body));
     const query = options.query ?? "";
+    const own = signatureHeaders({
+      brokerId: this.#brokerId,
+      secret: options.secret ?? this.#secret,
+      method,
+      path,
+      query,
+      body,
+      now: options.now ?? systemClock.now(),
+      nonce: systemRandom.bytes(16),
+    });
+    noteSecrets(own[SIGNATURE_HEADERS.signature]);
+    noteSecretsIn(options.body);
+    noteSecretsGiven(options.body);
     const signed: Record<string, string | undefined> = {
-      ...signatureHeaders({
-        brokerId: this.#brokerId,
-        secret: options.secret ?? this.#secret,
-        method,
-        path,
-        query,
-        body,
-        now: options.now ?? systemClock.now(),
-        nonce: systemRandom.bytes(16),
-      }),
+      ...own,
       "Content-Type": "application/json",
       ...options.headers,
     };

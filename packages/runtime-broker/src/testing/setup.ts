@@ -1,7 +1,8 @@
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Base, silentLog, systemClock, systemRandom } from "@rootstock/service";
+import { type Base, systemClock, systemRandom } from "@rootstock/service";
+import { noteSecretsOfEnvironment, recordFiles, testLog } from "@rootstock/testkit";
 import { loadRuntimeBrokerConfig, type RuntimeBrokerConfig, type RuntimeBrokerOption } from "../config.ts";
 import { RuntimeBroker } from "../runtimeBroker.ts";
 import { sessionFile } from "../runtimes/process/hostProtocol.ts";
@@ -9,7 +10,7 @@ import { FakeHub, type FakeSession } from "./fakeHub.ts";
 
 export const PROJECT = "11111111-2222-4333-8444-555555555555";
 
-export const testBase = (): Base => ({ clock: systemClock, random: systemRandom, log: silentLog() });
+export const testBase = (): Base => ({ clock: systemClock, random: systemRandom, log: testLog() });
 
 /** A state directory of its own, and how to leave nothing behind: neither files nor sessions. */
 export const makeStateDirectory = async (): Promise<{
@@ -28,6 +29,7 @@ export const makeStateDirectory = async (): Promise<{
     endSessions,
     clean: async () => {
       await endSessions();
+      recordFiles(path, ["host.log"]);
       await rm(path, { recursive: true, force: true, maxRetries: 5 });
     },
   };
@@ -66,6 +68,7 @@ export const joinedBroker = async (
   if (hub.url === "") await hub.start();
   const state = await makeStateDirectory();
   const env = { PATH: process.env.PATH ?? "", ...options.env };
+  noteSecretsOfEnvironment(env);
   const config = loadRuntimeBrokerConfig(env, {
     hubUrl: hub.url,
     stateDirectory: state.path,
@@ -108,7 +111,7 @@ export const createBody = (slug: string, more: Record<string, unknown> = {}): Re
   name: slug,
   projectId: PROJECT,
   projectSlug: "demo",
-  agentToken: "token-1",
+  agentToken: "agent-token-1-7f3c",
   config: {},
   ...more,
 });

@@ -1,5 +1,5 @@
 import { Probe } from "@rootstock/service";
-import { noteSecretsIn } from "../runRecord.ts";
+import { noteSecrets, noteSecretsGiven, noteSecretsIn } from "../runRecord.ts";
 import type { ReceivedRequest, SimulatedHandler, SimulatedReply } from "../simulatedAgents.ts";
 import { isSigned } from "./signing.ts";
 
@@ -51,7 +51,6 @@ export class Executor {
   /** Resolves with the answer once it may be sent. */
   async execute(request: ReceivedRequest): Promise<SimulatedReply> {
     this.received.push(request);
-    noteSecretsIn(request.json);
     this.onRequest.emit(request);
     const reply = isSigned(request, this.#options.keys())
       ? await this.#answer(request).catch((err: unknown) => ({
@@ -64,6 +63,9 @@ export class Executor {
   }
 
   async #answer(request: ReceivedRequest): Promise<SimulatedReply> {
+    noteSecretsIn(request.json);
+    noteSecretsGiven(request.json);
+    noteSecrets(request.headers["x-scion-signature"]);
     if (!request.path.endsWith("/message")) return this.#options.handle(request);
     const id = (request.json as { message_id?: unknown } | undefined)?.message_id;
     if (!this.#options.remembersMessages || typeof id !== "string") return this.#message(request);

@@ -25,7 +25,13 @@ beforeAll(async () => {
         gemini: { command: "gemini", args: ["--yolo"], taskArgs: ["-i", "{task}"], passEnv: ["HOST_KEY"] },
       }),
     },
-    { env: { PATH: `${docker.directory}:${process.env.PATH}`, HOST_KEY: "host value", HOST_SECRET: "never" } },
+    {
+      env: {
+        PATH: `${docker.directory}:${process.env.PATH}`,
+        HOST_KEY: "host value",
+        HOST_SECRET: "never-seen-inside-42",
+      },
+    },
   );
 });
 afterAll(async () => {
@@ -50,7 +56,11 @@ test("an agent is a container with the labels, mounts, variables and tmux sessio
       template: "default",
       gitClone: { url: "https://git.example.org/o/r.git", branch: "main", depth: 1 },
     },
-    resolvedEnv: { GEMINI_API_KEY: "s3cret", PATH: "/custom", SCION_HUB_ENDPOINT: "http://hub.example.org:8080" },
+    resolvedEnv: {
+      GEMINI_API_KEY: "s3cret-8d0a-of-gemini",
+      PATH: "/custom",
+      SCION_HUB_ENDPOINT: "http://hub.example.org:8080",
+    },
     hubEndpoint: "http://hub.example.org:8080",
     creatorName: "dev@localhost",
     resolvedSecrets: [
@@ -60,8 +70,8 @@ test("an agent is a container with the labels, mounts, variables and tmux sessio
         target: "~/.config/cert.pem",
         value: Buffer.from("certificate").toString("base64"),
       },
-      { name: "VAR", type: "variable", target: "VAR", value: "v" },
-      { name: "ENVKEY", type: "environment", target: "ENVKEY", value: "e" },
+      { name: "VAR", type: "variable", target: "VAR", value: "v4riable-of-it-77" },
+      { name: "ENVKEY", type: "environment", target: "ENVKEY", value: "s3cret-of-envkey-91" },
     ],
   });
   expect(answer.json).toMatchObject({
@@ -90,13 +100,13 @@ test("an agent is a container with the labels, mounts, variables and tmux sessio
   expect(values("-v")[0]).toBe(`${home()}:/home/scion`);
   expect(values("-v")[1]).toMatch(/workspace:\/workspace$/);
   expect(values("-v")[2]).toMatch(/:\/home\/scion\/\.config\/cert\.pem:ro$/);
-  expect(args.join(" ")).not.toContain("s3cret");
+  expect(args.join(" ")).not.toContain("s3cret-8d0a-of-gemini");
   expect(values("-e")).toEqual(
     expect.arrayContaining(["GEMINI_API_KEY", "ENVKEY", "HOST_KEY", "PATH=/custom", "SCION_AGENT_ID"]),
   );
   expect(env).toMatchObject({
-    GEMINI_API_KEY: "s3cret",
-    ENVKEY: "e",
+    GEMINI_API_KEY: "s3cret-8d0a-of-gemini",
+    ENVKEY: "s3cret-of-envkey-91",
     HOST_KEY: "host value",
     SCION_AGENT_SLUG: slug,
     SCION_AGENT_MODE: "hosted",
@@ -110,9 +120,11 @@ test("an agent is a container with the labels, mounts, variables and tmux sessio
   });
   expect(values("-e")).not.toContain("HOST_SECRET");
   expect(values("-e")).not.toContain("SCION_AUTH_TOKEN");
-  expect(await readFile(join(home(), ".scion", "scion-token"), "utf8")).toBe("token-1");
+  expect(await readFile(join(home(), ".scion", "scion-token"), "utf8")).toBe("agent-token-1-7f3c");
   expect((await stat(join(home(), ".scion", "scion-token"))).mode & 0o777).toBe(0o600);
-  expect(JSON.parse(await readFile(join(home(), ".scion", "secrets.json"), "utf8"))).toEqual({ VAR: "v" });
+  expect(JSON.parse(await readFile(join(home(), ".scion", "secrets.json"), "utf8"))).toEqual({
+    VAR: "v4riable-of-it-77",
+  });
   const [image, shell, option, command = ""] = args.slice(-4);
   expect([image, shell, option]).toEqual(["registry.example.org/agent:1", "sh", "-c"]);
   expect(command).toMatch(/^tmux new-session -d -s scion -n agent /);
