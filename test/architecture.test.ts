@@ -222,6 +222,35 @@ test("tests wait for facts, not for time", () => {
   expect(offences((s) => (waits.test(code(s)) ? ["waits a fixed time"] : []), tests)).toEqual([]);
 });
 
+/** Files of tests that make logs or processes, and where what those write is kept for the search at the end of a run. */
+const KEEPS_LOGS: Readonly<Record<string, string>> = {
+  "packages/testkit/src/recordedLogs.ts": "keeps what others write",
+  "packages/testkit/src/replicas.ts": "by recordLog",
+  "packages/testkit/src/runRecord.test.ts": "tests the search",
+  "packages/testkit/src/embeddedPostgres.ts": "by logFile",
+  "packages/testkit/src/pgBouncer.ts": "by recordOutput",
+  "packages/hub/src/telemetry/otlpTracing.test.ts": "by heard",
+  "packages/runtime-broker/src/testing/brokerProgram.ts": "its output, by survival.test.ts",
+  "packages/runtime-broker/src/survival.test.ts": "by recordOutput",
+  "test/quickstart.test.ts": "by recordOutput and recordFiles",
+  "test/trace.test.ts": "by recordText",
+  "test/terminal/bulkMachine.ts": "by recordOutput",
+  // No programs of ours, and none that knows a secret.
+  "packages/service/src/log.test.ts": "tests the log",
+  "packages/runtime-broker/src/testing/fakeDocker.ts": "a script in docker's place",
+  "packages/cli/src/start/lock.test.ts": "a process that does nothing",
+  "test/terminal/unreachable.test.ts": "a process that accepts nobody",
+  "test/chaos/codeCopy.ts": "git and npm",
+};
+
+test("whatever tests run writes its log where the whole run is searched for secrets", () => {
+  const makes = /\b(?:silentLog|createLog)\b|from "(?:node:)?child_process"|require\("node:child_process"\)/;
+  // Benchmarks and the fuzzer are no part of the test run.
+  const others = sources.filter((s) => s.test && !/^test\/(bench|fuzz|architecture)/.test(s.path));
+  const found = others.filter((s) => makes.test(code(s))).map(({ path }) => path);
+  expect(found.sort()).toEqual(Object.keys(KEEPS_LOGS).sort());
+});
+
 test("migrations are numbered without gap or twin, and say whether older code may go on", () => {
   const files = readdirSync(join(ROOT, "migrations")).sort();
   expect(files.map((f) => Number(f.slice(0, 4)))).toEqual(files.map((_, i) => i + 1));

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { type Base, createLog, systemClock, systemRandom } from "@rootstock/service";
-import { eventually, SpanCollector, testLog } from "@rootstock/testkit";
+import { eventually, heard, SpanCollector, testLog } from "@rootstock/testkit";
 import { acceptedTraceparent, NO_TRACING, OtlpTracing, type OtlpTracingOptions } from "./index.ts";
 
 const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -88,7 +88,7 @@ test("a ratio of 0 records only what clients record", async () => {
 
 test("a collector that refuses is told of once, and once when it is back; nothing waits for it", async () => {
   const lines: string[] = [];
-  const log = createLog({ level: "info", destination: { write: (line) => void lines.push(line) } });
+  const log = createLog({ level: "info", destination: { write: heard(lines) } });
   const tracing = await started({}, { ...BASE, log });
   const said = (text: string) => lines.filter((l) => l.includes(text)).length;
   collector.status = 400;
