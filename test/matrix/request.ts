@@ -74,7 +74,7 @@ export const call = async (world: World, route: AnyRoute, caller: Caller): Promi
   const text = isUpgrade(route) || route.method === "GET" ? "" : bodyOf(world, route);
   const query = QUERIES[nameOf(route)] ?? "";
   const sent: Sent = { method: route.method, path, query, body: Buffer.from(text) };
-  const headers = { ...caller.headers(sent), ...(text && { "content-type": "application/json" }) };
+  const headers = { ...(await caller.headers(sent)), ...(text && { "content-type": "application/json" }) };
   const url = `${world.replica.url}${path}${query && `?${query}`}`;
   if (isUpgrade(route)) return upgrade(url, headers);
   const response = await fetch(url, { method: route.method, headers, ...(text && { body: text }), redirect: "manual" });

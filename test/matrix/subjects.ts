@@ -32,7 +32,7 @@ interface Listener {
 const listen = async (world: World, caller: Caller): Promise<Listener> => {
   const gone = new AbortController();
   const query = "sub=%3E";
-  const headers = caller.headers({ method: "GET", path: "/events", query, body: new Uint8Array(0) });
+  const headers = await caller.headers({ method: "GET", path: "/events", query, body: new Uint8Array(0) });
   const response = await fetch(`${world.replica.url}/events?${query}`, { headers, signal: gone.signal });
   let text = "";
   if (!response.ok) await response.text();
