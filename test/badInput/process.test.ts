@@ -65,6 +65,8 @@ test("and bytes that are no HTTP, sockets that end in the middle, and garbage ov
   const half = `POST /api/v1/projects HTTP/1.1\r\nHost: ${host}\r\nContent-Length: 100\r\n\r\n{"name":`;
   const tries = ["\u0000\r\n\r\n", `${upgrade}\r\n`, `${upgrade}${key}\r\n`, half, "GET /events HTTP/1.1\r\n"];
   await Promise.all(tries.map((bytes) => exchange(replica.url, bytes, 200)));
+  const noHost = await exchange(replica.url, "GET /nothing HTTP/1.1\r\nHost: 256.256.256.256\r\n\r\n", 200);
+  expect(noHost).toMatch(/^HTTP\/1\.1 400 .*"error":\{"code":"invalid_request"/s);
   const credentials = await world.scene.join(replica, "noisy");
   const noisy = await world.scene.connect(replica, credentials, { redials: false });
   const closed = noisy.onClose.next();

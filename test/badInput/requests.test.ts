@@ -251,6 +251,8 @@ test("bytes that are hardly HTTP: 4xx in the envelope where there is an answer a
     [lines(`GET /${"x".repeat(40_000)} HTTP/1.1`, `Host: ${host}`), 431],
     [lines("GET /healthz HTTP/1.1", "Host: a b"), 400],
     [lines("GET /healthz HTTP/1.1", "Host: \\"), 400],
+    [lines("GET /healthz HTTP/1.1", "Host: 256.256.256.256"), 400],
+    [lines("GET /api/v1/agents HTTP/1.1", "Host: 1.2.3.4.5", auth), 400],
     [lines("GET /a\\b HTTP/1.1", `Host: ${host}`), 400],
     [lines("GET nothing HTTP/1.1", `Host: ${host}`), 400],
     [lines("GET /healthz HTTP/1.1"), 400],

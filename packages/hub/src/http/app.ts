@@ -41,6 +41,7 @@ import {
   type Believed,
   bodyOf,
   decodePath,
+  demandHost,
   incomingOf,
   isTls,
   originOf,
@@ -236,6 +237,7 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     readOnce: () => Promise<Buffer>,
   ): Promise<Response> => {
     if (!options.serving()) throw new HubError("unavailable", "this replica is starting", { retryAfter: 1 });
+    demandHost(c.req.url);
     const target = targetOf(c.req.url);
     const credentials: Credentials = {
       method: c.req.method,
@@ -345,11 +347,12 @@ const refusedWith = async (
   err: HubError,
   requestId: string,
 ): Promise<Response> => {
-  const { pathname, search } = new URL(c.req.url);
+  const { path, query } = targetOf(c.req.url);
   // Pages are open to anyone and find out themselves who looks: what declares who may call it is for programs.
   const forPrograms = route !== undefined && route.access.name !== "anyone";
-  if (forPrograms || pathname.startsWith("/api/") || !wantsHtml(c.req.raw.headers)) return renderError(err, requestId);
-  return err.status === 401 && c.req.method === "GET" ? signInFirst(pathname + search) : errorPage(err, requestId);
+  if (forPrograms || path.startsWith("/api/") || !wantsHtml(c.req.raw.headers)) return renderError(err, requestId);
+  if (err.status !== 401 || c.req.method !== "GET") return errorPage(err, requestId);
+  return signInFirst(query === "" ? path : `${path}?${query}`);
 };
 
 /** Counts the call against every limit that it meets. Throws 429. Only doors, codes and deeds wait for the database. */

@@ -2,7 +2,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { expect, test } from "@jest/globals";
 import { RememberingRouter } from "./rememberingRouter.ts";
-import { targetOf } from "./requestParts.ts";
+import { demandHost, targetOf } from "./requestParts.ts";
 
 const routerOf = (...routes: readonly (readonly [string, string])[]): RememberingRouter<string> => {
   const router = new RememberingRouter<string>();
@@ -65,4 +65,11 @@ test("path and query are those of the URL", () => {
     const { pathname, search } = new URL(text);
     expect(targetOf(text)).toEqual({ path: pathname, query: search.slice(1) });
   }
+});
+
+test("a host that no URL can have is refused, and no other", () => {
+  for (const host of ["256.256.256.256", "1.2.3.4.5", "hub.0x1", "a.08", "999999999999:8080", "256.1.1.1."])
+    expect(() => demandHost(`http://${host}/a.1/b`)).toThrow("the Host header is not valid");
+  for (const host of ["hub", "hub_1:8080", "127.0.0.1:8080", "[::1]:8080", "1hub", "a.1b", "xn--bcher-kva.example"])
+    expect(() => demandHost(`http://${host}/256.256.256.256`)).not.toThrow();
 });

@@ -50,6 +50,19 @@ export const targetOf = (url: string): { readonly path: string; readonly query: 
   return { path: url.slice(from, mark), query: url.slice(mark + 1, end) };
 };
 
+/** The Host as it stands in a URL; only what ends in a number or is written in Punycode may be none. */
+const PERHAPS_NO_HOST = /(?:^|\.)(?:\d|xn--)/;
+
+/**
+ * Throws 400 for a URL that is none, for its host. Only the characters of that were looked at: `256.256.256.256` is found
+ * out by whoever takes the URL apart, in the middle of an answer.
+ */
+export const demandHost = (url: string): void => {
+  const from = url.indexOf("://") + 3;
+  if (PERHAPS_NO_HOST.test(url.slice(from, url.indexOf("/", from))) && !URL.canParse(url))
+    throw new HubError("invalid_request", "the Host header is not valid");
+};
+
 /** Throws 400 for a path that is not valid percent-encoding. */
 export const decodePath = (path: string): string => {
   if (!path.includes("%")) return path;
