@@ -110,3 +110,22 @@ test("whose turn does not come in time is told so, and its place is free for the
   await next;
   expect(begun).toEqual(["first", "next"]);
 });
+
+test("no more wait than are bounded, each with the page that it belongs to: the next is told so at once, and others are not kept out", async () => {
+  const { begun, count, goOn } = held();
+  const one = counts({ mostAtOnce: 1, mostWaiting: 4, mostWaitingEach: 2 });
+  const ask = (n: number) => one.of(person(n), count(String(n)));
+  const made = [ask(1), ask(1), ask(1)];
+  await expect(ask(1)).rejects.toMatchObject({ status: 422, details: { field: "totalCount" } });
+  made.push(ask(2), ask(2));
+  await expect(ask(3)).rejects.toMatchObject({ status: 422 });
+  for (let n = 1; n <= made.length; n += 1) {
+    await until(() => begun.length === n);
+    await goOn();
+  }
+  await Promise.all(made);
+  const next = ask(1);
+  await until(() => begun.length === made.length + 1);
+  await goOn();
+  await next;
+});

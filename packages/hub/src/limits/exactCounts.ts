@@ -8,6 +8,9 @@ export interface ExactCountsOptions {
   readonly clock: Clock;
   /** So many at once; the others wait. */
   readonly mostAtOnce?: number;
+  /** So many wait at most, and so many of one principal. */
+  readonly mostWaiting?: number;
+  readonly mostWaitingEach?: number;
   /** How long one may take, in milliseconds. */
   readonly countMs?: number;
   /** How long one waits for its turn, in milliseconds. */
@@ -16,6 +19,9 @@ export interface ExactCountsOptions {
 
 /** A few connections of the pool, so that whoever counts keeps nobody from anything else. */
 const MOST_AT_ONCE = 2;
+/** Whoever waits has read a page of up to a thousand rows, and keeps it: without a bound one user fills the memory. */
+const MOST_WAITING = 256;
+const MOST_WAITING_EACH = 16;
 const COUNT_MS = 5_000;
 const WAIT_MS = 5_000;
 
@@ -32,17 +38,21 @@ export class ExactCounts {
   readonly #db: Db;
   readonly #clock: Clock;
   readonly #mostAtOnce: number;
+  readonly #mostWaiting: number;
+  readonly #mostWaitingEach: number;
   readonly #countMs: number;
   readonly #waitMs: number;
   readonly #counting = new Set<string>();
   readonly #waiting = new Set<Waiting>();
 
-  constructor({ db, clock, mostAtOnce, countMs, waitMs }: ExactCountsOptions) {
-    this.#db = db;
-    this.#clock = clock;
-    this.#mostAtOnce = mostAtOnce ?? MOST_AT_ONCE;
-    this.#countMs = countMs ?? COUNT_MS;
-    this.#waitMs = waitMs ?? WAIT_MS;
+  constructor(options: ExactCountsOptions) {
+    this.#db = options.db;
+    this.#clock = options.clock;
+    this.#mostAtOnce = options.mostAtOnce ?? MOST_AT_ONCE;
+    this.#mostWaiting = options.mostWaiting ?? MOST_WAITING;
+    this.#mostWaitingEach = options.mostWaitingEach ?? MOST_WAITING_EACH;
+    this.#countMs = options.countMs ?? COUNT_MS;
+    this.#waitMs = options.waitMs ?? WAIT_MS;
   }
 
   /**
@@ -67,11 +77,19 @@ export class ExactCounts {
     return this.#counting.size < this.#mostAtOnce && !this.#counting.has(whom);
   }
 
+  #mayWait(whom: string): boolean {
+    if (this.#waiting.size >= this.#mostWaiting) return false;
+    let own = 0;
+    for (const waiting of this.#waiting) if (waiting.whom === whom) own += 1;
+    return own < this.#mostWaitingEach;
+  }
+
   #turn(whom: string): Promise<void> {
     if (this.#mayStart(whom)) {
       this.#counting.add(whom);
       return Promise.resolve();
     }
+    if (!this.#mayWait(whom)) return Promise.reject(notCounted());
     return new Promise((resolve, reject) => {
       let timer: Timer | undefined;
       const waiting: Waiting = {
