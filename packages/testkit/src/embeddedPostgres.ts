@@ -1,8 +1,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
-import { chmod, mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import {
@@ -15,6 +14,7 @@ import {
 import { freePort, systemRandom } from "@rootstock/service";
 import { eventually } from "./eventually.ts";
 import { logFile, noteSecrets } from "./runRecord.ts";
+import { scratchFolder } from "./scratchFolder.ts";
 
 /** A PostgreSQL server that a test owns: it may be stopped and started again. */
 export interface OwnedPostgres {
@@ -59,9 +59,7 @@ const sendSignal = (pid: number, signal: NodeJS.Signals): void => {
 export const startEmbeddedPostgres = async (
   settings: Readonly<Record<string, string>> = {},
 ): Promise<OwnedPostgres> => {
-  const root = await mkdtemp(join(tmpdir(), "rootstock-postgres-"));
-  // The server runs as another user when we are root, and must reach its own folder.
-  await chmod(root, 0o755);
+  const root = await scratchFolder("rootstock-postgres-");
   const dir = join(root, "data");
   const user = await postgresUser();
   const programs = await postgresPrograms(user, root);
@@ -69,7 +67,7 @@ export const startEmbeddedPostgres = async (
   noteSecrets(password);
   await makeDataFolder(dir, { programs, user, superuser: USER, password, noSync: true });
   const port = await freePort(systemRandom);
-  const args = serverArguments(dir, port, { fsync: "off", max_connections: "400", ...settings });
+  const args = serverArguments(dir, port, { fsync: "off", max_connections: "400", max_wal_size: "256MB", ...settings });
 
   let server: ChildProcess | undefined;
   const end = async (signal: "SIGINT" | "SIGQUIT" = "SIGINT"): Promise<void> => {
