@@ -34,6 +34,8 @@ export interface OwnedPostgres {
 }
 
 const USER = "postgres";
+/** For data that nobody misses, and little of it: they may lie in memory. */
+const IN_PASSING = { fsync: "off", max_wal_size: "256MB" };
 
 const childrenOf = async (pid: number): Promise<number[]> => {
   const { stdout } = await promisify(execFile)("ps", ["-A", "-o", "pid=,ppid="]);
@@ -59,7 +61,10 @@ const sendSignal = (pid: number, signal: NodeJS.Signals): void => {
 export const startEmbeddedPostgres = async (
   settings: Readonly<Record<string, string>> = {},
 ): Promise<OwnedPostgres> => {
-  const root = await scratchFolder("rootstock-postgres-");
+  // Whoever waits for the disk, to measure it, wants one, and nothing else than what servers have there.
+  const waits = settings.fsync === "on";
+  const all = { ...(waits ? {} : IN_PASSING), max_connections: "400", ...settings };
+  const root = await scratchFolder("rootstock-postgres-", { inMemory: !waits });
   const dir = join(root, "data");
   const user = await postgresUser();
   const programs = await postgresPrograms(user, root);
@@ -67,7 +72,7 @@ export const startEmbeddedPostgres = async (
   noteSecrets(password);
   await makeDataFolder(dir, { programs, user, superuser: USER, password, noSync: true });
   const port = await freePort(systemRandom);
-  const args = serverArguments(dir, port, { fsync: "off", max_connections: "400", max_wal_size: "256MB", ...settings });
+  const args = serverArguments(dir, port, all);
 
   let server: ChildProcess | undefined;
   const end = async (signal: "SIGINT" | "SIGQUIT" = "SIGINT"): Promise<void> => {

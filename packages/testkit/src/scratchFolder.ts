@@ -8,12 +8,12 @@ const IN_MEMORY = "/dev/shm";
 const ROOM = 6e9;
 
 /**
- * A new folder for what a test writes much of and keeps nothing of, which other users may enter: in memory where there is
- * plenty, else where temporary files lie. A clone of the schema is some 900 files; on a disk, making and deleting them takes
- * half the time of a whole test run.
+ * A new folder for what a test writes much of and keeps nothing of, which other users may enter: in memory, if that will
+ * do and there is plenty, else where temporary files lie. A clone of the schema is some 900 files; on a disk, making and
+ * deleting them takes half the time of a whole test run.
  */
-export const scratchFolder = async (prefix: string): Promise<string> => {
-  const folder = await mkdtemp(join((await hasRoom()) ? IN_MEMORY : tmpdir(), prefix));
+export const scratchFolder = async (prefix: string, { inMemory }: { readonly inMemory: boolean }): Promise<string> => {
+  const folder = await mkdtemp(join(inMemory && (await hasRoom()) ? IN_MEMORY : tmpdir(), prefix));
   // A server runs as another user when we are root, and must reach its own folder.
   await chmod(folder, 0o755);
   return folder;
