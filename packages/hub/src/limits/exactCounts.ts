@@ -57,7 +57,7 @@ export class ExactCounts {
 
   /**
    * What `count` says. Throws 422 `unprocessable` when it is not counted in time: the list is too long for that, or too many
-   * others are being counted. Nobody has a number of counts of their own at a replica: that is what the shared budgets are for.
+   * others are being counted or wait. How many wait at a replica is bounded for its memory's sake; no budget of anybody's.
    */
   async of(principal: Principal, count: (db: Db) => Promise<number>): Promise<number> {
     const whom = countedAs(principal);
