@@ -205,3 +205,71 @@ test("a decision is explained to admins and to oneself; what one may not see is 
   const create = await ask(kim.token, kim.id, { action: "create", resourceType: "project" });
   expect(create.json).toMatchObject({ allowed: true, matchedPolicy: { name: "hub-member-create-projects" } });
 });
+
+test("lists of people and groups show whom and what can be read one by one: policies count for both, and totals are true", async () => {
+  const [ann, bob, cyd, pat] = [
+    await person("l-ann"),
+    await person("l-bob"),
+    await person("l-cyd"),
+    await person("l-pat"),
+  ];
+  const shown = await project(pat, "list shown", "team");
+  const hidden = await project(pat, "list hidden");
+  const group = async (name: string, labels = {}) =>
+    (await as(root, "POST", "/groups", { name: `list ${name}`, labels })).text("id");
+  const [plain, labelled, single] = [
+    await group("plain"),
+    await group("labelled", { tier: "x" }),
+    await group("single"),
+  ];
+  const bind = async (given: object) => {
+    const policy = {
+      name: `list ${JSON.stringify(given)}`,
+      scopeType: "hub",
+      actions: ["read"],
+      effect: "deny",
+      ...given,
+    };
+    const made = await as(root, "POST", "/policies", policy);
+    const bound = { principalType: "user", principalId: ann.id };
+    expect((await as(root, "POST", `/policies/${made.text("id")}/bindings`, bound)).status).toBe(201);
+    return made.text("id");
+  };
+  const ids = (reply: ApiReply, list: string) => reply.list(list).map((row) => String(Reflect.get(Object(row), "id")));
+  /** What the lists show of those, if they show what each of them answers for itself and count that. */
+  const seen = async () => {
+    const all = {
+      users: await as(root, "GET", "/users?limit=200"),
+      groups: await as(root, "GET", "/groups?limit=500"),
+    };
+    const found: string[] = [];
+    for (const list of ["users", "groups"] as const) {
+      const readable: string[] = [];
+      for (const id of ids(all[list], list)) if ((await status(ann, `/${list}/${id}`)) === 200) readable.push(id);
+      const listed = await as(ann.token, "GET", `/${list}?limit=200`, undefined, b);
+      expect([ids(listed, list).sort(), listed.get("totalCount")]).toEqual([readable.sort(), readable.length]);
+      const page = await as(ann.token, "GET", `/${list}?limit=${readable.length}`, undefined, b);
+      expect([ids(page, list).length, page.get("nextCursor")]).toEqual([readable.length, undefined]);
+      found.push(...readable);
+    }
+    const named = { bob: bob.id, cyd: cyd.id, plain, labelled, single };
+    return Object.entries(named).flatMap(([name, id]) => (found.includes(id) ? [name] : []));
+  };
+  const settled = (want: readonly string[]) => eventually(async () => expect(await seen()).toEqual(want), 5_000);
+
+  await settled(["bob", "cyd", "plain", "labelled", "single"]);
+  await bind({ resourceType: "user", resourceId: bob.id, priority: 5 });
+  await bind({ resourceType: "group", conditions: { labels: { tier: "x" } }, priority: 5 });
+  await bind({ scopeType: "resource", scopeId: single, resourceType: "*" });
+  await settled(["cyd", "plain"]);
+  // What shows a project shows none of its groups, which are named by themselves.
+  await bind({ resourceType: "project", resourceId: hidden, effect: "allow", priority: 9 });
+  await bind({ scopeType: "project", scopeId: shown, resourceType: "group" });
+  await settled(["cyd", "plain"]);
+  const nobody = await bind({ resourceType: "*", priority: 7, conditions: { visibility: ["team"] } });
+  await bind({ resourceType: "user", resourceId: cyd.id, effect: "allow", priority: 8 });
+  await bind({ scopeType: "project", scopeId: hidden, resourceType: "group", effect: "allow" });
+  await settled(["cyd"]);
+  expect((await as(root, "DELETE", `/policies/${nobody}`)).status).toBe(204);
+  await settled(["cyd", "plain"]);
+});

@@ -23,7 +23,7 @@ import { choice, labels, MAX_NAME, MAX_TEXT, text } from "./fields.ts";
 import { demandRank, findReadableGroup, groupOf, namedGroup, userOf } from "./groupLookup.ts";
 import { agentOf, optionalUuid } from "./lookup.ts";
 import { listJson, pageQuery } from "./pages.ts";
-import { abilitiesOf, demand, groupResource, may, readScope } from "./rights.ts";
+import { abilitiesOf, demand, groupResource, readRules, readScope } from "./rights.ts";
 import { type Call, empty, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -197,7 +197,7 @@ const readableGroups = async (principal: Principal): Promise<GroupFilter["readab
   const { rights } = await factsOf(principal);
   return readableGroup(await readScope(principal), {
     own: rights.groups.map((g) => g.id),
-    others: await may(principal, "read", { kind: "hub", of: "group" }),
+    rules: await readRules(principal, "group"),
   });
 };
 

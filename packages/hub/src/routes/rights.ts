@@ -1,5 +1,5 @@
 import { HubError, notFound } from "@rootstock/protocol";
-import type { AgentView, GroupView, PolicyRow, ProjectRow, ReadScope, UserRow } from "@rootstock/store";
+import type { AgentView, GroupView, PolicyRow, ProjectRow, ReadRule, ReadScope, UserRow } from "@rootstock/store";
 import {
   type Action,
   type AgentResource,
@@ -11,6 +11,7 @@ import {
   type Principal,
   type ProjectResource,
   type Resource,
+  readRules as rulesOf,
   type StoredResource,
   readScope as scopeOf,
 } from "../auth/index.ts";
@@ -31,6 +32,10 @@ export const withFacts = async <P extends Principal>(principal: P): Promise<P> =
 /** The rows that `decide` lets the principal read, for lists. */
 export const readScope = async (principal: Principal, of: "projects" | "agents" = "projects"): Promise<ReadScope> =>
   scopeOf(principal, of, await factsOf(principal));
+
+/** What policies say of reading things of this kind, for lists of them. */
+export const readRules = async (principal: Principal, kind: "group" | "user"): Promise<readonly ReadRule[]> =>
+  rulesOf(await factsOf(principal), kind);
 
 /** A project as the decision knows it. `providers`: the runtime brokers that serve it, where one of them may ask. */
 export const projectResource = (

@@ -5,6 +5,7 @@ import {
   type Db,
   deleteUser,
   listUsers,
+  readableUser,
   type UserOrder,
   type UserRow,
   userById,
@@ -19,7 +20,7 @@ import { admins, authenticated, users } from "./access.ts";
 import { demandedOf, NOTHING } from "./does.ts";
 import { choice, MAX_NAME, text } from "./fields.ts";
 import { listJson, pageQuery } from "./pages.ts";
-import { demand, demandReadAnd, may, userResource } from "./rights.ts";
+import { demand, demandReadAnd, readRules, readScope, userResource } from "./rights.ts";
 import { type Asking, empty, json, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
@@ -71,9 +72,8 @@ export const userRoutes = ({ db, signIns, changed }: UserRouteDeps): Route[] => 
       const { limit, cursor, sort, dir, ...named } = query;
       const by = sort ?? "created";
       const order: UserOrder = { by, descending: (dir ?? (by === "name" ? "asc" : "desc")) === "desc" };
-      // Everybody is shown alike: a policy shows people to somebody, or it does not.
-      const everybody = await may(principal, "read", { kind: "hub", of: "user" });
-      const filter = { ...named, ...(!everybody && { only: idOf(principal) }) };
+      const readable = readableUser(await readScope(principal), await readRules(principal, "user"));
+      const filter = { ...named, readable };
       return json(
         200,
         await listJson({

@@ -50,12 +50,15 @@ const NO_GRANTS: ReadGrants = { managed: [], joined: [], projects: [], agents: [
 const among = (column: string, ids: readonly Uuid[]): Condition =>
   ids.length === 0 ? sql<boolean>`false` : sql<boolean>`${sql.ref(column)} = any(${[...ids]}::uuid[])`;
 
-/** What the rules say of a row of `table`, of the project in column `project`, whose visibility is `visibility`. */
-const ruled = (
-  rules: readonly ReadRule[],
-  joined: readonly Uuid[],
-  row: { readonly table: string; readonly project: string; readonly visibility: Condition | ReturnType<typeof sql> },
-): Condition => {
+/** Rows that rules are about: of the project in column `project`, and as visible as `visibility` says. */
+interface RuledRows {
+  readonly table: string;
+  readonly project: string;
+  readonly visibility: Condition | ReturnType<typeof sql>;
+}
+
+/** What the rules say of a row. */
+const ruled = (rules: readonly ReadRule[], joined: readonly Uuid[], row: RuledRows): Condition => {
   const otherwise = sql<boolean>`(${among(row.project, joined)} or ${row.visibility} = 'public')`;
   if (rules.length === 0) return otherwise;
   const holds = (r: ReadRule): Condition =>
@@ -191,17 +194,30 @@ export const bothParts = (a: AgentPart, b: AgentPart): AgentPart => {
 export const readableAgent = (scope: ReadScope): Condition =>
   sql<boolean>`(${sql.join(readableAgentParts(scope).map(partCondition), sql` or `)})`;
 
-/**
- * Readable rows of `groups`, which the statement names so: `own` ones, those of projects by who reads the project, and
- * `others` of no project.
- */
-export const readableGroup = (
-  scope: ReadScope,
-  p: { readonly own: readonly Uuid[]; readonly others: boolean },
-): Condition => {
+/** What shows a person groups: those that they are in (`own`), and what policies about groups say of the others. */
+export interface GroupGrants {
+  readonly own: readonly Uuid[];
+  readonly rules: readonly ReadRule[];
+}
+
+/** Readable rows of `groups`, which the statement names so and joins with `projects`, theirs. */
+export const readableGroup = (scope: ReadScope, { own, rules }: GroupGrants): Condition => {
   if (scope.kind === "everything") return sql<boolean>`true`;
-  const owned = scope.kind === "user" ? sql<boolean>`groups.owner_id = ${scope.userId}` : sql<boolean>`false`;
-  return sql<boolean>`(${among("groups.id", p.own)} or ${owned}
-    or (groups.project_id is null and ${sql.lit(p.others)}) or exists (
-      select from projects where projects.id = groups.project_id and ${readableProject(scope)}))`;
+  if (scope.kind !== "user") return sql<boolean>`false`;
+  const { managed, joined } = scope.grants ?? NO_GRANTS;
+  const visibility = sql`(case when groups.project_id is null then 'team' else projects.visibility end)`;
+  const shown = ruled(rules, joined, { table: "groups", project: "groups.project_id", visibility });
+  return sql<boolean>`(${among("groups.id", own)} or groups.owner_id = ${scope.userId}
+    or coalesce(projects.owner_id = ${scope.userId}, false) or ${among("groups.project_id", managed)}
+    or coalesce(${shown}, false))`;
+};
+
+/** Readable rows of `users`, which the statement names so: oneself, and whom policies about people show. */
+export const readableUser = (scope: ReadScope, rules: readonly ReadRule[]): Condition => {
+  if (scope.kind === "everything") return sql<boolean>`true`;
+  if (scope.kind !== "user") return sql<boolean>`false`;
+  // People are of no project, have no labels, and are shown as what the team sees.
+  const about = rules.filter((r) => r.projectId === undefined && r.labels === undefined);
+  const shown = ruled(about, [], { table: "users", project: "users.id", visibility: sql`'team'::text` });
+  return sql<boolean>`(users.id = ${scope.userId} or ${shown})`;
 };

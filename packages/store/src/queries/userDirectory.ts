@@ -9,8 +9,8 @@ import type { UserRow } from "./users.ts";
 /** The people of a hub as those who manage them see them (spec/03 6.1). */
 
 export interface UserFilter {
-  /** This one alone: whom somebody may see who may see nobody else. */
-  readonly only?: Uuid | undefined;
+  /** Whom the caller may see. */
+  readonly readable?: Condition | undefined;
   readonly role?: UserRow["role"] | undefined;
   readonly status?: UserRow["status"] | undefined;
   /** Part of an address or a name, without regard to case. */
@@ -27,9 +27,9 @@ export interface ListedUser extends UserRow {
   readonly sort_name: string;
 }
 
-const matching = ({ only, role, status, search }: UserFilter): Condition => {
+const matching = ({ readable, role, status, search }: UserFilter): Condition => {
   const list: Condition[] = [];
-  if (only !== undefined) list.push(sql<boolean>`id = ${only}`);
+  if (readable !== undefined) list.push(readable);
   if (role !== undefined) list.push(sql<boolean>`role = ${role}`);
   if (status !== undefined) list.push(sql<boolean>`status = ${status}`);
   if (search !== undefined)

@@ -27,13 +27,18 @@ export const readScope = (principal: Principal, of: "projects" | "agents", facts
   }
 };
 
+/** What policies say now of reading things of a type that is not guarded, in the order in which they decide. */
+export const readRules = (facts: Facts, type: "project" | "agent" | "group" | "user"): readonly ReadRule[] =>
+  facts.rights.policies
+    .filter((p) => p.resourceType === type || p.resourceType === "*")
+    .filter((p) => (p.can.has("read") || p.can.has("*")) && holdsNow(p, facts))
+    .map(ruleOf);
+
 /** What groups and policies show a person of projects and agents now. */
 const readGrants = (facts: Facts): ReadGrants => {
-  const { managed, joined, policies } = facts.rights;
-  const reading = policies.filter((p) => (p.can.has("read") || p.can.has("*")) && holdsNow(p, facts));
-  const rules = (type: string): ReadRule[] =>
-    reading.filter((p) => p.resourceType === type || p.resourceType === "*").map(ruleOf);
-  return { managed: [...managed], joined: [...joined], projects: rules("project"), agents: rules("agent") };
+  const { managed, joined } = facts.rights;
+  const [projects, agents] = [readRules(facts, "project"), readRules(facts, "agent")];
+  return { managed: [...managed], joined: [...joined], projects, agents };
 };
 
 const ruleOf = (p: Policy): ReadRule => ({
