@@ -102,3 +102,29 @@ test("an upgrade to what is no WebSocket is not made, and the request is answere
     expect(refused.text).toMatch(/^HTTP\/1\.1 404 /);
   });
 });
+
+test("the signal of a request that waits for its answer aborts when whoever sent it goes away", async () => {
+  const app = new Hono();
+  let asked = () => {};
+  const isAsked = new Promise<void>((resolve) => {
+    asked = resolve;
+  });
+  let gone = () => {};
+  const isGone = new Promise<void>((resolve) => {
+    gone = resolve;
+  });
+  app.get("/", async (c) => {
+    asked();
+    c.req.raw.signal.addEventListener("abort", gone, { once: true });
+    await isGone;
+    return c.text("nobody reads this");
+  });
+  await serving(app, async (port) => {
+    const going = new AbortController();
+    const answer = fetch(`http://127.0.0.1:${port}/`, { signal: going.signal });
+    await isAsked;
+    going.abort();
+    await expect(answer).rejects.toThrow();
+    await isGone;
+  });
+});

@@ -2,8 +2,7 @@ import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { systemClock } from "@rootstock/service";
 import { countAllMessages, type Db } from "@rootstock/store";
 import { createTestStore, type TestStore } from "@rootstock/testkit";
-import type { UserPrincipal } from "../auth/index.ts";
-import { ExactCounts, type ExactCountsOptions } from "./exactCounts.ts";
+import { ExactCounts, type ExactCountsOptions, type WhoAsks } from "./exactCounts.ts";
 
 let store: TestStore;
 beforeAll(async () => {
@@ -11,12 +10,10 @@ beforeAll(async () => {
 });
 afterAll(() => store.drop());
 
-const person = (n: number): UserPrincipal => ({
-  kind: "user",
-  id: `00000000-0000-4000-8000-00000000000${n}`,
-  email: `p${n}@example.org`,
-  displayName: "",
-  role: "member",
+const idOf = (n: number) => `00000000-0000-4000-8000-00000000000${n}`;
+const person = (n: number, signal = new AbortController().signal): WhoAsks => ({
+  principal: { kind: "user", id: idOf(n), email: `p${n}@example.org`, displayName: "", role: "member" },
+  signal,
 });
 const counts = (over: Partial<ExactCountsOptions> = {}) =>
   new ExactCounts({ db: store.db, clock: systemClock, waitMs: 20_000, ...over });
@@ -53,7 +50,7 @@ test("a list that cannot be counted in time is refused as it is, no failure of t
     throw new Error("rolled back");
   });
   await lockIsHeld;
-  const filter = { userId: person(1).id, view: "inbox" } as const;
+  const filter = { userId: idOf(1), view: "inbox" } as const;
   const count = (db: Db) => countAllMessages(db, filter);
   const one = counts({ countMs: 50 });
   await expect(one.of(person(1), count)).rejects.toMatchObject({
@@ -67,30 +64,52 @@ test("a list that cannot be counted in time is refused as it is, no failure of t
   expect(await one.of(person(1), count)).toBe(0);
 });
 
-test("few are made at once, one for each principal; whoever waits longest comes next, and nobody's many calls keep others out", async () => {
+test("few are made at once, one for each principal, and principals come up in turns", async () => {
   const { begun, count, goOn } = held();
   const two = counts({ mostAtOnce: 2 });
   const made = [
     two.of(person(1), count("1a")),
     two.of(person(1), count("1b")),
     two.of(person(1), count("1c")),
-    two.of(person(2), count("2")),
+    two.of(person(2), count("2a")),
+    two.of(person(2), count("2b")),
     two.of(person(3), count("3")),
   ];
-  await until(() => begun.length === 2);
-  expect(begun).toEqual(["1a", "2"]);
-  await goOn();
-  await until(() => begun.length === 3);
-  expect(begun[2]).toBe("1b");
-  await goOn();
-  await until(() => begun.length === 4);
-  expect(begun[3]).toBe("3");
-  await goOn();
-  await until(() => begun.length === 5);
-  expect(begun[4]).toBe("1c");
-  await goOn();
+  const order = ["1a", "2a", "3", "1b", "2b", "1c"];
+  for (const [done, name] of order.entries()) {
+    await until(() => begun.length > done);
+    expect(begun[done]).toBe(name);
+    // Two are under way: the first of them ends.
+    if (done > 0) await goOn();
+  }
   await goOn();
   await Promise.all(made);
+});
+
+test("thousands of calls of one wait, and nobody else waits for them; none is refused before its time", async () => {
+  const { begun, count, goOn } = held();
+  const one = counts({ mostAtOnce: 1 });
+  const going = Array.from({ length: 3_000 }, () => new AbortController());
+  const refused: unknown[] = [];
+  const many = going.map(({ signal }) =>
+    one.of(person(1, signal), count("many")).catch((err: unknown) => void refused.push(err)),
+  );
+  const made = [one.of(person(2), count("other"))];
+  for (const [i, name] of ["many", "other", "many"].entries()) {
+    await until(() => begun.length > i);
+    expect([begun[i], refused]).toEqual([name, []]);
+    if (i < 2) await goOn();
+  }
+  // Whoever has gone away waits no more: what is being counted for them ends, and somebody else comes next.
+  for (const each of going) each.abort();
+  made.push(one.of(person(2), count("last")));
+  await goOn();
+  await until(() => begun.length > 3);
+  await goOn();
+  await Promise.all([...made, ...many]);
+  expect(begun).toEqual(["many", "other", "many", "last"]);
+  expect(refused).toHaveLength(2_998);
+  expect(refused[0]).toMatchObject({ status: 422, details: { field: "totalCount" } });
 });
 
 test("whose turn does not come in time is told so, and its place is free for the next", async () => {
@@ -109,23 +128,4 @@ test("whose turn does not come in time is told so, and its place is free for the
   await goOn();
   await next;
   expect(begun).toEqual(["first", "next"]);
-});
-
-test("no more wait than are bounded, each with the page that it belongs to: the next is told so at once, and others are not kept out", async () => {
-  const { begun, count, goOn } = held();
-  const one = counts({ mostAtOnce: 1, mostWaiting: 4, mostWaitingEach: 2 });
-  const ask = (n: number) => one.of(person(n), count(String(n)));
-  const made = [ask(1), ask(1), ask(1)];
-  await expect(ask(1)).rejects.toMatchObject({ status: 422, details: { field: "totalCount" } });
-  made.push(ask(2), ask(2));
-  await expect(ask(3)).rejects.toMatchObject({ status: 422 });
-  for (let n = 1; n <= made.length; n += 1) {
-    await until(() => begun.length === n);
-    await goOn();
-  }
-  await Promise.all(made);
-  const next = ask(1);
-  await until(() => begun.length === made.length + 1);
-  await goOn();
-  await next;
 });

@@ -21,10 +21,11 @@ import {
 } from "../wire/index.ts";
 import { authenticated } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
+import { type LongList, readLongList, totalFields, totalJson, totalQuery } from "./longLists.ts";
 import { agentOf, optionalUuid, plainProjectOf } from "./lookup.ts";
-import { pageLimit, pageQuery, readPage, totalFields, totalJson, totalOfLong, totalQuery } from "./pages.ts";
-import { abilitiesOf, agentResource, may, readScope } from "./rights.ts";
-import { json, type Reply, type Route, route } from "./route.ts";
+import { pageLimit, pageQuery } from "./pages.ts";
+import { type Abilities, abilitiesOf, agentResource, may, readScope } from "./rights.ts";
+import { type Call, json, type Reply, type Route, route } from "./route.ts";
 
 /**
  * The first page is large: the CLI never follows a cursor, and its sync takes an agent that is not on the page for
@@ -77,8 +78,8 @@ export const agentReadRoutes = (deps: ReadDeps): Route[] => [
     replies: { 200: listReply },
     refuses: ["unprocessable"],
     handler: (call) => {
-      const projectId = optionalUuid("projectId", call.query.projectId || call.query.groveId);
-      return list(deps, call.principal, call.query, projectId, undefined);
+      const id = optionalUuid("projectId", call.query.projectId || call.query.groveId);
+      return list(deps, call, async () => ({ id }));
     },
   }),
   route({
@@ -92,9 +93,9 @@ export const agentReadRoutes = (deps: ReadDeps): Route[] => [
     summary: "Agents of a project",
     replies: { 200: listReply },
     refuses: ["unprocessable"],
-    handler: async (call) => {
-      const { id, resource } = await plainProjectOf(deps.db, call);
-      return list(deps, call.principal, call.query, id, resource);
+    handler: (call) => {
+      const { params, does } = call;
+      return list(deps, call, (principal) => plainProjectOf(deps.db, { principal, params, does }));
     },
   }),
   route({
@@ -130,15 +131,28 @@ export const agentReadRoutes = (deps: ReadDeps): Route[] => [
   }),
 ];
 
-const list = async (
-  { db, feedCursor, agentConfigs, exactCounts }: ReadDeps,
+/** The agents that a principal finds, and what their answer tells besides. */
+interface AgentList extends LongList<AgentView> {
+  readonly can: Abilities;
+  readonly feedCursor: string;
+  readonly counted: Awaited<ReturnType<typeof countAgents>>;
+  readonly project: ProjectResource | undefined;
+}
+
+/** The project that a list is narrowed to. */
+type ProjectFor = (
+  principal: Principal,
+) => Promise<{ readonly id: Uuid | undefined; readonly resource?: ProjectResource }>;
+
+const agentsFor = async (
+  { db, feedCursor }: ReadDeps,
   principal: Principal,
   query: ListQuery,
-  projectId: Uuid | undefined,
-  project: ProjectResource | undefined,
-): Promise<Reply> => {
+  projectFor: ProjectFor,
+): Promise<AgentList> => {
+  const project = await projectFor(principal);
   const filters = {
-    projectId,
+    projectId: project.id,
     runtimeBrokerId: optionalUuid("runtimeBrokerId", query.runtimeBrokerId),
     phase: query.phase || undefined,
     harnessConfig: query.harnessConfig || undefined,
@@ -153,30 +167,37 @@ const list = async (
   const can = await abilitiesOf(principal);
   const cursor = feedCursor();
   const counted = await countAgents(db, filter, pageLimit(query, SIZES));
-  const page = await readPage<AgentView>({
+  return {
     list: "agents",
     filters,
     given: query,
     sizes: SIZES,
     rows: (p) => listAgents(db, filter, p),
     position: (id) => agentPosition(db, filter.scope, id),
-  });
-  const total = await totalOfLong(page, {
-    asked: query.totalCount,
     usual: async () => counted,
-    all: () => exactCounts.of(principal, (tx) => countAllAgents(tx, filter)),
-  });
-  const rows = page.rows.map((agent) => ({ agent, capabilities: can.of(agentResource(agent)) }));
-  const shown = await agentConfigs.shown(
+    all: (tx) => countAllAgents(tx, filter),
+    can,
+    feedCursor: cursor,
+    counted,
+    project: project.resource,
+  };
+};
+
+const list = async (deps: ReadDeps, call: Call<ListQuery>, projectFor: ProjectFor): Promise<Reply> => {
+  const { list, page, total } = await readLongList<AgentView, AgentList>(deps.exactCounts, call, (principal) =>
+    agentsFor(deps, principal, call.query, projectFor),
+  );
+  const rows = page.rows.map((agent) => ({ agent, capabilities: list.can.of(agentResource(agent)) }));
+  const shown = await deps.agentConfigs.shown(
     rows.flatMap(({ agent, capabilities }) => (mayChange(capabilities) ? agent : [])),
   );
   return json(200, {
     agents: rows.map(({ agent, capabilities }) => agentJson(agent, { capabilities, values: shown.get(agent.id) })),
     ...some("nextCursor", page.nextCursor),
     ...totalJson(total),
-    serverTime: time(counted.now),
-    feedCursor: cursor,
-    _capabilities: can.ofList("agent", project),
+    serverTime: time(list.counted.now),
+    feedCursor: list.feedCursor,
+    _capabilities: list.can.ofList("agent", list.project),
   });
 };
 

@@ -17,7 +17,7 @@ export interface ResourceDeps {
    */
   readonly feedCursor: () => string;
   /** Counts of long lists, for those who ask for them. */
-  readonly exactCounts: ExactCounts;
+  readonly exactCounts: Pick<ExactCounts, "of">;
   /** What agents' configurations give their containers. */
   readonly agentConfigs: AgentConfigs;
   /** Runs `work` in one transaction; a repeated call with the same Idempotency-Key gets the first one's answer. */

@@ -10,14 +10,17 @@ import {
   markMessageRead,
   messageById,
   messagePosition,
+  type Page,
 } from "@rootstock/store";
 import { z } from "zod";
+import type { Principal } from "../auth/index.ts";
 import { messageJson, messageReply, pageFields, some, statusReply } from "../wire/index.ts";
 import { users } from "./access.ts";
 import type { ResourceDeps } from "./deps.ts";
 import { NOTHING } from "./does.ts";
+import { readLongList, totalFields, totalJson, totalQuery } from "./longLists.ts";
 import { agentOf, optionalUuid } from "./lookup.ts";
-import { pageLimit, pageQuery, readPage, totalFields, totalJson, totalOfLong, totalQuery } from "./pages.ts";
+import { pageLimit, pageQuery } from "./pages.ts";
 import { type Call, json, type Reply, type Route, route } from "./route.ts";
 
 const SIZES = { usual: 50, max: 200, first: 50 };
@@ -50,14 +53,14 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     replies: { 200: listReply },
     refuses: ["unprocessable"],
     handler: (call) =>
-      list(deps, call, {
-        userId: userId(call),
+      list(deps, call, async (principal) => ({
+        userId: userId({ principal }),
         view: "inbox",
         projectId: optionalUuid("project", call.query.project),
         agent: agentFilter(call.query.agent),
         type: call.query.type || undefined,
         onlyUnread: call.query.unread === "true",
-      }),
+      })),
   }),
   route({
     method: "POST",
@@ -104,9 +107,12 @@ export const messageReadRoutes = (deps: ResourceDeps): Route[] => [
     summary: "What the caller and an agent have said to each other",
     replies: { 200: listReply },
     refuses: ["unprocessable"],
-    handler: async (call) => {
-      const agent = await agentOf(deps.db, call);
-      return list(deps, call, { userId: userId(call), view: "conversation", agent: { id: agent.id } });
+    handler: (call) => {
+      const { params, does } = call;
+      return list(deps, call, async (principal) => {
+        const agent = await agentOf(deps.db, { principal, params, does });
+        return { userId: userId({ principal }), view: "conversation", agent: { id: agent.id } };
+      });
     },
   }),
   route({
@@ -144,26 +150,27 @@ const own = async (db: Db, call: Pick<Call, "principal" | "params">): Promise<Me
 const list = async (
   { db, feedCursor, exactCounts }: ResourceDeps,
   call: Call<z.output<typeof listQuery>>,
-  filter: MessageFilter,
+  filterFor: (principal: Principal) => Promise<MessageFilter>,
 ): Promise<Reply> => {
-  const cursor = feedCursor();
-  const page = await readPage<MessageRow>({
-    list: "messages",
-    filters: { ...filter },
-    given: call.query,
-    sizes: SIZES,
-    rows: (p) => listMessages(db, filter, p),
-    position: (id) => messagePosition(db, userId(call), id),
-  });
-  const counted = await totalOfLong(page, {
-    asked: call.query.totalCount,
-    usual: () => countMessages(db, filter, pageLimit(call.query, SIZES)),
-    all: () => exactCounts.of(call.principal, (tx) => countAllMessages(tx, filter)),
-  });
+  const messagesFor = async (principal: Principal) => {
+    const filter = await filterFor(principal);
+    return {
+      list: "messages",
+      filters: { ...filter },
+      given: call.query,
+      sizes: SIZES,
+      rows: (p: Page) => listMessages(db, filter, p),
+      position: (id: Uuid) => messagePosition(db, filter.userId, id),
+      usual: () => countMessages(db, filter, pageLimit(call.query, SIZES)),
+      all: (tx: Db) => countAllMessages(tx, filter),
+      feedCursor: feedCursor(),
+    };
+  };
+  const { list, page, total } = await readLongList(exactCounts, call, messagesFor);
   return json(200, {
     items: page.rows.map(messageJson),
     ...some("nextCursor", page.nextCursor),
-    ...totalJson(counted),
-    feedCursor: cursor,
+    ...totalJson(total),
+    feedCursor: list.feedCursor,
   });
 };

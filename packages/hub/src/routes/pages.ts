@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import type { Page, Position, Total } from "@rootstock/store";
+import type { Page, Position } from "@rootstock/store";
 import { z } from "zod";
 import { decodeCursor, encodeCursor, invalidCursor, some } from "../wire/index.ts";
 
@@ -8,15 +8,6 @@ export const pageQuery = {
   limit: z.string().optional(),
   cursor: z.string().optional(),
 };
-
-/**
- * `totalCount` of the query of lists that are estimated where they are long: `exact` has every row counted, for those who
- * need to know (spec/08 1.3 allows the estimate).
- */
-export const totalQuery = { totalCount: z.enum(["exact", "estimated"]).optional() };
-
-/** What such a list's answer has besides the usual fields of a page. */
-export const totalFields = { totalCountApproximate: z.boolean().optional() };
 
 export interface PageSizes {
   /** Rows when the caller names no limit but follows a cursor. */
@@ -58,7 +49,7 @@ export const pageLimit = (given: PageRequest<Position>["given"], sizes: PageSize
 export const readPage = async <Row extends Position>(request: PageRequest<Row>): Promise<PageOf<Row>> => {
   const { list, filters, given, sizes } = request;
   const limit = pageLimit(given, sizes);
-  const after = given.cursor ? await positionOf(request, given.cursor) : undefined;
+  const after = await startOf(request);
   const found = await request.rows({ limit: limit + 1, after });
   const rows = found.slice(0, limit);
   const last = found.length > limit ? rows.at(-1) : undefined;
@@ -68,6 +59,10 @@ export const readPage = async <Row extends Position>(request: PageRequest<Row>):
     complete: after === undefined && last === undefined,
   };
 };
+
+/** The row behind which the page begins; undefined at the beginning. Throws 400 `invalid_cursor`. */
+export const startOf = async <Row extends Position>(request: PageRequest<Row>): Promise<Position | undefined> =>
+  request.given.cursor ? positionOf(request, request.given.cursor) : undefined;
 
 const positionOf = async <Row extends Position>(request: PageRequest<Row>, text: string): Promise<Position> => {
   const cursor = decodeCursor(request.list, request.filters, text);
@@ -79,7 +74,11 @@ const positionOf = async <Row extends Position>(request: PageRequest<Row>, text:
 
 /** How many rows there are in all: those of the page when it holds them all, else counted. */
 export const totalOf = async <Row>(page: PageOf<Row>, count: () => Promise<number>): Promise<number> =>
-  page.complete ? page.rows.length : count();
+  page.complete ? page.rows.length : atLeastShown(page, await count());
+
+/** A total and its page are of two moments: what the page shows, and that there is a next one, is so all the same. */
+export const atLeastShown = ({ rows, nextCursor }: PageOf<unknown>, counted: number): number =>
+  Math.max(counted, rows.length + (nextCursor === undefined ? 0 : 1));
 
 /** A list whose answer says how many rows there are on all of its pages. */
 export interface CountedRequest<Row extends Position> extends PageRequest<Row> {
@@ -98,28 +97,3 @@ export const listJson = async <Row extends Position>(request: CountedRequest<Row
     totalCount: await totalOf(page, request.count),
   };
 };
-
-/** How the total of a list is found that may be long. */
-export interface LongList {
-  /** What the caller asks for. */
-  readonly asked: "exact" | "estimated" | undefined;
-  /** Exact for short lists, else an estimate. */
-  readonly usual: () => Promise<Total>;
-  /** Every row counted, which may take its time. */
-  readonly all: () => Promise<number>;
-}
-
-/** The total of a list that may be long; exact when that is asked for. Throws what `all` throws. */
-export const totalOfLong = async (page: PageOf<unknown>, list: LongList): Promise<Total> => {
-  if (page.complete) return exactly(page.rows.length);
-  const usual = await list.usual();
-  return usual.approximate && list.asked === "exact" ? exactly(await list.all()) : usual;
-};
-
-const exactly = (total: number): Total => ({ total, approximate: false });
-
-/** A total as clients see it; one that is estimated says so (spec/08 1.3). */
-export const totalJson = ({ total, approximate }: Total) => ({
-  totalCount: total,
-  ...(approximate && { totalCountApproximate: true }),
-});

@@ -59,7 +59,10 @@ export interface TestHub {
   stop(): Promise<void>;
 }
 
-export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonly Route[]) = []): Promise<TestHub> => {
+export const startTestHub = async (
+  more: readonly Route[] | ((db: Db) => readonly Route[]) = [],
+  over: Partial<Pick<ResourceRouteDeps, "exactCounts">> = {},
+): Promise<TestHub> => {
   const test = await createTestStore();
   const { database } = test;
   const box = new SecretBox({ secrets: ["a shared secret of at least 32 bytes"], ...BASE });
@@ -89,6 +92,7 @@ export const startTestHub = async (more: readonly Route[] | ((db: Db) => readonl
         expiresAt: new Date(BASE.clock.now() + 36_000_000),
       }),
     },
+    ...over,
   };
   const app = createApp(BASE, {
     routes: [
