@@ -35,7 +35,6 @@ import { DEFAULT_MAX_BODY_BYTES, parseJson, readBody } from "./body.ts";
 import { addCorsHeaders, type CorsOrigins, preflight } from "./cors.ts";
 import { renderError, toHubError } from "./errors.ts";
 import { inTime } from "./inTime.ts";
-import { ReceivedCall } from "./receivedCall.ts";
 import { RememberingRouter } from "./rememberingRouter.ts";
 import {
   type Believed,
@@ -270,39 +269,35 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     const onHub = demandedOfHub(route.does);
     if (onHub) await demand(principal, onHub.action, onHub.resource);
     const rawBody = await readOnce();
-    const call: Call = new ReceivedCall(
-      {
-        principal,
-        does: route.does,
-        params: c.req.param() as Record<string, string>,
-        query: route.query ? validate(route.query, queryOf(c, route), "query") : c.req.query(),
-        body: route.body ? validate(route.body, parseJson(rawBody), "body") : undefined,
-        rawBody,
-        headers: c.req.raw.headers,
-        method: c.req.method,
-        path: target.path,
-        requestId: origin().requestId,
-        traceparent: span.traceparent,
-        credentials,
-        reauthenticate: async () => {
-          const principal = await authenticate().catch((err: unknown) => {
-            if (err instanceof SessionEnded) known.ended = err.cookie;
-            throw err;
-          });
-          // Of a page, which is open to anyone: whoever looks at it is known from here on.
-          if (known.principal.kind === "nobody") known.principal = principal;
-          return principal;
-        },
-        // The server ends its side when the client has ended its own.
-        hungUp: () => incomingOf(c)?.socket.writable === false,
+    const call: Call = {
+      principal,
+      does: route.does,
+      params: c.req.param() as Record<string, string>,
+      query: route.query ? validate(route.query, queryOf(c, route), "query") : c.req.query(),
+      body: route.body ? validate(route.body, parseJson(rawBody), "body") : undefined,
+      rawBody,
+      headers: c.req.raw.headers,
+      method: c.req.method,
+      path: target.path,
+      requestId: origin().requestId,
+      traceparent: span.traceparent,
+      credentials,
+      reauthenticate: async () => {
+        const principal = await authenticate().catch((err: unknown) => {
+          if (err instanceof SessionEnded) known.ended = err.cookie;
+          throw err;
+        });
+        // Of a page, which is open to anyone: whoever looks at it is known from here on.
+        if (known.principal.kind === "nobody") known.principal = principal;
+        return principal;
       },
-      {
-        origin: () => originOf(c, new URL(c.req.url), options),
-        address: () => origin().address,
-        log,
-        signal: () => c.req.raw.signal,
-      },
-    );
+      // The server ends its side when the client has ended its own.
+      hungUp: () => incomingOf(c)?.socket.writable === false,
+      origin: () => originOf(c, new URL(c.req.url), options),
+      address: () => origin().address,
+      log,
+      signal: () => c.req.raw.signal,
+    };
     const carryOut = async () => route.handler(call);
     // Reading changes nothing: it may be repeated as it is, and a key that something else was done with refuses no look.
     return route.method !== "GET" && call.headers.has("idempotency-key") ? options.keyed(call, carryOut) : carryOut();

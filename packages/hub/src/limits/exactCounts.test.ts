@@ -13,7 +13,7 @@ afterAll(() => store.drop());
 const idOf = (n: number) => `00000000-0000-4000-8000-00000000000${n}`;
 const person = (n: number, signal = new AbortController().signal): WhoAsks => ({
   principal: { kind: "user", id: idOf(n), email: `p${n}@example.org`, displayName: "", role: "member" },
-  signal,
+  signal: () => signal,
 });
 const counts = (over: Partial<ExactCountsOptions> = {}) =>
   new ExactCounts({ db: store.db, clock: systemClock, waitMs: 20_000, ...over });

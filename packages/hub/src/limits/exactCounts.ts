@@ -24,7 +24,7 @@ const WAIT_MS = 5_000;
 export interface WhoAsks {
   readonly principal: Principal;
   /** Aborts when they want to know no more. */
-  readonly signal: AbortSignal;
+  readonly signal: () => AbortSignal;
 }
 
 /**
@@ -51,7 +51,7 @@ export class ExactCounts {
    */
   async of(asker: WhoAsks, count: (db: Db) => Promise<number>): Promise<number> {
     const whom = countedAs(asker.principal);
-    const hasTurn = await this.#turns.take(whom, { waitMs: this.#waitMs, gone: () => asker.signal });
+    const hasTurn = await this.#turns.take(whom, { waitMs: this.#waitMs, gone: asker.signal });
     if (!hasTurn) throw notCounted();
     try {
       return await timeLimited(this.#db, this.#countMs, count);

@@ -130,7 +130,7 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens, changed }: 
         };
         const row = await insertAccessToken(db, { ...made, most: MOST_TOKENS });
         if (!row) throw new HubError("limit_exceeded", `at most ${MOST_TOKENS} tokens: revoke one first`);
-        log.info({ tokenId: row.id, userId, projectId: project, scopes }, "access token created");
+        log().info({ tokenId: row.id, userId, projectId: project, scopes }, "access token created");
         return json(201, { token, accessToken: tokenInfo(row) }, { "cache-control": "no-store" });
       },
     }),
@@ -166,7 +166,7 @@ export const accessTokenRoutes = ({ db, random, clock, accessTokens, changed }: 
           if (!(await take(db, userId, id))) throw notFound("Access token");
           accessTokens.forgetAll();
           changed();
-          log.info({ tokenId: id, userId }, "access token revoked");
+          log().info({ tokenId: id, userId }, "access token revoked");
           return empty();
         },
       }),

@@ -100,7 +100,7 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
       });
       if (!entry) throw new HubError("conflict", `${email} is on the allow list already`);
       changed();
-      log.info({ email, actorId: callerId(principal) }, "allow list: added");
+      log().info({ email, actorId: callerId(principal) }, "allow list: added");
       return json(201, entryJson(entry));
     },
   }),
@@ -118,7 +118,7 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
       const rows = [...unique.values()].map((e) => ({ id: random.uuid(), ...e }));
       const added = await insertAllAllowed(db, rows, callerId(call.principal));
       changed();
-      call.log.info({ count: added, actorId: callerId(call.principal) }, "allow list: added many");
+      call.log().info({ count: added, actorId: callerId(call.principal) }, "allow list: added many");
       return json(200, { added, skipped: entries.length - added, total: entries.length });
     },
   }),
@@ -142,7 +142,7 @@ export const allowListRoutes = ({ db, random, changed }: AllowListDeps): Route[]
       const email = params.email ?? "";
       if (!isStorable(email) || !(await deleteAllowed(db, email))) throw notFound("Allow list entry");
       changed();
-      log.info({ email, actorId: callerId(principal) }, "allow list: removed");
+      log().info({ email, actorId: callerId(principal) }, "allow list: removed");
       return json(200, { status: "removed" });
     },
   }),

@@ -208,7 +208,7 @@ export const brokerOnboardingRoutes = (deps: OnboardingDeps): Route[] => {
         if (joined.token === "expired") throw new HubError("expired_join_token", "the join token has expired");
         if (!joined.key) throw new HubError("invalid_join_token", "the join token is not valid");
         deps.changed();
-        return json(200, { secretKey: joined.key.toString("base64"), hubEndpoint: call.origin, brokerId: id });
+        return json(200, { secretKey: joined.key.toString("base64"), hubEndpoint: call.origin(), brokerId: id });
       },
     }),
     route({

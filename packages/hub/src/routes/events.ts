@@ -50,7 +50,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
         sightChanged: (project) => listener.sightChanged(project),
         ...staying(call, (principal) => listener.look(principal)),
         lastEventId: lastEventId(call),
-        signal: call.signal,
+        signal: call.signal(),
         onEnd: await deps.openStreams.hold(call.principal),
       });
     },
@@ -73,7 +73,7 @@ export const eventRoutes = (deps: EventRouteDeps): Route[] => [
         sightChanged: (project) => project === undefined || project.id === agent.project_id,
         ...staying(call, (principal) => agentOf(deps.db, { principal, params, does })),
         lastEventId: lastEventId(call),
-        signal: call.signal,
+        signal: call.signal(),
         onEnd: await deps.openStreams.hold(call.principal),
       });
     },

@@ -147,8 +147,8 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
         return row;
       });
       changed();
-      log.info({ inviteId: invite.id, actorId: callerId(principal) }, "invite created");
-      return json(201, { code, inviteUrl: `${origin}/invite?code=${code}`, invite: inviteJson(invite) });
+      log().info({ inviteId: invite.id, actorId: callerId(principal) }, "invite created");
+      return json(201, { code, inviteUrl: `${origin()}/invite?code=${code}`, invite: inviteJson(invite) });
     },
   }),
   route({
@@ -200,7 +200,7 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
       const id = inviteId(params);
       if (!(await revokeInvite(db, id))) throw notFound("Invite");
       changed();
-      log.info({ inviteId: id, actorId: callerId(principal) }, "invite revoked");
+      log().info({ inviteId: id, actorId: callerId(principal) }, "invite revoked");
       return json(200, { status: "revoked" });
     },
   }),
@@ -215,7 +215,7 @@ export const inviteRoutes = ({ db, random, people, changed }: InviteDeps): Route
       const id = inviteId(params);
       if (!(await deleteInvite(db, id))) throw notFound("Invite");
       changed();
-      log.info({ inviteId: id, actorId: callerId(principal) }, "invite deleted");
+      log().info({ inviteId: id, actorId: callerId(principal) }, "invite deleted");
       return json(200, { status: "deleted" });
     },
   }),

@@ -139,7 +139,7 @@ test("who is signed out while their list is counted is refused; a runtime broker
         principal,
         reauthenticate: async () => now,
         query: { totalCount: "exact" },
-        signal: new AbortController().signal,
+        signal: () => new AbortController().signal,
       },
       async (p) => list(p),
     );

@@ -91,10 +91,10 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
         provider: askedProvider(deps.signInWays, "cli", call.body.provider),
         ...askerOf(call),
       });
-      const url = withQuery(call.origin + LOGIN_REQUEST_PAGE, { request: sealed });
+      const origin = call.origin();
+      const url = withQuery(origin + LOGIN_REQUEST_PAGE, { request: sealed });
       // Longer, the page could not be come back to after signing in.
-      if (url.length - call.origin.length > MAX_PATH)
-        throw invalidField("callbackUrl", "callbackUrl or state is too long");
+      if (url.length - origin.length > MAX_PATH) throw invalidField("callbackUrl", "callbackUrl or state is too long");
       return json(200, { url }, NO_STORE);
     },
   }),
@@ -126,7 +126,7 @@ export const programLoginRoutes = (deps: ProgramLoginDeps): Route[] => [
     handler: async (call) => {
       askedProvider(deps.signInWays, "device", call.body.provider);
       const { deviceCode, userCode, expiresIn, interval } = await deps.deviceLogins.begin(askerOf(call));
-      const verificationUrl = call.origin + DEVICE_PAGE;
+      const verificationUrl = call.origin() + DEVICE_PAGE;
       const verificationUrlComplete = withQuery(verificationUrl, { user_code: userCode });
       return json(
         200,
@@ -171,7 +171,7 @@ const programSignedIn = (db: Db, { user, tokens }: ProgramLogin): Promise<Reply>
 
 /** What a person is told of a program that asks. */
 const askerOf = ({ address, headers }: Pick<Call, "address" | "headers">) => ({
-  address,
+  address: address(),
   program: parseDisplayName(headers.get("user-agent")) || "an unnamed program",
 });
 

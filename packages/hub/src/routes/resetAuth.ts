@@ -55,7 +55,7 @@ export const resetAuthRoutes = (deps: ActionDeps): Route[] => {
       refuses: ["conflict"],
       handler: async (call) => {
         const answer = await resetAllAuth(deps, call);
-        call.log.info({ status: answer.status }, "new tokens for all agents asked for");
+        call.log().info({ status: answer.status }, "new tokens for all agents asked for");
         return toReply(answer);
       },
     }),

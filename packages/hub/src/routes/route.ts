@@ -7,7 +7,10 @@ import type { Does } from "./does.ts";
 import type { Limited } from "./limited.ts";
 import type { Replies, ReplyShape } from "./shapes.ts";
 
-/** A request as a handler sees it: who calls, and what was sent, already checked. */
+/**
+ * A request as a handler sees it: who calls, and what was sent, already checked. What is found out only when somebody wants
+ * to know is a function, never an accessor: a copy by `...` has all of it, and making one costs a call nothing.
+ */
 export interface Call<Query = unknown, Body = unknown> {
   readonly principal: Principal;
   /** What its route declares. */
@@ -23,9 +26,9 @@ export interface Call<Query = unknown, Body = unknown> {
   /** Path without the query. */
   readonly path: string;
   /** Where the client believes it is, for links: the configured public URL or the request's own origin. */
-  readonly origin: string;
+  readonly origin: () => string;
   /** From where the request comes, as far as proxies are believed; empty in tests without a socket. */
-  readonly address: string;
+  readonly address: () => string;
   readonly requestId: string;
   /** What the caller is known by, for routes of sign-in. */
   readonly credentials: Credentials;
@@ -33,11 +36,14 @@ export interface Call<Query = unknown, Body = unknown> {
   readonly reauthenticate: () => Promise<Principal>;
   /** The trace that this request belongs to, for what it sets in motion (W3C Trace Context). */
   readonly traceparent: string | undefined;
-  readonly log: Log;
+  readonly log: () => Log;
   /** Whether the client has gone away by now. */
   readonly hungUp: () => boolean;
-  /** Aborts when the client goes away. Accepted work goes on all the same. */
-  readonly signal: AbortSignal;
+  /**
+   * Aborts when the client goes away. Accepted work goes on all the same. For what lasts: it is dear, as the whole request
+   * is made into a web one for it.
+   */
+  readonly signal: () => AbortSignal;
 }
 
 /** What a look-up of the resource that a path names needs to know: who asks, for what, to do what. */

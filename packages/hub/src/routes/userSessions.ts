@@ -178,7 +178,7 @@ const testLogin = async (deps: UserSessionDeps, call: Call): Promise<Reply> => {
   const user = await findUserStanding(deps.db, id);
   if (!user) return plain(400, "the account is gone");
   const reply = await signedIn(deps.db, user, await deps.signIns.begin(user, "web"));
-  reply.headers.append("set-cookie", await deps.sessions.begin(user, call.origin));
+  reply.headers.append("set-cookie", await deps.sessions.begin(user, call.origin()));
   return reply;
 };
 

@@ -142,7 +142,7 @@ export const userRoutes = ({ db, signIns, changed }: UserRouteDeps): Route[] => 
       if (done.kind === "last_admin") throw lastAdmin();
       changed();
       if ("role" in change || "status" in change)
-        log.info(
+        log().info(
           { userId: user.id, actorId: idOf(principal), role: done.user.role, status: done.user.status },
           "user changed",
         );
@@ -159,7 +159,7 @@ export const userRoutes = ({ db, signIns, changed }: UserRouteDeps): Route[] => 
     handler: async (call) => {
       const user = await userOf(db, call);
       await signIns.endAll(user.id);
-      call.log.info({ userId: user.id, actorId: idOf(call.principal) }, "user signed out everywhere");
+      call.log().info({ userId: user.id, actorId: idOf(call.principal) }, "user signed out everywhere");
       return empty();
     },
   }),
@@ -179,7 +179,7 @@ export const userRoutes = ({ db, signIns, changed }: UserRouteDeps): Route[] => 
       if (done === "gone") throw notFound("User");
       if (done === "last_admin") throw lastAdmin();
       changed();
-      log.info({ userId: id, actorId: idOf(principal) }, "user deleted");
+      log().info({ userId: id, actorId: idOf(principal) }, "user deleted");
       return empty();
     },
   }),

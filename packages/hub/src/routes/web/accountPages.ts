@@ -69,13 +69,13 @@ export const accountPages = (deps: AccountPageDeps): Route[] => {
       throw new HubError("conflict", "the development user has no sign-ins of its own");
     try {
       const to = { userId: user.id, signInId: user.session?.signInId };
-      const { location, cookie } = await webSignIn.begin(provider, call.origin, { returnTo: ACCOUNT_PATH, link: to });
+      const { location, cookie } = await webSignIn.begin(provider, call.origin(), { returnTo: ACCOUNT_PATH, link: to });
       // A page and no redirect: where a form leads must be named beforehand, and whereto the provider sends on is not known.
       const content = onTheWayView(provider.label, location);
       return pageReply({ title: `On to ${provider.label}`, content, cookies: [cookie], forward: location });
     } catch (err) {
       if (!(err instanceof ProviderError)) throw err;
-      call.log.warn({ provider: provider.name, failure: err.failure, reason: err.message }, "provider not asked");
+      call.log().warn({ provider: provider.name, failure: err.failure, reason: err.message }, "provider not asked");
       return back({ error: err.failure });
     }
   };
@@ -90,7 +90,7 @@ export const accountPages = (deps: AccountPageDeps): Route[] => {
       const now = await onBehalfOf(user, () => linkedSignIns.unlink(user.id, id, { evenLast: false, inUse }));
       // The session that asked is void with all others.
       const standing = { id: now.id, email: now.email, tokenVersion: now.token_version };
-      return back({ unlinked: "1" }, user.session ? [await sessions.begin(standing, call.origin)] : []);
+      return back({ unlinked: "1" }, user.session ? [await sessions.begin(standing, call.origin())] : []);
     } catch (err) {
       if (!(err instanceof HubError) || err.status >= 500) throw err;
       if (err.code !== "conflict") return back();

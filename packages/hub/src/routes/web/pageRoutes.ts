@@ -77,7 +77,7 @@ export const pageRoutes = (deps: PageDeps): Route[] => {
     const text = parameter(call, "joined") ? "The invite is yours: you are in." : undefined;
     return pageReply({
       title: "Signed in",
-      content: homeView(user, call.origin, deps.proxyLogin.kind !== undefined, text),
+      content: homeView(user, call.origin(), deps.proxyLogin.kind !== undefined, text),
     });
   };
 

@@ -62,8 +62,8 @@ export const programPages = (deps: ProgramPageDeps): Route[] => {
     const user = await deciding(deps, call);
     if (!user) return signInFirst(`${LOGIN_REQUEST_PAGE}?${new URLSearchParams({ request: sealed })}`);
     const location = decisionOf(form)
-      ? await loginCodes.allow(request, user, call.origin)
-      : loginCodes.deny(request, call.origin);
+      ? await loginCodes.allow(request, user, call.origin())
+      : loginCodes.deny(request, call.origin());
     return redirect(location, [], 303);
   };
 

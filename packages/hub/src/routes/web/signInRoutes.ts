@@ -71,11 +71,11 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
     const provider = deps.providers.find(call.params.provider ?? "");
     if (!provider) return failed("invalid_provider", along);
     try {
-      const { location, cookie } = await deps.webSignIn.begin(provider, call.origin, along);
+      const { location, cookie } = await deps.webSignIn.begin(provider, call.origin(), along);
       return redirect(location, [cookie]);
     } catch (err) {
       if (!(err instanceof ProviderError)) throw err;
-      call.log.warn({ provider: provider.name, failure: err.failure, reason: err.message }, "provider not asked");
+      call.log().warn({ provider: provider.name, failure: err.failure, reason: err.message }, "provider not asked");
       return failed(err.failure, along);
     }
   };
@@ -99,12 +99,12 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
       // Whoever sat here before is not to be found under the same browser's earlier cookie.
       await sessions.end(credentials);
       const { id, email, token_version: tokenVersion } = user;
-      const session = await sessions.begin({ id, email, tokenVersion }, call.origin);
+      const session = await sessions.begin({ id, email, tokenVersion }, call.origin());
       return redirect(returnTo, [...cookies, session]);
     } catch (err) {
       const failure = along?.link ? linkFailureOf(err) : failureOf(err, along);
       if (err instanceof ProviderError || err instanceof WebSignInError)
-        call.log.warn({ provider, failure, reason: err.message }, "sign-in came to nothing");
+        call.log().warn({ provider, failure, reason: err.message }, "sign-in came to nothing");
       else if (!(err instanceof HubError)) throw err;
       if (along?.link && failure !== "link_session")
         return redirect(withQuery(along.returnTo, { error: failure }), cookies);
@@ -130,7 +130,7 @@ export const signInRoutes = (deps: SignInRouteDeps): Route[] => {
       });
       return failed("development_token", { returnTo }, [], 303);
     }
-    return redirect(returnTo, [await deps.sessions.begin(user, call.origin)], 303);
+    return redirect(returnTo, [await deps.sessions.begin(user, call.origin())], 303);
   };
 
   const signOut = async (call: Call): Promise<Reply> => {
