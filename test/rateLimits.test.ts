@@ -1,3 +1,4 @@
+import type { IncomingHttpHeaders } from "node:http";
 import { afterEach, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
 import {
@@ -170,19 +171,21 @@ test("a person has one budget, whichever of their tokens they call with", async 
 });
 
 /** What a WebSocket that is asked for is refused with. */
-const upgradeStatus = (replica: InProcessReplica, path: string, headers: Readonly<Record<string, string>>) =>
-  new Promise<number>((resolve) => {
+const upgradeAnswer = (replica: InProcessReplica, path: string, headers: Readonly<Record<string, string>>) =>
+  new Promise<{ readonly status: number; readonly headers: IncomingHttpHeaders }>((resolve) => {
     const ws = new WebSocket(`${replica.url.replace("http", "ws")}${path}`, { headers });
     ws.on("error", () => {});
     ws.once("open", () => {
-      resolve(101);
+      resolve({ status: 101, headers: {} });
       ws.close();
     });
-    ws.once("unexpected-response", (request, { statusCode = 0 }) => {
-      resolve(statusCode);
+    ws.once("unexpected-response", (request, { statusCode = 0, headers: told }) => {
+      resolve({ status: statusCode, headers: told });
       request.destroy();
     });
   });
+const upgradeStatus = async (...asked: Parameters<typeof upgradeAnswer>): Promise<number> =>
+  (await upgradeAnswer(...asked)).status;
 
 test("WebSockets that are asked for count as calls, by whom and from where", async () => {
   const [a] = await replicas("principal=100/h:100, address=200/h:200");
@@ -243,6 +246,12 @@ test("opening terminals has one as well", async () => {
     ...Array<boolean>(3).fill(false),
     ...Array<boolean>(5).fill(true),
   ]);
+  const headers = { authorization: `Bearer ${ann}` };
+  expect((await upgradeAnswer(a, `/api/v1/agents/${agentId}/pty`, headers)).headers).toMatchObject({
+    "retry-after": expect.stringMatching(/^\d+$/),
+    "ratelimit-policy": expect.stringMatching(/^"terminal";q=3;w=\d+$/),
+    ratelimit: expect.stringMatching(/^"terminal";r=0;t=\d+$/),
+  });
 });
 
 test("limits can be switched off", async () => {

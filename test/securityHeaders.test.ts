@@ -1,5 +1,6 @@
 import { connect } from "node:net";
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
+import { systemRandom } from "@rootstock/service";
 import { type ApiReply, api, type InProcessReplica, Scene } from "@rootstock/testkit";
 
 /** What every answer tells browsers, whom other sites' pages may be, and how long a request may take to come. */
@@ -106,10 +107,16 @@ const raw = (replica: InProcessReplica, bytes: string): Promise<string> =>
     socket.on("error", () => resolve(answer));
   });
 
+const upgradeOf = (path: string): string =>
+  `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n` +
+  "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
 test.each([
   ["a head of more than 32 KiB", `GET / HTTP/1.1\r\nhost: x\r\n${"x-filler: y\r\n".repeat(4_000)}\r\n`, "431"],
   ["a path of more than 32 KiB", `GET /${"a".repeat(40_000)} HTTP/1.1\r\nhost: x\r\n\r\n`, "431"],
   ["what is no HTTP", "hello\r\n\r\n", "400"],
+  ["a WebSocket that is not there", upgradeOf("/nowhere"), "404"],
+  ["a WebSocket for nobody", upgradeOf(`/api/v1/agents/${systemRandom.uuid()}/pty`), "401"],
   ["two lengths", "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", "400"],
   [
     "a length and chunks",
@@ -119,5 +126,9 @@ test.each([
 ])("%s is refused", async (_, bytes, status) => {
   const answer = await raw(open, bytes);
   expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
-  expect(answer.toLowerCase()).toContain("x-content-type-options: nosniff");
+  const head = answer.split("\r\n\r\n", 1)[0]?.toLowerCase();
+  expect(head).toContain("x-content-type-options: nosniff");
+  expect(head).toContain("content-security-policy: default-src 'none'; frame-ancestors 'none'");
+  expect(head).toContain("referrer-policy: no-referrer");
+  expect(head).toContain("cache-control: no-store");
 });

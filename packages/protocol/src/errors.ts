@@ -58,6 +58,8 @@ export interface HubErrorOptions {
   /** Seconds after which the same request may succeed: becomes `Retry-After`. */
   readonly retryAfter?: number;
   readonly cause?: unknown;
+  /** What the answer carries besides, by name in lower case. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** The error envelope of every JSON answer with a status of 400 and above (spec/02 1.2). */
@@ -76,12 +78,15 @@ export class HubError extends Error {
   readonly code: ErrorCode;
   readonly details: Readonly<Record<string, unknown>> | undefined;
   readonly retryAfter: number | undefined;
+  /** What the answer carries besides, by name in lower case. */
+  readonly headers: Readonly<Record<string, string>>;
 
   constructor(code: ErrorCode, message: string, options: HubErrorOptions = {}) {
     super(message, { cause: options.cause });
     this.code = code;
     this.details = options.details;
     this.retryAfter = options.retryAfter;
+    this.headers = options.headers ?? {};
   }
 
   get status(): (typeof ERROR_STATUS)[ErrorCode] {

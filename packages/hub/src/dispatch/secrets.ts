@@ -1,12 +1,7 @@
 import { type Db, type DispatchTarget, type KeptValue, keptValues } from "@rootstock/store";
-import { AGENT_SCOPES, type AgentTokens } from "../auth/index.ts";
+import { type AgentTokens, agentScopes } from "../auth/index.ts";
 import type { SecretBox } from "../secrets/index.ts";
 import type { KeptValues, MintAgentToken } from "./operations/index.ts";
-
-/** What every agent's token allows (spec/03 1.2). */
-const ALWAYS = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
-/** What it allows besides where development login is on, as in the original. */
-const IN_DEVELOPMENT = [AGENT_SCOPES.createAgents, AGENT_SCOPES.lifecycle];
 
 /** Issues tokens for container runs. */
 export const agentTokenMinter =
@@ -15,7 +10,7 @@ export const agentTokenMinter =
     const issued = await tokens.issue({
       agentId: agent.id,
       projectId: agent.project_id,
-      scopes: options.development ? [...ALWAYS, ...IN_DEVELOPMENT] : ALWAYS,
+      scopes: agentScopes(options),
       ancestry: agent.ancestry,
       tokenVersion: agent.token_version,
       runId: agent.run_id ?? undefined,

@@ -1,7 +1,6 @@
 import { HubError, wireError } from "@rootstock/protocol";
 import type { Log } from "@rootstock/service";
 import { isDatabaseUnavailable, isStatementTimeout } from "@rootstock/store";
-import { RateLimited } from "../limits/index.ts";
 
 const RETRY_AFTER_SECONDS = 5;
 
@@ -32,7 +31,7 @@ export const renderError = (err: HubError, requestId?: string): Response =>
     status: err.status,
     headers: {
       "content-type": "application/json",
-      ...(err instanceof RateLimited && err.headers),
+      ...err.headers,
       ...(err.retryAfter !== undefined && { "retry-after": String(err.retryAfter) }),
     },
   });

@@ -4,8 +4,8 @@ import { z } from "zod";
 import {
   type AccessFacts,
   type Action,
-  AGENT_SCOPES,
   type AgentPrincipal,
+  agentScopes,
   decide,
   type Explanation,
   explain,
@@ -23,6 +23,8 @@ import { namedResource } from "./namedResources.ts";
 export interface AccessAboutDeps {
   readonly db: Db;
   readonly access: Pick<AccessFacts, "of">;
+  /** Where there is one, agents' tokens allow more. */
+  readonly developmentToken: string | undefined;
 }
 
 /** How a question names them. */
@@ -47,11 +49,12 @@ export const demandSelfOrAdmin = (caller: Principal, { principalType: type, prin
 };
 
 /**
- * Whom a question is about, as they would call; `SUSPENDED` where there is nothing to ask. An agent has the scopes that
- * every agent has. Throws 403 to who may not ask, 404 when there is no such one.
+ * Whom a question is about, as they would call; `SUSPENDED` where there is nothing to ask. An agent that asks has the
+ * scopes of its token, any other those of the tokens that agents are given. Throws 403 to who may not ask, 404 when there
+ * is no such one.
  */
 export const askedAbout = async (
-  db: Db,
+  { db, developmentToken }: Pick<AccessAboutDeps, "db" | "developmentToken">,
   caller: Principal,
   named: Named,
 ): Promise<UserPrincipal | AgentPrincipal | typeof SUSPENDED> => {
@@ -65,7 +68,8 @@ export const askedAbout = async (
   }
   const agent = id && (await agentById(db, id));
   if (!agent || agent.deleted_at !== null) throw notFound("Agent");
-  const scopes = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
+  if (caller.kind === "agent") return caller;
+  const scopes = agentScopes({ development: developmentToken !== undefined });
   return { kind: "agent", id: agent.id, projectId: agent.project_id, scopes, ancestry: agent.ancestry };
 };
 

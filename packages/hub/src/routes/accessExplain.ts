@@ -38,7 +38,7 @@ const explainReply = z.object({
 });
 
 /** Why somebody may do something, or may not: for admins about everybody, for everybody about themselves. */
-export const accessExplainRoutes = ({ db, access }: AccessAboutDeps): Route[] => [
+export const accessExplainRoutes = ({ db, access, developmentToken }: AccessAboutDeps): Route[] => [
   route({
     method: "GET",
     path: "/api/v1/access/explain",
@@ -49,7 +49,7 @@ export const accessExplainRoutes = ({ db, access }: AccessAboutDeps): Route[] =>
     replies: { 200: z.union([suspendedReply, explainReply]) },
     refuses: ["not_found"],
     handler: async ({ principal, query }) => {
-      const about = await askedAbout(db, principal, query);
+      const about = await askedAbout({ db, developmentToken }, principal, query);
       if ("allowed" in about) return json(200, about);
       const { resourceType: kind, resourceId, action, sourceIp } = query;
       if (kind === undefined) throw invalidField("resourceType", "resourceType: is no kind of resource");

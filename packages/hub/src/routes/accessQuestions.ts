@@ -41,7 +41,7 @@ const principalReply = z.object({
   delegatesFrom: principalJson.optional(),
 });
 
-export const accessQuestionRoutes = ({ db, access }: AccessAboutDeps): Route[] => [
+export const accessQuestionRoutes = ({ db, access, developmentToken }: AccessAboutDeps): Route[] => [
   route({
     method: "POST",
     path: "/api/v1/policies/evaluate",
@@ -52,7 +52,7 @@ export const accessQuestionRoutes = ({ db, access }: AccessAboutDeps): Route[] =
     replies: { 200: evaluateReply },
     refuses: ["not_found"],
     handler: async ({ body, principal }) => {
-      const about = await askedAbout(db, principal, body);
+      const about = await askedAbout({ db, developmentToken }, principal, body);
       const kind = kindNamed(body.resourceType);
       if (!kind) throw invalidField("resourceType", "resourceType: is no kind of resource");
       if ("allowed" in about) return json(200, about);

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { systemClock, systemRandom } from "@rootstock/service";
-import { AccessFacts, NOBODY, type UserPrincipal } from "../auth/index.ts";
+import { AccessFacts, AGENT_SCOPES, NOBODY, type Principal, type UserPrincipal } from "../auth/index.ts";
+import { accessExplainRoutes } from "./accessExplain.ts";
 import { accessQuestionRoutes } from "./accessQuestions.ts";
 import {
   ADMIN,
@@ -21,7 +22,10 @@ const POLICIES = "/api/v1/policies";
 let hub: TestHub;
 
 beforeAll(async () => {
-  hub = await startTestHub((db) => accessQuestionRoutes({ db, access: new AccessFacts(systemClock, db) }));
+  hub = await startTestHub((db) => {
+    const deps = { db, access: new AccessFacts(systemClock, db), developmentToken: "on" };
+    return [...accessQuestionRoutes(deps), ...accessExplainRoutes(deps)];
+  });
 });
 afterAll(() => hub.stop());
 
@@ -220,6 +224,29 @@ test("evaluate says what would be decided, and by what; of oneself, and to admin
     [{ principalId: ann.id, ...onProject, action: "fly" }, 400],
   ] as const)
     expect((await ask(ADMIN, wrong)).status).toBe(status);
+});
+
+test("what is explained of an agent is what its token decides; to admins, what tokens of this hub allow", async () => {
+  const owner = await person("explained");
+  const project = await makeProject(hub, owner, "explained");
+  const agent = await makeAgent(hub, project, "x1", await makeRuntimeBroker(hub, "explained"), { owner: owner.id });
+  const ask = async (who: Principal, about: object) => {
+    const asked = { principalType: "agent", principalId: agent, resourceId: project, ...about };
+    const query = new URLSearchParams(Object.entries(asked));
+    const told = await hub.as(who).get(`/api/v1/access/explain?${query}`);
+    const { status, body } = await hub.as(who).send("POST", `${POLICIES}/evaluate`, asked);
+    expect([told.status, status, at(told.body, "reason")]).toEqual([200, 200, at(body, "reason")]);
+    return [at(body, "allowed"), at(body, "reason")];
+  };
+  const creates = { resourceType: "project", action: "create" };
+  const scoped = agentPrincipal(agent, project, [AGENT_SCOPES.createAgents]);
+  expect(await ask(scoped, creates)).toEqual([true, "scope project:agent:create"]);
+  expect(await ask(agentPrincipal(agent, project), creates)).toEqual([false, "scope project:agent:create is missing"]);
+  const reports = { resourceType: "agent", resourceId: agent, action: "report" };
+  expect(await ask(scoped, reports)).toEqual([false, "scope agent:status:update is missing"]);
+  // Every agent may, where development login is on.
+  expect(await ask(ADMIN, creates)).toEqual([true, "scope project:agent:create"]);
+  expect(await ask(ADMIN, reports)).toEqual([true, "scope agent:status:update"]);
 });
 
 test("principals: their groups, direct and through others, for themselves and for admins", async () => {

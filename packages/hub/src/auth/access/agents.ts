@@ -14,6 +14,15 @@ export const AGENT_SCOPES = {
   lifecycle: "project:agent:lifecycle",
 } as const;
 
+/** What every agent's token allows (spec/03 1.2). */
+const ALWAYS = [AGENT_SCOPES.reportStatus, AGENT_SCOPES.refreshToken, AGENT_SCOPES.notify];
+/** What it allows besides where development login is on, as in the original. */
+const IN_DEVELOPMENT = [AGENT_SCOPES.createAgents, AGENT_SCOPES.lifecycle];
+
+/** The scopes of the tokens that agents are given. */
+export const agentScopes = ({ development }: { readonly development: boolean }): readonly string[] =>
+  development ? [...ALWAYS, ...IN_DEVELOPMENT] : ALWAYS;
+
 /** What an agent may do to those that it has started, whatever its scopes. */
 const OF_DESCENDANTS: ReadonlySet<Action> = new Set([
   "read",

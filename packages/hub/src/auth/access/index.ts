@@ -1,6 +1,6 @@
 /** The access decision: pure rules, a file for each kind of principal, and the facts that they look at. */
 export * from "./accessFacts.ts";
-export { AGENT_SCOPES } from "./agents.ts";
+export { AGENT_SCOPES, agentScopes } from "./agents.ts";
 export * from "./decide.ts";
 export type { Decision } from "./decision.ts";
 export * from "./explain.ts";
