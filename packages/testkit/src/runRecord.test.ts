@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
@@ -8,7 +8,9 @@ import { createLog } from "@rootstock/service";
 import { eventually } from "./eventually.ts";
 import { heard, recordFiles, recordOutput, runCommand, testLog } from "./recordedLogs.ts";
 import {
+  faultsIn,
   noteAnswerHeaders,
+  noteFault,
   noteSecrets,
   noteSecretsGiven,
   noteSecretsIn,
@@ -40,6 +42,7 @@ const logged = async (...lines: readonly string[]) => {
 };
 
 const jwt = (signature: string) => `eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0xxx.${signature.repeat(6)}`;
+const basic = (both: string) => `{"a":"Basic ${Buffer.from(both).toString("base64")}"}`;
 const KEY = Buffer.alloc(32, 251).toString("base64");
 
 test.each([
@@ -47,9 +50,15 @@ test.each([
   ["a phrase", '{"msg":"the pass phrase of all of us, no less"}'],
   ["a key beside others of its beginning", "the-same-beginning-of-another the-same-beginning-of-it"],
   ["a short code", '{"path":"/device?user_code=WDJB-MJHT"}'],
+  ["a short code in an address in an address", '{"path":"/login?returnTo=%2Fdevice%3Fuser_code%3DWDJB-MJHT"}'],
+  ["a short code at the beginning of a line", String.raw`{"stack":"Error: asked for\nWDJB-MJHT\n    at once"}`],
+  ["the same in JSON within JSON", String.raw`{"body":"{\"said\":\"so:\\nWDJB-MJHT\"}"}`],
   ["one in an address", `{"path":"/x/${encodeURIComponent("a+b/c=d&e and more of it")}"}`],
   ["one in JSON within JSON", String.raw`{"body":"{\"k\":\"with \\\"quotes\\\" in it\"}"}`],
-  ["one of the two in a header", `{"a":"Basic ${Buffer.from("name-of-a-client:k").toString("base64")}"}`],
+  ["the first of two in a header", basic("name-of-a-client:k")],
+  ["the second of two in a header", basic("k:name-of-a-client:k")],
+  ["the second behind a longer one", basic("k2:name-of-a-client:k")],
+  ["the second behind one still longer", basic("key:name-of-a-client:k")],
 ])("%s is found in the log of a run, and not repeated", async (_, line) => {
   noteSecrets("the pass phrase of all of us", jwt("third1"), "WDJB-MJHT", "a+b/c=d&e and more of it");
   noteSecrets('with "quotes" in it', "name-of-a-client:k", "the-same-beginning-of-it");
@@ -90,6 +99,7 @@ const KINDS: readonly (readonly [kind: string, note: () => void, ...leaked: stri
     Buffer.from(KEY, "base64").toString("hex"),
     Buffer.from(KEY, "base64").toString("base64url"),
   ],
+  ["one in a body made for people", () => noteSecretsIn('{\n  "accessToken" : "for-pe0ple"\n}'), "for-pe0ple"],
   ["a join token", () => noteSecretsIn({ joinToken: "scion_join_x" }), "scion_join_x"],
   ["an invite", () => noteSecretsIn({ code: `scion_inv_${"i".repeat(30)}` }), `scion_inv_${"i".repeat(30)}`],
   [
@@ -122,6 +132,14 @@ test.each(KINDS)("known and found: %s", async (_, note, ...leaked) => {
   expect([...secretsIn(dir)]).toEqual(expect.arrayContaining(leaked));
   const { leaks } = await logged(...leaked.map((secret) => `{"field":"${secret}"}`), '{"msg":"no secret at all"}');
   expect(leaks).toHaveLength(leaked.length);
+});
+
+test("a record that cannot be read fails the run: it does not pass for one of a run without secrets", async () => {
+  noteSecrets("kn0wn-secret");
+  noteFault("an answer that nobody declared");
+  for (const file of ["secrets.jsonl", "faults.jsonl"]) appendFileSync(join(dir, file), '"half a li');
+  await expect(logged("kn0wn-secret")).rejects.toThrow(SyntaxError);
+  expect(() => faultsIn(dir)).toThrow(SyntaxError);
 });
 
 test("what has the shape of a token is found, whoever made it", async () => {

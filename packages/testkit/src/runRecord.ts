@@ -1,4 +1,4 @@
-import { appendFileSync, createWriteStream, mkdirSync, readFileSync } from "node:fs";
+import { appendFileSync, createWriteStream, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
 /**
@@ -13,7 +13,7 @@ export const SHORTEST_SECRET = 8;
 
 /** Fields of bodies, and parameters of addresses, whose values let somebody in. */
 const SECRET_NAMES = String.raw`\w*(?:token|Token|TOKEN)|secretKey|API_KEY|(?:device|user|invite)_?[cC]ode|code_?[vV]erifier|client_?[sS]ecret|password|ticket|nonce`;
-const SECRET_FIELDS = new RegExp(String.raw`"(${SECRET_NAMES})":"((?:[^"\\]|\\.)+)"`, "g");
+const SECRET_FIELDS = new RegExp(String.raw`"(${SECRET_NAMES})"\s*:\s*"((?:[^"\\]|\\.)+)"`, "g");
 const SECRET_PARAMETERS = new RegExp(String.raw`[?&](?:${SECRET_NAMES}|code|state|request)=([^&\s"'<>]+)`, "g");
 /** What is a secret wherever it stands: tokens by their prefixes, and signed ones. */
 export const SECRET_SHAPES =
@@ -161,11 +161,8 @@ export const secretsIn = (dir: string): ReadonlySet<string> => linesOf(join(dir,
 /** Where the run in this directory keeps its logs. */
 export const logsIn = (dir: string): string => join(dir, LOGS);
 
+/** Nothing where there is no such file. Throws for one that cannot be read: what it holds would not be looked for. */
 const linesOf = (file: string): ReadonlySet<string> => {
-  try {
-    const lines = readFileSync(file, "utf8").split("\n");
-    return new Set(lines.flatMap((line) => (line === "" ? [] : [String(JSON.parse(line))])));
-  } catch {
-    return new Set();
-  }
+  const lines = existsSync(file) ? readFileSync(file, "utf8").split("\n") : [];
+  return new Set(lines.flatMap((line) => (line === "" ? [] : [String(JSON.parse(line))])));
 };

@@ -1,4 +1,4 @@
-import { createReadStream, readdirSync } from "node:fs";
+import { createReadStream, existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { logsIn, SECRET_SHAPES, SHORTEST_SECRET, secretsIn } from "./runRecord.ts";
@@ -32,18 +32,14 @@ export const searchRun = async (dir: string): Promise<RunRecord> => {
   return { secrets: secrets.size, lines, leaks };
 };
 
-const filesOf = (dir: string): readonly string[] => {
-  try {
-    return readdirSync(dir);
-  } catch {
-    return [];
-  }
-};
+const filesOf = (dir: string): readonly string[] => (existsSync(dir) ? readdirSync(dir) : []);
 
 /** So many characters at the end of a long one are looked for first: signed tokens all begin alike. */
 const END = 16;
 const TOKEN = /[\w+/=.%~-]{16,}/g;
 const WORD = /[\w-]+/g;
+/** Their letters and digits are none of the word behind them: those of addresses, of JSON, and of either in itself. */
+const ESCAPES = /%(?:25)*[\da-f]{2}|\\+(?:u[\da-f]{4}|[bfnrt])/gi;
 const isOneWord = (text: string): boolean => /^[\w-]+$/.test(text);
 
 /** How a secret may stand in a log: as it is, in an address, in JSON within JSON, and in a header for two in one. */
@@ -52,13 +48,16 @@ const formsOf = (secret: string): readonly string[] => [
   encodeURIComponent(secret),
   quoted(secret),
   quoted(quoted(secret)),
-  ...(secret.length >= END ? [withoutEnd(Buffer.from(secret).toString("base64"))] : []),
+  ...(secret.length >= END ? [0, 1, 2].map((before) => inBase64(secret, before)) : []),
 ];
 
 const quoted = (text: string): string => JSON.stringify(text).slice(1, -1);
 
-/** The end of such a text hangs on what follows. */
-const withoutEnd = (base64: string): string => base64.slice(0, Math.floor(base64.length / 4) * 4 - 4);
+/** What the secret alone decides of a text in base64, where so many bytes, or three more, stand before it. */
+const inBase64 = (secret: string, before: number): string =>
+  Buffer.concat([Buffer.alloc(before), Buffer.from(secret)])
+    .toString("base64")
+    .slice(before === 0 ? 0 : before + 1, -4);
 
 /**
  * Finds one of thousands of secrets in a line. A short one is found as a whole word only: it may be a part of others by
@@ -79,7 +78,7 @@ const finder = (secrets: ReadonlySet<string>): ((line: string) => string | undef
   return (line) => {
     const phrase = phrases.find((p) => line.includes(p));
     if (phrase !== undefined) return phrase;
-    for (const [word] of line.matchAll(WORD))
+    for (const [word] of line.replace(ESCAPES, " ").matchAll(WORD))
       if (word.length >= SHORTEST_SECRET && word.length < END && words.has(word)) return word;
     for (const [word] of line.matchAll(TOKEN))
       for (let i = END; i <= word.length; i += 1) {
