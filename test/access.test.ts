@@ -273,3 +273,18 @@ test("lists of people and groups show whom and what can be read one by one: poli
   expect((await as(root, "DELETE", `/policies/${nobody}`)).status).toBe(204);
   await settled(["cyd", "plain"]);
 });
+
+test("which projects a runtime broker serves is told of those that one may read", async () => {
+  const { id } = await scene.runtimeBroker(a);
+  const [ann, pat] = [await person("served-ann"), await person("served-pat")];
+  const made = { team: await project(pat, "served team", "team"), own: await project(ann, "served own") };
+  const secret = await project(pat, "served secret");
+  const served = async (who: string) => {
+    const { json } = await as(who, "GET", `/runtime-brokers/${id}/projects`, undefined, b);
+    const found = JSON.stringify(json);
+    return Object.entries({ ...made, secret }).flatMap(([name, of]) => (found.includes(of) ? [name] : []));
+  };
+  expect(await served(ann.token)).toEqual(["team", "own"]);
+  expect(await served(pat.token)).toEqual(["team", "secret"]);
+  expect(await served(root)).toEqual(["team", "own", "secret"]);
+});

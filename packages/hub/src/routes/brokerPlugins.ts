@@ -79,7 +79,7 @@ export const brokerPluginRoutes = (deps: PluginDeps): Route[] => [
     summary: "Projects into which a runtime broker's plugins may send",
     replies: { 200: projectsReply },
     handler: async (call) => {
-      const projects = await listProvidedProjects(deps.db, callerOf(call));
+      const projects = await listProvidedProjects(deps.db, callerOf(call), { kind: "everything" });
       return json(200, {
         projects: projects.slice(0, MAX_PROJECTS).map((p) => ({ id: p.id, name: p.name, slug: p.slug || p.name })),
       });

@@ -19,7 +19,7 @@ import { NOTHING } from "./does.ts";
 import { labels, MAX_NAME, text } from "./fields.ts";
 import { optionalUuid } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
-import { type Abilities, abilitiesOf, allowed, may, projectResource } from "./rights.ts";
+import { type Abilities, abilitiesOf, may, projectResource, readScope } from "./rights.ts";
 import { empty, json, type Route, route } from "./route.ts";
 import { runtimeBrokerOf, runtimeBrokerResource } from "./runtimeBrokerRights.ts";
 import { NO_BODY } from "./shapes.ts";
@@ -173,8 +173,8 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
         const { principal } = call;
         const owner = await runtimeBrokerOf(db, call);
         const all = isSelf(principal, owner.id) || (await may(principal, "update", runtimeBrokerResource(owner)));
-        const provided = await listProvidedProjects(db, owner.id);
-        const projects = all ? provided : await allowed(principal, ["read"], provided, (p) => projectResource(p));
+        const scope = all ? EVERYTHING : await readScope(principal);
+        const projects = await listProvidedProjects(db, owner.id, scope);
         return json(200, {
           projects: projects.map((p) => ({
             projectId: p.id,
@@ -188,6 +188,9 @@ export const runtimeBrokerRoutes = (deps: RuntimeBrokerRouteDeps): Route[] => {
     }),
   ];
 };
+
+/** What a runtime broker serves is told whole to itself and to whom it belongs. */
+const EVERYTHING = { kind: "everything" } as const;
 
 const isSelf = (principal: Principal, id: Uuid): boolean => principal.kind === "runtimeBroker" && principal.id === id;
 

@@ -2,8 +2,9 @@ import type { Uuid } from "@rootstock/protocol";
 import { type Selectable, sql, type Updateable } from "kysely";
 import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
-import type { Labels, RuntimeBrokersTable, Visibility } from "../tables.ts";
+import type { Labels, RuntimeBrokersTable } from "../tables.ts";
 import { after, all, type Condition, type Page, type Position } from "./keyset.ts";
+import { type ReadScope, readableProject } from "./readScope.ts";
 
 /** Runtime brokers as the registry shows them. Who holds their sockets: `affinity.ts`. */
 
@@ -144,20 +145,22 @@ export interface ProvidedProject {
   readonly name: string;
   readonly slug: string;
   readonly git_remote: string | null;
-  readonly owner_id: Uuid | null;
-  readonly visibility: Visibility;
-  readonly labels: Labels;
   readonly local_path: string | null;
   readonly agent_count: number;
 }
 
-/** The projects that a runtime broker provides for, with the number of their agents on it. */
-export const listProvidedProjects = async (db: Db, runtimeBrokerId: Uuid): Promise<readonly ProvidedProject[]> => {
+/** The projects that a runtime broker provides for, of those that `scope` lets read, with the number of their agents on it. */
+export const listProvidedProjects = async (
+  db: Db,
+  runtimeBrokerId: Uuid,
+  scope: ReadScope,
+): Promise<readonly ProvidedProject[]> => {
   const { rows } = await sql<ProvidedProject>`
-    select p.id, p.name, p.slug, p.git_remote, p.owner_id, p.visibility, p.labels, v.local_path,
+    select projects.id, projects.name, projects.slug, projects.git_remote, v.local_path,
       (select count(*)::int from agents a
-        where a.project_id = p.id and a.runtime_broker_id = v.runtime_broker_id and a.deleted_at is null) as agent_count
-    from project_providers v join projects p on p.id = v.project_id
-    where v.runtime_broker_id = ${runtimeBrokerId} order by p.name, p.id`.execute(db);
+        where a.project_id = projects.id and a.runtime_broker_id = v.runtime_broker_id and a.deleted_at is null) as agent_count
+    from project_providers v join projects on projects.id = v.project_id
+    where v.runtime_broker_id = ${runtimeBrokerId} and ${readableProject(scope)}
+    order by projects.name, projects.id`.execute(db);
   return rows;
 };
