@@ -1,5 +1,15 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { type Account, api, IdentityProvider, type Replica, Scene, TEST_TOKEN, TestBrowser } from "@rootstock/testkit";
+import {
+  type Account,
+  api,
+  eventually,
+  IdentityProvider,
+  openEventStream,
+  type Replica,
+  Scene,
+  TEST_TOKEN,
+  TestBrowser,
+} from "@rootstock/testkit";
 
 /** Pages behind a proxy that signs people in: there is nothing to sign in to. */
 
@@ -96,4 +106,22 @@ test("who the proxy says now counts, not the cookie that somebody else has left"
   await browser.submit("/auth/login/development", { token: TEST_TOKEN });
   expect(browser.cookieHeader()).toContain("rootstock_session=");
   expect(JSON.parse((await browser.ask("/auth/me")).body)).toMatchObject({ email: "ann@example.org" });
+});
+
+test("who is taken off the allow list is out at every replica within two seconds, open streams included", async () => {
+  const both = await replicas({ ROOTSTOCK_ACCESS: "allow_list" });
+  const list = (method: string, path: string, body?: object) =>
+    api(both[0], method, `/api/v1/admin/allow-list${path}`, body, { token: TEST_TOKEN });
+  expect((await list("POST", "", { email: ANN.email, note: "" })).status).toBe(201);
+  const headers = { "x-goog-iap-jwt-assertion": await iap.sign(ANN, AUDIENCE) };
+  const statuses = () =>
+    Promise.all(both.map(async ({ url }) => (await fetch(`${url}/api/v1/auth/me`, { headers })).status));
+  expect(await statuses()).toEqual([200, 200]);
+  const streams = await Promise.all(both.map((replica) => openEventStream(replica, { patterns: [">"], headers })));
+  let ended = 0;
+  for (const stream of streams) void stream.ended.then(() => (ended += 1));
+  expect((await list("POST", "", { email: "bea@example.org", note: "" })).status).toBe(201);
+  expect(await statuses()).toEqual([200, 200]);
+  expect((await list("DELETE", `/${ANN.email}`)).status).toBe(200);
+  await eventually(async () => (await statuses()).every((status) => status === 403) && ended === both.length, 2_000);
 });

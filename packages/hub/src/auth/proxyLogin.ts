@@ -45,7 +45,7 @@ const MOST_KNOWN = 10_000;
  */
 export class ProxyLogin {
   readonly #options: ProxyLoginOptions;
-  readonly #known = new Map<string, Known>();
+  #known = new Map<string, Known>();
   /** What began with an assertion may last longer than it; who made it stays who they are. */
   readonly #proven = new WeakMap<Headers, ProvenIdentity>();
 
@@ -92,6 +92,11 @@ export class ProxyLogin {
         ({ id }) => id === userId && this.#known.get(key) === known && this.#known.delete(key),
         () => {},
       );
+  }
+
+  /** To be called when others may come in than before: everybody is signed in anew by their next call. */
+  forgetAll(): void {
+    this.#known = new Map();
   }
 
   async #identity({ headers, peer }: Pick<Credentials, "headers" | "peer">): Promise<ProvenIdentity | undefined> {

@@ -30,7 +30,7 @@ export const followRights = (
   { tending }: Pick<Streams, "tending">,
   sse: SseHub,
 ): void => {
-  const { eventBus, standings, access, accessTokens, maintenance } = f;
+  const { eventBus, standings, access, accessTokens, maintenance, proxyLogin } = f;
   const recheck = (id?: string): void => {
     tending.recheck(id);
     sse.recheck(id);
@@ -60,6 +60,11 @@ export const followRights = (
     sse.sightChanged();
     tending.recheck(entityId);
   });
+  // Whom a proxy vouches for comes in by each call; who has signed in otherwise stays until that ends.
+  eventBus.subscribe(["admin.allowlist.changed"], () => {
+    proxyLogin.forgetAll();
+    if (proxyLogin.kind) recheck();
+  });
   eventBus.subscribe(["admin.maintenance.changed"], () => {
     void maintenance.look().then(() => recheck());
   });
@@ -69,6 +74,7 @@ export const followRights = (
     standings.forgetAll();
     accessTokens.forgetAll();
     access.forgetAll();
+    proxyLogin.forgetAll();
     recheck();
   }, NOTHING);
 };
