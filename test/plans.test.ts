@@ -31,7 +31,7 @@ const PAGE = 50;
 
 /** Far below every share of the past: the person's agents are a tenth of all, 2,000. */
 const ROWS = 300;
-const PAGES = 600;
+const PAGES = 800;
 /** A count of a list ends here, in each of its parts; it may skip some rows. */
 const COUNTED = { rows: 1.5 * (store.COUNTED_EXACTLY + PAGE), pages: Number.POSITIVE_INFINITY };
 
@@ -199,13 +199,16 @@ describe("a page of a list", () => {
 describe("groups and policies", () => {
   test("weak point 22: one statement tells what they say of a person or an agent, and reads little", async () => {
     const plans = await plansOf(async () => {
-      const person = await store.userAccessFacts(database.db, userId as Uuid);
+      await store.userAccessStanding(database.db, userId as Uuid);
+      await store.agentAccessStanding(database.db, { id: agent as Uuid, ancestry: [userId as Uuid] });
+      const person = await store.userAccessRules(database.db, userId as Uuid);
       expect(person.groups.length).toBeGreaterThan(16);
       expect(person.policies.length).toBeGreaterThan(16);
-      const own = await store.agentAccessFacts(database.db, { id: agent as Uuid, ancestry: [userId as Uuid] });
+      const own = await store.agentAccessRules(database.db, { id: agent as Uuid, ancestry: [userId as Uuid] });
       expect(own.groups.length).toBeGreaterThan(8);
     });
     expect(plans.filter((p) => p.text.includes("with recursive"))).toHaveLength(2 * TIMES);
+    expect(plans.filter((p) => p.text.includes("from access_version"))).toHaveLength(4 * TIMES);
     expect(excesses(plans)).toEqual([]);
   });
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import type { Uuid } from "@rootstock/protocol";
 import { systemClock, systemRandom } from "@rootstock/service";
-import { agentAccessFacts, Database, type Db, userAccessFacts } from "@rootstock/store";
+import { agentAccessRules, Database, type Db, userAccessRules } from "@rootstock/store";
 import { createTestDatabase, seed, type TestDatabase, testLog } from "@rootstock/testkit";
 import { sql } from "kysely";
 import { writeManyGroups } from "./plans/manyGroups.ts";
@@ -32,8 +32,8 @@ const open = (): Database => {
   opened.push(store);
   return store;
 };
-const ofPerson = (db: Db) => userAccessFacts(db, userId);
-const ofAgent = (db: Db) => agentAccessFacts(db, { id: agentId, ancestry: [userId] });
+const ofPerson = (db: Db) => userAccessRules(db, userId);
+const ofAgent = (db: Db) => agentAccessRules(db, { id: agentId, ancestry: [userId] });
 
 /** A statement is kept, with its plan, once it has come a few times. */
 const keepPlans = async ({ db }: Database): Promise<void> => {

@@ -1,6 +1,6 @@
 import { AccessFacts, decisionOn, type Principal } from "@rootstock/hub";
 import { silentLog, systemClock } from "@rootstock/service";
-import { Database, userAccessFacts } from "@rootstock/store";
+import { Database, userAccessStanding } from "@rootstock/store";
 import type { Bench } from "../bench.ts";
 import type { BenchDatabase } from "../cluster.ts";
 import { atMost, type Figure } from "../report.ts";
@@ -108,7 +108,10 @@ interface Asked {
   readonly projectId: string;
 }
 
-/** What a decision costs that hangs on groups and policies: with its facts read for it, and with those of a moment before. */
+/**
+ * What a decision costs that hangs on groups and policies: with its facts read for it, with those of a moment before, and
+ * at a replica that knows no group and no policy yet.
+ */
 export const access: Bench = async ({ server, quick, say }) => {
   const bench = await server.database();
   say("people, groups, policies");
@@ -134,32 +137,43 @@ export const access: Bench = async ({ server, quick, say }) => {
   try {
     const facts = new AccessFacts(systemClock, database.db);
     const rounds = quick ? 200 : ASKED;
-    /** Times two decisions of each, the first with nothing at hand. One kind after the other: they would warm each other. */
+    const decide = (known: AccessFacts, action: "message" | "update", { principal, projectId }: Asked) =>
+      decisionOn(
+        known.equip(principal, () => "10.1.2.3"),
+        action,
+        {
+          kind: "agent",
+          id: projectId,
+          projectId,
+          ownerId: null,
+          ancestry: [],
+          runtimeBrokerId: null,
+          labels: { team: "b" },
+        },
+      );
+    /**
+     * Times two decisions of each, the first with nothing at hand of whom it is about; then one of each at a replica that
+     * knows no group and no policy. One kind after the other: they would warm each other.
+     */
     const decisions = async (action: "message" | "update", asked: readonly Asked[]) => {
-      const [cold, warm] = [new Samples(), new Samples()];
+      const [cold, warm, first] = [new Samples(), new Samples(), new Samples()];
       const most = { groups: 0, policies: 0 };
-      for (const [i, { principal, projectId }] of asked.slice(0, rounds).entries()) {
-        const asks = facts.equip(principal, () => "10.1.2.3");
-        const decide = () =>
-          decisionOn(asks, action, {
-            kind: "agent",
-            id: projectId,
-            projectId,
-            ownerId: null,
-            ancestry: [],
-            runtimeBrokerId: null,
-            labels: { team: "b" },
-          });
+      for (const [i, one] of asked.slice(0, rounds).entries()) {
         facts.forgetAll();
-        const [first, second] = [await timed(decide), await timed(decide)];
-        const { rights } = await facts.of(principal);
+        const again = () => decide(facts, action, one);
+        const [anew, atHand] = [await timed(again), await timed(again)];
+        const { rights } = await facts.of(one.principal);
         most.policies = Math.max(most.policies, rights.policies.length);
         most.groups = Math.max(most.groups, rights.groups.length);
         if (i < rounds / 10) continue;
-        cold.add(first);
-        warm.add(second);
+        cold.add(anew);
+        warm.add(atHand);
       }
-      return { cold, warm, most };
+      for (const one of asked.slice(0, rounds / 4)) {
+        const nothing = new AccessFacts(systemClock, database.db);
+        first.add(await timed(() => decide(nothing, action, one)));
+      }
+      return { cold, warm, first, most };
     };
     say("decisions");
     const ofPeople = await decisions(
@@ -177,7 +191,7 @@ export const access: Bench = async ({ server, quick, say }) => {
       })),
     );
     const floor = new Samples();
-    for (let i = 0; i < rounds; i += 1) floor.add(await timed(() => userAccessFacts(database.db, NOBODY)));
+    for (let i = 0; i < rounds; i += 1) floor.add(await timed(() => userAccessStanding(database.db, NOBODY)));
     const figure = (name: string, value: number, rest: Partial<Figure> = {}): Figure => ({
       bench: "access",
       name,
@@ -194,6 +208,8 @@ export const access: Bench = async ({ server, quick, say }) => {
       ...spreads("decision, facts read for it", ofPeople.cold, held(ofPeople.cold.p99)),
       ...spreads("decision, facts at hand", ofPeople.warm, held(ofPeople.warm.p99)),
       ...spreads("decision of an agent, facts read for it", ofAgents.cold, held(ofAgents.cold.p99)),
+      ...spreads("decision, the first of a replica", ofPeople.first, {}),
+      ...spreads("decision of an agent, the first of a replica", ofAgents.first, {}),
       ...spreads("floor: the same question about nobody", floor, {}),
       figure("groups of one person, at most", ofPeople.most.groups, { unit: "" }),
       figure("policies of one person, at most", ofPeople.most.policies, { unit: "" }),

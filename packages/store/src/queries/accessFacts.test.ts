@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
 import { createTestStore, type TestStore } from "@rootstock/testkit";
-import { type StoredPolicy, userAccessFacts } from "./accessFacts.ts";
+import { type StoredPolicy, userAccessRules, userAccessStanding } from "./accessFacts.ts";
 import { bindPolicy, changePolicy, insertPolicy, type PolicyRow } from "./policies.ts";
 
 let store: TestStore;
@@ -23,6 +23,8 @@ const deciding = (row: PolicyRow | undefined): StoredPolicy | undefined =>
     effect: row.effect,
     priority: row.priority,
     conditions: row.conditions,
+    delegatedFrom: row.delegated_from,
+    delegatedFromGroup: row.delegated_from_group,
   };
 
 test("a policy decides as it stands, whatever is in its texts, also after each change", async () => {
@@ -37,25 +39,28 @@ test("a policy decides as it stands, whatever is in its texts, also after each c
   });
   await bindPolicy(store.db, { policyId: id, principalType: "user", principalId: userId, createdBy: null });
   const read = async () => {
-    const { policies, stamp } = await userAccessFacts(store.db, userId);
-    return { policy: policies.find((p) => p.id === id), stamp };
+    const { standing } = await userAccessRules(store.db, userId);
+    expect(await userAccessStanding(store.db, userId)).toEqual(standing);
+    return { policy: standing.policies.find((p) => p.id === id), version: standing.version };
   };
   const first = await read();
   expect(first.policy).toEqual(deciding(made));
-  const seen = [first.stamp];
+  const seen = [first.version];
   const changes = [
     { name: "plain" },
     { actions: [] },
     { effect: "deny" },
     { priority: -7 },
     { resource_type: "agent", resource_id: resource },
+    { conditions: JSON.stringify({ delegatedFrom: { principalType: "user", principalId: userId.toUpperCase() } }) },
+    { conditions: JSON.stringify({ delegatedFromGroup: resource }) },
     { conditions: JSON.stringify({ labels: { "a,b": "]" }, validUntil: "2030-01-01T00:00:00Z" }) },
   ] as const;
   for (const change of changes) {
     const changed = await changePolicy(store.db, id, change);
-    const { policy, stamp } = await read();
+    const { policy, version } = await read();
     expect(policy).toEqual(deciding(changed));
-    seen.push(stamp);
+    seen.push(version);
   }
   expect(new Set(seen).size).toBe(changes.length + 1);
 });

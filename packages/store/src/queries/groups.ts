@@ -299,17 +299,17 @@ export const forEach = (rows: RawBuilder<unknown>) => sql`cross join lateral (${
 export const isOf = (column: RawBuilder<unknown>, value: unknown) =>
   sql`${column} = ${value} and (${column} = ${value}) is true`;
 
-/** The groups that a principal is in itself: of an agent, with the group of its project's agents. */
-export const directGroupIds = ({ type, id }: GroupedPrincipal) =>
+/** `(id, role)` of the groups that a principal is in itself; of an agent, the group of its project's agents, without a role. */
+export const directGroups = ({ type, id }: GroupedPrincipal) =>
   type === "user"
-    ? sql`select m.group_id as id from group_memberships m where ${isOf(sql`m.user_id`, id)}`
-    : sql`select m.group_id as id from group_memberships m where ${isOf(sql`m.agent_id`, id)}
+    ? sql`select m.group_id as id, m.role from group_memberships m where ${isOf(sql`m.user_id`, id)}`
+    : sql`select m.group_id as id, m.role from group_memberships m where ${isOf(sql`m.agent_id`, id)}
           union all
-          select g.id from groups g
+          select g.id, null from groups g
            where g.project_id = (select a.project_id from agents a where a.id = ${id}) and g.group_type = 'project_agents'`;
 
 /** Those groups, and every group that contains one of them, as `<name> (id)` of a `with recursive`. */
-export const effectiveGroupIds = (name: string, direct: ReturnType<typeof sql>) => sql`
+export const effectiveGroupIds = (name: string, direct: RawBuilder<unknown>) => sql`
   ${sql.ref(name)} (id) as (
     ${direct}
     union
@@ -321,9 +321,10 @@ export const effectiveGroups = async (
   db: Db,
   principal: GroupedPrincipal,
 ): Promise<readonly (GroupRow & { readonly direct: boolean })[]> => {
+  const direct = sql`select own.id from (${directGroups(principal)}) own`;
   const { rows } = await sql<GroupRow & { readonly direct: boolean }>`
-    with recursive ${effectiveGroupIds("effective", sql`(${directGroupIds(principal)})`)}
-    select groups.*, groups.id in (${directGroupIds(principal)}) as direct
+    with recursive ${effectiveGroupIds("effective", direct)}
+    select groups.*, groups.id in (${direct}) as direct
       from groups where id in (select id from effective) order by created, id`.execute(db);
   return rows;
 };

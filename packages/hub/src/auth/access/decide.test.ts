@@ -71,6 +71,8 @@ const policy = (over: Partial<StoredPolicy>): StoredPolicy => {
     effect: "allow",
     priority: 0,
     conditions: {},
+    delegatedFrom: null,
+    delegatedFromGroup: null,
     ...over,
   };
 };
