@@ -254,6 +254,18 @@ test("opening terminals has one as well", async () => {
   });
 });
 
+test("heartbeats count as calls where they come one after the other, and by themselves as they usually do", async () => {
+  const [a, b] = await replicas("principal=20/h:20");
+  const [flooding, other] = [await scene.runtimeBroker(a), await scene.runtimeBroker(b)];
+  const statuses: number[] = [];
+  for (let i = 0; i < 60; i += 1) statuses.push((await flooding.heartbeat()).status);
+  expect(statuses.slice(0, 10)).toEqual(Array<number>(10).fill(200));
+  await eventually(async () => (await flooding.heartbeat()).status === 429);
+  expect((await other.heartbeat()).status).toBe(200);
+  const counted = await scene.database.query("select key from rate_buckets where key like 'principal %'");
+  expect(counted).toHaveLength(1);
+});
+
 test("limits can be switched off", async () => {
   const [a] = await replicas("off");
   const replies = await Promise.all(Array.from({ length: 50 }, () => refresh(a, "203.0.113.1")));

@@ -57,7 +57,7 @@ export interface AppOptions extends Believed {
   /** Where people sign in with a browser: what prolongs its session. */
   readonly sessions?: Pick<BrowserSessions, "renew">;
   /** Undefined: anybody may ask as much as they like. */
-  readonly limits?: Pick<RateLimits, "spend" | "knock" | "attempt" | "act">;
+  readonly limits?: Pick<RateLimits, "spend" | "recur" | "knock" | "attempt" | "act">;
   /** Who has to wait while the hub is closed for maintenance. Public routes ask nobody. */
   readonly maintenance?: Pick<MaintenanceMode, "admit">;
   /** Whose pages may read what the API answers; nobody's by default. */
@@ -255,7 +255,8 @@ export const createApp = (base: Base, options: AppOptions): Hono => {
     if (route?.access.name === "anyone" && refusal === undefined) known.principal = NOBODY;
     else known.principal = await authenticate();
     const principal = known.principal;
-    if (options.limits && !route?.quiet) await count(options.limits, route, principal, origin().address);
+    if (route?.quiet) options.limits?.recur(principal, () => origin().address);
+    else if (options.limits) await count(options.limits, route, principal, origin().address);
     if (principal.kind === "nobody" && route?.access.name !== "anyone")
       throw new HubError("unauthorized", "missing authorization header");
     if (refusal) throw refusal;

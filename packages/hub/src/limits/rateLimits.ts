@@ -2,6 +2,7 @@ import type { Base, Service } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import { addressGroup, countedAs, DEVELOPMENT_USER, type Guard, type Principal } from "../auth/index.ts";
 import { DeferredLimit } from "./deferredLimit.ts";
+import { Recent } from "./recent.ts";
 import { DEED_NAMES, type DeedName, DOOR_NAMES, type DoorName, type LimitName, type RateRules } from "./rules.ts";
 import { type LimitOptions, SharedLimit } from "./sharedLimit.ts";
 
@@ -12,6 +13,10 @@ export interface RateLimitsOptions {
   readonly refused: (limit: LimitName) => void;
 }
 
+/** What comes by itself, such as a heartbeat, comes at least so many milliseconds after the last. */
+const USUAL_PAUSE_MS = 1_000;
+const MOST_KEPT = 20_000;
+
 /** Every limit of a replica, and what it is counted by. */
 export class RateLimits implements Service, Guard {
   readonly #base: Base;
@@ -19,6 +24,8 @@ export class RateLimits implements Service, Guard {
   readonly #exact = new Map<LimitName, SharedLimit>();
   readonly #principals: DeferredLimit | undefined;
   readonly #addresses: DeferredLimit | undefined;
+  /** When each last made a call that comes by itself, in milliseconds of the monotonic clock. */
+  readonly #recurred = new Recent<string, number>(MOST_KEPT);
 
   constructor(base: Base, options: RateLimitsOptions) {
     this.#base = base;
@@ -42,6 +49,19 @@ export class RateLimits implements Service, Guard {
     if (principal.kind === "replica" || principal.kind === "scraper") return;
     this.met(address);
     if (principal.kind !== "nobody" && !isDevelopment(principal)) this.#principals?.spend(countedAs(principal));
+  }
+
+  /**
+   * One more of the calls that come by themselves: as seldom as they usually are, thousands of them are not worth a row of
+   * the database each, and are not counted. Throws as {@link spend}.
+   */
+  recur(principal: Principal, address: () => string): void {
+    if (principal.kind === "nobody") return;
+    const key = countedAs(principal);
+    const now = this.#base.clock.elapsed();
+    const last = this.#recurred.get(key);
+    this.#recurred.set(key, now);
+    if (last !== undefined && now - last < USUAL_PAUSE_MS) this.spend(principal, address());
   }
 
   /** Knocks at a door that is open to anyone. Throws {@link RateLimited}. */

@@ -20,7 +20,7 @@ export const codesOf = (route: Route): readonly ErrorCode[] => {
     known && "identity_not_linked",
     route.path.includes(":") && "not_found",
     cursor(route) && "invalid_cursor",
-    (!route.quiet || limitOf(route) !== undefined) && "rate_limited",
+    (!route.quiet || route.access.name !== "anyone" || limitOf(route) !== undefined) && "rate_limited",
     sends && "payload_too_large",
     sends && "request_in_progress",
     sends && "idempotency_key_reused",
