@@ -95,9 +95,16 @@ export interface PolicyBindingsTable {
   created_by: Nullable<Uuid>;
 }
 
+/** One row: the version of groups, nestings, policies and bindings, which triggers change (migration 0040). */
+export interface AccessVersionTable {
+  one: Generated<boolean>;
+  version: Generated<string>;
+}
+
 export interface AccessTables {
   groups: GroupsTable;
   group_memberships: GroupMembershipsTable;
   policies: PoliciesTable;
   policy_bindings: PolicyBindingsTable;
+  access_version: AccessVersionTable;
 }
