@@ -144,6 +144,22 @@ test("what decides about rights and containers is in the log when it changes, by
     details: { changed: ["labels"], config: ["env", "model"] },
   });
   expect(JSON.stringify(await log())).not.toContain("hush-hush");
+  // In which folder of a machine agents work, and by which name people are told from each other.
+  const linked = { brokerId: runtimeBroker.id, localPath: "/srv/demo" };
+  for (const localPath of [linked.localPath, linked.localPath, "/etc"])
+    expect((await call("POST", `/api/v1/projects/${project}/providers`, { ...linked, localPath })).status).toBe(201);
+  expect((await log("&action=runtime_broker_link_changed")).map((item) => item.details)).toEqual([
+    { local_path: { from: "/srv/demo", to: "/etc" } },
+    { local_path: { from: null, to: "/srv/demo" } },
+  ]);
+  const session = await testLogin(a, { email: "ann@example.org", displayName: "Ann" });
+  const ann = `/api/v1/users/${session.text("user.id")}`;
+  for (const displayName of ["Bea", "Bea"]) await call("PATCH", ann, { displayName }, session.text("accessToken"));
+  expect(await one("user_renamed")).toMatchObject({
+    actor: { kind: "user", email: "ann@example.org" },
+    target: { type: "user", id: session.text("user.id"), name: "ann@example.org" },
+    details: { display_name: { from: "Ann", to: "Bea" } },
+  });
 });
 
 test("what did not happen is not in the log, and who is refused is", async () => {
