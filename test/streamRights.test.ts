@@ -65,10 +65,10 @@ const person = async (role: "member" | "admin" = "member") => {
 };
 
 /** The token of an agent, which ends so many seconds from now. */
-const agentToken = async (agentId: string, seconds = 3_600): Promise<string> => {
+const agentToken = async (agentId: string, seconds = 3_600, ancestry: readonly string[] = []): Promise<string> => {
   const clock = { ...systemClock, now: () => systemClock.now() - (10 * 3_600 - seconds) * 1000 };
   const tokens = new AgentTokens([TEST_SECRET], { clock, random: systemRandom });
-  const { token } = await tokens.issue({ agentId, projectId: project, scopes: [], ancestry: [], tokenVersion: 1 });
+  const { token } = await tokens.issue({ agentId, projectId: project, scopes: [], ancestry, tokenVersion: 1 });
   return token;
 };
 const asAgent = async (agentId: string, seconds?: number): Promise<Proof> => ({
@@ -210,6 +210,32 @@ test("a terminal and a followed log end with the token that they were opened wit
   await api(b, "DELETE", `/api/v1/agents/${agent}`);
   await eventually(over, SOON_MS);
   expect((await codes).flat().every((code) => code === 4404 || code === 1000 || code === 4503)).toBe(true);
+});
+
+test("what an agent may do on somebody's behalf ends with their suspension, at every replica, as soon as it is told", async () => {
+  const who = await person();
+  const other = await newAgent();
+  const headers = { [AGENT_TOKEN_HEADER]: await agentToken(await newAgent(), 3_600, [who.id]) };
+  const made = await api(a, "POST", "/api/v1/policies", {
+    name: "on their behalf",
+    scopeType: "hub",
+    resourceType: "agent",
+    actions: ["update"],
+    effect: "allow",
+    conditions: { delegatedFrom: { principalType: "user", principalId: who.id } },
+  });
+  expect(made.status).toBe(201);
+  const change = async (replica: InProcessReplica) =>
+    (await api(replica, "PATCH", `/api/v1/agents/${other}`, { taskSummary: "theirs" }, { headers })).status;
+  const changes = () => Promise.all([a, b].map(change));
+  for (const [status, answers] of [
+    ["active", [200, 200]],
+    ["suspended", [403, 403]],
+    ["active", [200, 200]],
+  ] as const) {
+    expect((await api(a, "PATCH", `/api/v1/users/${who.id}`, { status })).status).toBe(200);
+    await eventually(async () => expect(await changes()).toEqual(answers), SOON_MS / 2);
+  }
 });
 
 test("the socket of an agent's ports ends with the agent's token", async () => {

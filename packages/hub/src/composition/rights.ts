@@ -37,6 +37,8 @@ export const followRights = (
   };
   eventBus.subscribe(["user.*.changed"], ({ entityId }) => {
     standings.forget(entityId);
+    // Agents act for people, and for none that is suspended.
+    access.forgetAll();
     recheck(entityId);
   });
   eventBus.subscribe(["credential.*.ended"], ({ entityId, data }) => {
