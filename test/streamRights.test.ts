@@ -238,6 +238,49 @@ test("what an agent may do on somebody's behalf ends with their suspension, at e
   }
 });
 
+test("a terminal, a followed log and what event streams tell end with the time of the policy that they hang on", async () => {
+  const runtimeBroker = await scene.runtimeBroker(a);
+  new SimulatedTerminals(runtimeBroker);
+  const agent = await scene.agent(a, project, "for-a-while", runtimeBroker.id);
+  const who = await person();
+  const policies: string[] = [];
+  for (const resourceType of ["project", "agent"]) {
+    const made = await api(a, "POST", "/api/v1/policies", {
+      name: `a while ${resourceType}`,
+      scopeType: "project",
+      scopeId: project,
+      resourceType,
+      actions: ["*"],
+      effect: "allow",
+    });
+    policies.push(`/api/v1/policies/${made.text("id")}`);
+    const bound = { principalType: "user", principalId: who.id };
+    expect((await api(a, "POST", `${policies.at(-1)}/bindings`, bound)).status).toBe(201);
+  }
+  const attach = (replica: InProcessReplica) => eventually(() => TerminalClient.attach(replica, agent, who));
+  const terminals = await Promise.all([a, b].map(attach));
+  const followed = await LogClient.follow(b, agent, who);
+  if (!(followed instanceof LogClient)) throw new Error(followed.body);
+  const over = [...terminals.map(({ closed }) => closed), followed.ended].map((end) => isOver(end));
+  const streams = await listening(who.bearer);
+  const heard = async (): Promise<boolean> => {
+    const before = streams.map((stream) => subjectsOf(stream).length);
+    await api(a, "PATCH", `/api/v1/projects/${project}`, { name: systemRandom.uuid() });
+    await who.call("PATCH", `/api/v1/users/${who.id}`, { displayName: systemRandom.uuid() });
+    const later = streams.map((stream, i) => () => subjectsOf(stream).slice(before[i]));
+    await eventually(() => later.every((of) => of().includes(`user.${who.id}.changed`)));
+    return later.some((of) => of().includes(`project.${project}.updated`));
+  };
+  await eventually(heard);
+  expect(over.map((is) => is())).toEqual([false, false, false]);
+  const until = systemClock.now() + 1_000;
+  const conditions = { validUntil: new Date(until).toISOString() };
+  for (const policy of policies) expect((await api(b, "PATCH", policy, { conditions })).status).toBe(200);
+  await eventually(async () => over.every((is) => is()) && !(await heard()), 1_000 + SOON_MS);
+  expect(systemClock.now()).toBeGreaterThan(until);
+  for (const stream of streams) await stream.close();
+});
+
 test("the socket of an agent's ports ends with the agent's token", async () => {
   const open = async (seconds?: number) => {
     const agent = await newAgent();

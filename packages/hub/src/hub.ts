@@ -180,13 +180,25 @@ export class Hub implements Service {
 
   #server(actions: ActionDeps, toError: (err: unknown) => HubError) {
     const config = this.#config;
-    const { authenticator, access, denials, limits, maintenance, membership, database, tracing, sessions } =
-      this.#foundation;
+    const {
+      authenticator,
+      access,
+      policyTimes,
+      denials,
+      limits,
+      maintenance,
+      membership,
+      database,
+      tracing,
+      sessions,
+    } = this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
     const authenticate = watched({ denied, trusts, guard: limits }, async (credentials: Credentials) =>
-      access.equip(await authenticator.authenticate(credentials), () =>
-        clientAddress(credentials.peer, credentials.headers.get("x-forwarded-for"), trusts),
+      policyTimes.watch(
+        access.equip(await authenticator.authenticate(credentials), () =>
+          clientAddress(credentials.peer, credentials.headers.get("x-forwarded-for"), trusts),
+        ),
       ),
     );
     const serving = () => this.#serving;

@@ -14,6 +14,7 @@ import {
   LoginCodes,
   localIssuer,
   MaintenanceMode,
+  PolicyTimes,
   ProxyLogin,
   ReplicaTokens,
   RuntimeBrokerSecrets,
@@ -67,6 +68,7 @@ export interface Foundation {
   readonly linkedSignIns: LinkedSignIns;
   readonly standings: UserStandings;
   readonly access: AccessFacts;
+  readonly policyTimes: PolicyTimes;
   readonly userTokens: UserTokens;
   readonly signIns: SignIns;
   readonly sessions: BrowserSessions;
@@ -172,6 +174,7 @@ export const buildFoundation = (
   });
   const maintenance = new MaintenanceMode(base, database.db);
   const access = new AccessFacts(base.clock, database.db);
+  const policyTimes = new PolicyTimes(base.clock);
   const userTokens = new UserTokens(rootSecrets, base);
   const signIns = new SignIns(base, {
     db: database.db,
@@ -249,6 +252,7 @@ export const buildFoundation = (
     linkedSignIns,
     standings,
     access,
+    policyTimes,
     userTokens,
     signIns,
     sessions,
@@ -264,7 +268,7 @@ export const buildFoundation = (
       collected ? [database, collected] : [database],
       [signaller, limits, openStreams],
       [listener, coordination],
-      [authenticator, maintenance, membership, releases],
+      [authenticator, maintenance, membership, releases, policyTimes],
       [eventBus, commandBus],
     ],
   };

@@ -30,7 +30,7 @@ export const followRights = (
   { tending }: Pick<Streams, "tending">,
   sse: SseHub,
 ): void => {
-  const { eventBus, standings, access, accessTokens, maintenance, proxyLogin } = f;
+  const { eventBus, standings, access, accessTokens, maintenance, policyTimes, proxyLogin } = f;
   const recheck = (id?: string): void => {
     tending.recheck(id);
     sse.recheck(id);
@@ -53,6 +53,10 @@ export const followRights = (
   eventBus.subscribe(["access.*.changed"], () => {
     access.forgetAll();
     recheck();
+  });
+  policyTimes.onTurn(() => {
+    sse.sightChanged();
+    tending.recheck();
   });
   eventBus.subscribe(["sight.project.changed"], ({ entityId, ownerId, data }) => {
     sse.sightChanged(projectOf(entityId, ownerId, data));

@@ -6,6 +6,7 @@ export type { Decision } from "./decision.ts";
 export * from "./explain.ts";
 export * from "./facts.ts";
 export * from "./policies.ts";
+export * from "./policyTimes.ts";
 export * from "./readScope.ts";
 export type {
   AgentResource,
