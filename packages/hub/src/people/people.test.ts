@@ -119,6 +119,11 @@ test("an invite is not used up by who did not need it, and counts for nothing wh
   );
   await people({ mode: "allow_list" }).signIn(person("hal"));
   expect(await store.query("select use_count from invites where id = $1", [id])).toEqual([{ use_count: 0 }]);
+  // Nor does it put anybody back on the list who is still signed in.
+  const held = await people({ mode: "invite_only" }).signIn(person("hal"));
+  const later = await invite({ maxUses: 9 });
+  expect(await refusal(people({ mode: "allow_list" }).redeem(held, later.code))).toBe("403 unauthorized_domain");
+  expect(await store.query("select use_count from invites where id = $1", [later.id])).toEqual([{ use_count: 0 }]);
 });
 
 test("of ten people with an invite for three, three come in; a revoked or expired one lets in nobody", async () => {

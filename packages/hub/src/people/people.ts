@@ -203,10 +203,11 @@ export class People {
 
   /**
    * Puts somebody who is in already on the allow list, for an invite. Throws 404 for a code that does not let in, 403
-   * `unauthorized_domain` for an address outside of the configured domains.
+   * `unauthorized_domain` for an address outside of the configured domains, and where invites let nobody in.
    */
   async redeem(user: { readonly id: string; readonly email: string }, code: string): Promise<void> {
-    const { emailDomains } = this.#options.rules;
+    const { emailDomains, mode } = this.#options.rules;
+    if (mode === "allow_list") throw refused(`${user.email} may not use an invite here: the allow list alone decides`);
     if (emailDomains.length > 0 && !emailDomains.some((d) => isInDomain(domainOf(user.email), d)))
       throw refused(`${user.email} may not use an invite here: domain_not_authorized`);
     const hash = inviteCodeHash(code);
