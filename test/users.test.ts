@@ -33,6 +33,23 @@ test("weak point 1: who is suspended at one replica is out at every other, and s
   expect((await api(a, "GET", "/api/v1/auth/me", undefined, as(ann))).status).toBe(401);
 });
 
+test("when somebody was here last is told, however they call, and written once an hour", async () => {
+  const [ann, bob] = [await signIn("ann@example.org"), await signIn("bob@example.org")];
+  const cookie = bob.headers.get("set-cookie")?.split(";", 1)[0] ?? "";
+  const seen = async (who: ApiReply) => (await api(b, "GET", `/api/v1/users/${who.text("user.id")}`)).get("lastSeen");
+  expect([await seen(ann), await seen(bob)]).toEqual(Array(2).fill("0001-01-01T00:00:00Z"));
+  await answers(a, ann, "/api/v1/auth/me", 200);
+  expect((await fetch(`${b.url}/`, { headers: { cookie } })).status).toBe(200);
+  await eventually(async () => {
+    for (const who of [ann, bob]) expect(await seen(who)).not.toBe("0001-01-01T00:00:00Z");
+  });
+  const first = await seen(ann);
+  await answers(b, ann, "/api/v1/auth/me", 200);
+  const newest = await api(a, "GET", "/api/v1/users?sort=lastSeen&role=member");
+  expect(newest.list("users")).toHaveLength(2);
+  expect(await seen(ann)).toBe(first);
+});
+
 test("whom an admin signs out at one replica is signed out at every other", async () => {
   const ann = await signIn("ann@example.org");
   for (const replica of [a, b]) await answers(replica, ann, "/api/v1/auth/me", 200);

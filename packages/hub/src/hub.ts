@@ -184,6 +184,7 @@ export class Hub implements Service {
       authenticator,
       access,
       policyTimes,
+      lastSeen,
       denials,
       limits,
       maintenance,
@@ -194,13 +195,12 @@ export class Hub implements Service {
     } = this.#foundation;
     const trusts = (address: string) => config.trustedProxies.has(address);
     const denied = (event: Parameters<typeof denials.record>[0]) => denials.record(event);
-    const authenticate = watched({ denied, trusts, guard: limits }, async (credentials: Credentials) =>
-      policyTimes.watch(
-        access.equip(await authenticator.authenticate(credentials), () =>
-          clientAddress(credentials.peer, credentials.headers.get("x-forwarded-for"), trusts),
-        ),
-      ),
-    );
+    const authenticate = watched({ denied, trusts, guard: limits }, async (credentials: Credentials) => {
+      const principal = await authenticator.authenticate(credentials);
+      if (principal.kind === "user") lastSeen.note(principal.id);
+      const address = () => clientAddress(credentials.peer, credentials.headers.get("x-forwarded-for"), trusts);
+      return policyTimes.watch(access.equip(principal, address));
+    });
     const serving = () => this.#serving;
     const app = createApp(this.#base, {
       routes: this.routes,

@@ -31,7 +31,7 @@ import type { HubConfig } from "../config.ts";
 import { OpenStreams, RateLimits } from "../limits/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import { Providers, WebSignIn } from "../oauth/index.ts";
-import { LinkedSignIns, People, UserStandings } from "../people/index.ts";
+import { LastSeen, LinkedSignIns, People, UserStandings } from "../people/index.ts";
 import { Membership, Releases } from "../replicas/index.ts";
 import { AgentConfigs, CONFIGS_SEALED_SINCE, ENVELOPES_SINCE, keyManagement, SecretBox } from "../secrets/index.ts";
 import { NO_TRACING, OtlpTracing, type Tracing } from "../telemetry/index.ts";
@@ -67,6 +67,7 @@ export interface Foundation {
   readonly people: People;
   readonly linkedSignIns: LinkedSignIns;
   readonly standings: UserStandings;
+  readonly lastSeen: LastSeen;
   readonly access: AccessFacts;
   readonly policyTimes: PolicyTimes;
   readonly userTokens: UserTokens;
@@ -153,6 +154,7 @@ export const buildFoundation = (
   membership.onReregistered(() => openStreams.tellAnew());
   const denials = new Denials(base, { db: database.db, onUnrecorded: () => metrics.unrecordedDenials.inc() });
   const standings = new UserStandings(base.clock, database.db);
+  const lastSeen = new LastSeen(base, database.db);
   const entry = {
     db: database.db,
     rules: config.signIn.admission,
@@ -251,6 +253,7 @@ export const buildFoundation = (
     people,
     linkedSignIns,
     standings,
+    lastSeen,
     access,
     policyTimes,
     userTokens,

@@ -83,3 +83,12 @@ export const voidUserTokens = (db: Db, id: Uuid): Promise<boolean> =>
       .executeTakeFirst();
     return done.numUpdatedRows > 0n;
   });
+
+/** Notes that the user has called, unless that was noted within so many seconds. */
+export const noteUserSeen = async (db: Db, id: Uuid, freshSeconds: number): Promise<void> => {
+  await sql`
+    update users set last_seen = now()
+     where id = ${id} and coalesce(last_seen < now() - make_interval(secs => ${freshSeconds}::float8), true)`.execute(
+    db,
+  );
+};
