@@ -120,6 +120,34 @@ test("weak point 23: who did what, on what, from where, with which credential, a
   expect([...secrets, TEST_TOKEN].filter((secret) => text.includes(secret))).toEqual([]);
 });
 
+test("who has an agent started, stopped, suspended, resumed or restarted, wherever it is carried out", async () => {
+  const session = await testLogin(a, { email: "cal@example.org", role: "admin", displayName: "Cal" });
+  const cal = session.text("user.id");
+  const as = (replica: InProcessReplica, path: string) =>
+    api(replica, "POST", path, {}, { token: session.text("accessToken"), headers: { "x-request-id": "from-cal" } });
+  const project = (await call("POST", "/api/v1/projects", { name: "halting" })).text("id");
+  const runtimeBroker = await scene.runtimeBroker(a);
+  const agent = await scene.agent(a, project, "worker", runtimeBroker.id);
+  const verbs = ["stop", "start", "suspend", "resume", "restart"];
+  for (const replica of [a, b])
+    for (const verb of verbs) expect((await as(replica, `/api/v1/agents/${agent}/${verb}`)).status).toBeLessThan(300);
+  // Without a machine there is nothing to carry out: it is recorded with the row that says so.
+  await scene.database.query("update agents set runtime_broker_id = null where id = $1", [agent]);
+  expect((await as(b, `/api/v1/agents/${agent}/stop`)).status).toBe(200);
+  const requested = (await log(`&target=${agent}`)).filter(({ action }) => /^agent_\w+_requested$/.test(action));
+  const expected = [...verbs, ...verbs, "stop"].reverse().map((verb) => `agent_${verb}_requested`);
+  expect(requested.map(({ action }) => action)).toEqual(expected);
+  for (const item of requested)
+    expect(item).toMatchObject({
+      result: "success",
+      actor: { kind: "user", id: cal, email: "cal@example.org" },
+      credential: { kind: "user_token" },
+      from: { requestId: "from-cal" },
+      target: { type: "agent", id: agent, name: "worker" },
+      projectId: project,
+    });
+});
+
 test("what decides about rights and containers is in the log when it changes, by name and without its values", async () => {
   const project = (await call("POST", "/api/v1/projects", { name: "labelled" })).text("id");
   await call("PATCH", `/api/v1/projects/${project}`, { labels: { tier: "gold" } });

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from "node:async_hooks";
-import { sql, type Transaction } from "kysely";
+import { type RawBuilder, sql, type Transaction } from "kysely";
 import type { Db } from "./database.ts";
 import type { Tables } from "./tables.ts";
 import { transaction } from "./tx.ts";
@@ -63,6 +63,19 @@ export const audited = <T>(db: Db, work: (db: Db) => Promise<T>): Promise<T> => 
     return work(tx);
   });
 };
+
+/** Who acts now, as {@link tellingActor} puts it into a statement; null for what the hub does by itself. */
+export const actorText = (): string | null => {
+  const actor = currentActor();
+  return actor ? actorJson(actor) : null;
+};
+
+/**
+ * Tells the triggers who acts from within the statement that they follow, for one that has no transaction around it: a
+ * list of a `with`, which what is written must select from.
+ */
+export const tellingActor = (actor: RawBuilder<string | null>) => sql`
+  actor as materialized (select set_config('rootstock.actor', ${actor}, true))`;
 
 /** Something that changes no row of an audited table. */
 export interface AuditEvent {

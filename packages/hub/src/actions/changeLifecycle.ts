@@ -1,5 +1,13 @@
 import { HubError, notFound, type Phase } from "@rootstock/protocol";
-import { type DispatchOp, type DispatchTarget, isUniqueViolation, recordHalted, restoreAgent } from "@rootstock/store";
+import {
+  type DispatchOp,
+  type DispatchTarget,
+  isUniqueViolation,
+  recordAudit,
+  recordHalted,
+  restoreAgent,
+  transaction,
+} from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
 import { type Intent, StaleTarget, untilCertain } from "../dispatch/index.ts";
 import { agentDetail, agentJson, some } from "../wire/index.ts";
@@ -128,7 +136,16 @@ export const VERB: LifecycleKind = {
 
 /** An agent without a runtime broker has no container: only its record changes. */
 const haltRecord = async (deps: ActionDeps, { agent }: DispatchTarget, verb: Halt): Promise<Answer> => {
-  await recordHalted(deps.database.db, { agentId: agent.id, phase: verb === "stop" ? "stopped" : "suspended" });
+  await transaction(deps.database.db, async (tx) => {
+    await recordHalted(tx, { agentId: agent.id, phase: verb === "stop" ? "stopped" : "suspended" });
+    await recordAudit(tx, {
+      action: `agent_${verb}_requested`,
+      targetType: "agent",
+      targetId: agent.id,
+      targetName: agent.slug,
+      projectId: agent.project_id,
+    });
+  });
   deps.changed();
   return { status: 200, body: agentJson(await agentNow(deps, agent.id)) };
 };

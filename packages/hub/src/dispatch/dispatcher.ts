@@ -4,6 +4,7 @@ import {
   type AgentView,
   actingAs,
   askerOf,
+  currentActor,
   type Database,
   type Db,
   type DispatchOp,
@@ -266,7 +267,7 @@ export class Dispatcher implements Service {
     const { haltsAtOwner, membership } = this.#deps;
     const { op, owner, args: _, ...names } = intent;
     if (!haltsAtOwner || !owner || owner === membership.instanceId || !isHalt(op)) return undefined;
-    return haltsAtOwner.halt(owner, { ...names, op, acceptedBy: membership.instanceId });
+    return haltsAtOwner.halt(owner, { ...names, op, acceptedBy: membership.instanceId, actor: currentActor() });
   }
 
   /**
@@ -275,7 +276,7 @@ export class Dispatcher implements Service {
    */
   async haltHere(request: HaltRequest): Promise<Extract<Outcome, { readonly kind: "done" | "failed" }> | undefined> {
     if (this.#deps.locks.isBusy(request.agentId)) return undefined;
-    const { createdBy, traceparent, stamp, ...names } = request;
+    const { createdBy, traceparent, stamp, actor, ...names } = request;
     const intent: Intent = {
       ...names,
       args: {},
@@ -283,7 +284,7 @@ export class Dispatcher implements Service {
       ...(traceparent && { traceparent }),
       ...(stamp && { stamp }),
     };
-    const asker = () => askerOf({ createdBy: createdBy ?? null, dispatchId: request.id });
+    const asker = () => actor ?? askerOf({ createdBy: createdBy ?? null, dispatchId: request.id });
     const run = actingAs(asker, () => this.#direct(intent));
     const outcome = await this.#within(run, OWNER_ANSWERS_WITHIN_MS / 2);
     // A container that takes its time is not to look like an owner that does not answer.

@@ -8,6 +8,18 @@ export const INTERNAL_HALTS_PATH = "/internal/v1/halts";
 /** The same call over a socket between replicas. */
 export const HALT_CALL = "halt";
 
+/** Who asked for it, for the audit log. */
+const auditActor = z.object({
+  kind: z.string().min(1),
+  id: z.string().optional(),
+  email: z.string().optional(),
+  credential: z.string().optional(),
+  credentialId: z.string().optional(),
+  address: z.string().optional(),
+  userAgent: z.string().optional(),
+  requestId: z.string().optional(),
+});
+
 /** A stop or suspend that another replica has accepted. */
 export const haltRequest = z.object({
   id: z.uuid(),
@@ -21,6 +33,7 @@ export const haltRequest = z.object({
   stamp: z.string().optional(),
   /** The replica that accepted it. */
   acceptedBy: z.uuid(),
+  actor: auditActor.optional(),
 });
 export type HaltRequest = z.infer<typeof haltRequest>;
 

@@ -1,6 +1,6 @@
 import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
-import { audited } from "../audit.ts";
+import { actorText, audited, tellingActor } from "../audit.ts";
 import type { Db } from "../database.ts";
 import { type Given, statement } from "../statement.ts";
 import type { DispatchOp } from "../tables.ts";
@@ -75,9 +75,13 @@ const valuesOf = (
   now() + make_interval(secs => ${given((d) => d.deadlineSeconds)}), ${given((d) => d.createdBy ?? null)}::uuid,
   ${given((d) => d.traceparent ?? null)}, ${given((d) => d.acceptedBy)}::uuid`;
 
-const inserting = statement<NewDispatch, { readonly accepted: boolean }>(
+/** Who acts is told to the triggers that record it. */
+type Asked<D> = D & { readonly actor: string | null };
+
+const inserting = statement<Asked<NewDispatch>, { readonly accepted: boolean }>(
   (given) => sql`
-    with there as materialized (select where ${unchanged(given)}),
+    with ${tellingActor(given((d) => d.actor))},
+      there as materialized (select from actor where ${unchanged(given)}),
       stored as (
         insert into broker_dispatch (${COLUMNS}, attempts, hold_reason)
         select ${valuesOf(given)}, ${given((d) => d.attempts ?? 0)}::int, ${holdReason(given)} from there
@@ -91,22 +95,22 @@ const inserting = statement<NewDispatch, { readonly accepted: boolean }>(
  * agent is not like that any more.
  */
 export const insertDispatch = (db: Db, d: NewDispatch): Promise<boolean> =>
-  auditedIfDelete(db, d, async (tx) => (await inserting(tx, d)).rows[0]?.accepted === true);
+  auditedIfDelete(db, d, async (tx) => (await inserting(tx, { ...d, actor: actorText() })).rows[0]?.accepted === true);
 
-/** Of operations only the end of an agent is audited: it may be carried out elsewhere, when nobody knows who asked. */
+/** The end of an agent is recorded with more than its intent's row. */
 const auditedIfDelete = <T>(db: Db, d: Pick<NewDispatch, "op">, work: (db: Db) => Promise<T>): Promise<T> =>
   d.op === "delete" ? audited(db, work) : work(db);
 
-const insertingClaimed = statement<NewDispatch & { readonly claim: Claim }, unknown>((given) => {
+const insertingClaimed = statement<Asked<NewDispatch & { readonly claim: Claim }>, unknown>((given) => {
   const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
   return sql`
-    with fence as materialized (
+    with ${tellingActor(given((d) => d.actor))}, fence as materialized (
       select 1 from runtime_brokers where id = ${given((d) => d.runtimeBrokerId)} and connected_hub_id = ${instanceId}
         and connected_session_id = ${sessionId} for share
     )
     insert into broker_dispatch (${COLUMNS}, state, claimed_by, claim_session, attempts, claimed_at)
     select ${valuesOf(given)}, 'in_progress', ${instanceId}::uuid, ${sessionId}::uuid, 1, now()
-      from fence
+      from fence cross join actor
      where not exists (select from broker_dispatch o where o.agent_id = ${given((d) => d.agentId)}
        and o.state in ('pending', 'in_progress')) and ${unchanged(given)}
     on conflict (id) do nothing`;
@@ -122,7 +126,7 @@ export const insertClaimedDispatch = (
   { dispatch, claim }: { readonly dispatch: NewDispatch; readonly claim: Claim },
 ): Promise<boolean> =>
   auditedIfDelete(db, dispatch, async (tx) => {
-    const { numAffectedRows } = await insertingClaimed(tx, { ...dispatch, claim });
+    const { numAffectedRows } = await insertingClaimed(tx, { ...dispatch, claim, actor: actorText() });
     return numAffectedRows === 1n;
   });
 
@@ -147,7 +151,7 @@ export const insertEndedDispatch = (db: Db, p: EndedDispatch): Promise<boolean> 
     const { dispatch: d, claim } = p;
     const began = sql`now() - ${p.tookMs}::float8 * interval '1 millisecond'`;
     const { rows } = await sql`
-    with fence as materialized (
+    with ${tellingActor(sql`${actorText()}`)}, fence as materialized (
       select 1 from runtime_brokers where id = ${d.runtimeBrokerId} and connected_hub_id = ${claim.instanceId}
         and connected_session_id = ${claim.sessionId} for share
     ), recorded as (
@@ -157,7 +161,7 @@ export const insertEndedDispatch = (db: Db, p: EndedDispatch): Promise<boolean> 
           ${d.agentSlug}, ${d.projectId}::uuid, ${d.op}, ${JSON.stringify(d.args)}::jsonb, ${p.state},
           ${JSON.stringify(p.result)}::jsonb, ${p.error}, ${claim.instanceId}::uuid, ${claim.sessionId}::uuid, 1, now(),
           ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null}, ${d.acceptedBy}::uuid, ${began}, ${began}
-        from fence
+        from fence cross join actor
       on conflict (id) do nothing)
     select from fence`.execute(tx);
     return rows.length === 1;
