@@ -74,6 +74,18 @@ const newPolicy = async (about: Pick<World, "users" | "groups" | "agents">): Pro
   return id;
 };
 
+const join = (group: string, column: string, id: string, role = "member") =>
+  store.query(`insert into group_memberships (group_id, ${column}, role) values ($1, $2, $3) on conflict do nothing`, [
+    group,
+    id,
+    role,
+  ]);
+const bind = (policy: string, column: string, id: string) =>
+  store.query(`insert into policy_bindings (policy_id, ${column}) values ($1, $2) on conflict do nothing`, [
+    policy,
+    id,
+  ]);
+
 const makeWorld = async (): Promise<World> => {
   const users = await times(4, async () => {
     const id = uuid();
@@ -109,8 +121,14 @@ const makeWorld = async (): Promise<World> => {
     });
     agents.push(id);
   }
-  const groups = await times(8, newGroup);
+  const groups = await times(6, newGroup);
   const policies = await times(12, () => newPolicy({ users, groups, agents }));
+  // Everybody is in some, most are in others, and most have policies: nearly every change is one of somebody's rights.
+  const member = (column: string, id: string) => join(pick(groups), column, id);
+  await Promise.all([...users, ...users].map((id) => member("user_id", id)));
+  await Promise.all(agents.map((id) => member("agent_id", id)));
+  for (const group of groups) await join(pick(groups), "child_group_id", group).catch(() => {});
+  await Promise.all(policies.map((id) => bind(id, "group_id", pick(groups))));
   return { principals, users, groups, policies, agents, projects };
 };
 
@@ -122,27 +140,16 @@ const change = async (world: World): Promise<void> => {
   const who = (column: string) => pick(column === "user_id" ? users : agents);
   const [joining, binding] = [member(), pick(["user_id", "agent_id", "group_id", "group_id"])];
   await pick<() => Promise<unknown>>([
-    () =>
-      run(
-        `insert into group_memberships (group_id, ${joining}, role) values ($1, $2, $3) on conflict do nothing`,
-        ...[pick(groups), who(joining), pick(["member", "admin"])],
-      ),
+    () => join(pick(groups), joining, who(joining), pick(["member", "admin"])),
     () => run(`delete from group_memberships where group_id = $1 and ${joining} = $2`, pick(groups), who(joining)),
-    () =>
-      run("insert into group_memberships (group_id, child_group_id) values ($1, $2)", pick(groups), pick(groups)).catch(
-        () => {},
-      ),
+    () => join(pick(groups), "child_group_id", pick(groups)).catch(() => {}),
     () => run("delete from group_memberships where child_group_id = $1", pick(groups)),
     () =>
       run(
         "update group_memberships set group_id = $1 where id = (select id from group_memberships where child_group_id is not null limit 1)",
         pick(groups),
       ).catch(() => {}),
-    () =>
-      run(
-        `insert into policy_bindings (policy_id, ${binding}) values ($1, $2) on conflict do nothing`,
-        ...[pick(policies), binding === "group_id" ? pick(groups) : who(binding)],
-      ),
+    () => bind(pick(policies), binding, binding === "group_id" ? pick(groups) : who(binding)),
     () => run(`delete from policy_bindings where policy_id = $1 and ${binding} is not null`, pick(policies)),
     () => run("update policies set priority = priority + 1 where id = $1", pick(policies)),
     () =>
@@ -176,9 +183,9 @@ test("whoever has kept groups and policies knows the same rights as whoever read
   const kept = new AccessFacts(systemClock, db);
   const asked = { once: 0, twice: 0 };
   let delegated = 0;
-  for (let round = 0; round < 2; round += 1) {
+  for (let round = 0; round < 3; round += 1) {
     const world = await makeWorld();
-    for (let step = 0; step < 40; step += 1) {
+    for (let step = 0; step < 60; step += 1) {
       await change(world);
       kept.forgetAll();
       for (const principal of world.principals) {
@@ -194,6 +201,62 @@ test("whoever has kept groups and policies knows the same rights as whoever read
   expect(asked.once).toBeGreaterThan(100);
   expect(asked.twice).toBeGreaterThan(100);
   expect(delegated).toBeGreaterThan(20);
+});
+
+test("each kind of change is seen by whoever has kept what it changes", async () => {
+  const user = uuid();
+  await store.query("insert into users (id, email) values ($1, $2)", [user, `${user}@example.org`]);
+  const project = uuid();
+  await store.query("insert into projects (id, name, slug) values ($1, 'p', $2)", [project, `p-${project}`]);
+  const agent = uuid();
+  await store.query("insert into agents (id, name, slug, project_id) values ($1, 'a', 'a', $2)", [agent, project]);
+  const [inner, outer, other] = [await newGroup(), await newGroup(), await newGroup()];
+  await join(inner, "user_id", user);
+  const policy = async (conditions: object = {}): Promise<string> => {
+    const id = uuid();
+    await store.query(
+      "insert into policies (id, name, scope_type, actions, effect, conditions) values ($1, 'p', 'hub', '{update}', 'allow', $2)",
+      [id, JSON.stringify(conditions)],
+    );
+    return id;
+  };
+  const [ofInner, ofOuter, ofOther] = [await policy(), await policy(), await policy()];
+  await bind(ofOuter, "group_id", outer);
+  await bind(ofOther, "group_id", other);
+  let delegated = "";
+  const run = (sql: string, ...values: unknown[]) => store.query(sql, values);
+  const changes: Readonly<Record<string, () => Promise<unknown>>> = {
+    "a policy is bound": () => bind(ofInner, "group_id", inner),
+    "a group is put into another": () => join(outer, "child_group_id", inner),
+    "a policy is changed": () => run("update policies set priority = 7 where id = $1", ofInner),
+    "a group has another name": () => run("update groups set slug = $2 where id = $1", outer, `renamed-${outer}`),
+    "a group is moved into another": () =>
+      run("update group_memberships set group_id = $1 where child_group_id = $2", other, inner),
+    "a policy is unbound": () =>
+      run("delete from policy_bindings where policy_id = $1 and group_id = $2", ofInner, inner),
+    "agents may act for a group": async () => {
+      delegated = await policy({ delegatedFromGroup: other });
+    },
+    "that is bound to somebody else": () => bind(delegated, "user_id", user),
+    "a group is taken out of another": () => run("delete from group_memberships where child_group_id = $1", inner),
+    "it is put back": () => join(other, "child_group_id", inner),
+    "a policy is deleted": () => run("delete from policies where id = $1", ofOther),
+    "a group is deleted": () => run("delete from groups where id = $1", other),
+  };
+  const kept = new AccessFacts(systemClock, store.db);
+  const both = async (facts: AccessFacts) => {
+    facts.forgetAll();
+    const person = await facts.of({ kind: "user", id: user, email: "", displayName: "", role: "member" });
+    const acting = await facts.of({ kind: "agent", id: agent, projectId: project, scopes: [], ancestry: [user] });
+    return [plain(person.rights), plain(acting.rights)];
+  };
+  for (const [name, make] of Object.entries(changes)) {
+    const before = await both(kept);
+    await make();
+    const after = await both(kept);
+    expect([name, after]).toEqual([name, await both(new AccessFacts(systemClock, store.db))]);
+    expect([name, after]).not.toEqual([name, before]);
+  }
 });
 
 describe("changes that overlap", () => {
