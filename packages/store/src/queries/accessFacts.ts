@@ -130,7 +130,7 @@ const only = <Row>({ rows }: QueryResult<Row>): Row => {
   return row;
 };
 
-/** The first column of what `rows` finds, as JSON, in order: equal lists are equal texts. */
+/** The ids that `rows` finds, as JSON, in order. */
 const listed = (rows: RawBuilder<unknown>) => sql`
   (select coalesce(json_agg(id order by id), '[]') from (${rows}) as found (id))::text`;
 
