@@ -174,10 +174,12 @@ export const access: Bench = async ({ server, quick, say }) => {
           cold.add(anew);
           warm.add(atHand);
         }
-      for (const one of asked.slice(0, rounds / 4)) {
-        const nothing = new AccessFacts(systemClock, database.db);
-        first.add(await timed(() => decide(nothing, action, one)));
-      }
+      for (let time = 0; time < TIMES; time += 1)
+        for (const one of asked.slice(0, rounds / 4)) {
+          const nothing = new AccessFacts(systemClock, database.db);
+          const unknown = await timed(() => decide(nothing, action, one));
+          if (time >= UNMEASURED) first.add(unknown);
+        }
       return { cold, warm, first, most };
     };
     say("decisions");
