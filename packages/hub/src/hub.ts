@@ -154,6 +154,7 @@ export class Hub implements Service {
       sse: this.#sse,
       traceLimits: {
         messageSeconds: this.#config.undeliveredMessageSeconds,
+        softDeleteSeconds: this.#config.softDeleteSeconds,
         requestSeconds: CONTROL_DEFAULTS.requestLimitMs / 1000,
         listensAfterSeconds: LISTENS_AFTER_SECONDS,
         overdueSeconds: OVERDUE_SECONDS,

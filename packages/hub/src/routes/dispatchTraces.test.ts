@@ -107,3 +107,13 @@ test("an operation behind another says so, and one that was withdrawn why", asyn
     [first, "pending"],
   ]);
 });
+
+test("an operation whose agent is gone waits for nothing but its end", async () => {
+  const a = await s.replica("A");
+  await s.connect(a);
+  const id = await s.operation(a, OWNER.id);
+  await s.query("delete from agents where id = $1", [s.agent]);
+  const trace = await s.read(`/api/v1/dispatches/${id}`, OWNER);
+  expect(trace.waiting?.reasons).toEqual(["the agent is gone"]);
+  expect(trace.next.map((n) => n.event)).toEqual(["expired"]);
+});

@@ -171,6 +171,64 @@ test.each([
   ]);
 });
 
+test("refused for one reason and another in turns: it waits since the last refusal, whichever it was", async () => {
+  const a = await s.replica("A");
+  const session = await s.connect(a);
+  const id = await s.message(a);
+  const reasons = ["the runtime broker answered 409", "the runtime broker answered 503"];
+  for (const reason of [...reasons, ...reasons.slice(0, 1)]) {
+    await claimMessages(s.db, s.scope(a, session));
+    await releaseMessages(s.db, { instanceId: a, deliveries: [{ id, sessionId: session }], reason });
+  }
+  // As long after the other as there is between two attempts.
+  await s.query("update trace_hops set last_at = last_at + interval '1 second' where subject_id = $1 and times = 2", [
+    id,
+  ]);
+  const pending = await s.traced(id);
+  expect(pending.hops.slice(1)).toMatchObject([
+    { event: "claimed", attempt: 1 },
+    { event: "given_back", attempt: 1, reason: reasons[0], times: 2 },
+    { event: "claimed", attempt: 2, waitedFor: reasons[0] },
+    { event: "given_back", attempt: 2, reason: reasons[1] },
+  ]);
+  const last = pending.hops[2]?.lastAt ?? "";
+  expect(last > (pending.hops[4]?.at ?? "")).toBe(true);
+  expect(pending.waiting?.since).toBe(last);
+  expect(pending.next[0]?.at).toBe(new Date(Date.parse(last) + 2_000).toISOString());
+  expect(pending.hops[3]?.waitedMs).toBe(Date.parse(pending.hops[3]?.at ?? "") - Date.parse(pending.hops[2]?.at ?? ""));
+  // Acknowledged after all over the same socket: the last claim has been told by what came to nothing.
+  await settleDelivered(s.db, { instanceId: a, deliveries: [{ id, sessionId: session }] });
+  expect(events(await s.traced(id)).slice(-2)).toEqual(["given_back", "delivered"]);
+});
+
+test("a deleted agent: what waits for it fails when it can be restored no longer, if that is before its own time", async () => {
+  const a = await s.replica("A");
+  await s.connect(a);
+  const id = await s.message(a);
+  const deletedAt = new Date(Date.now() - 3_600_000);
+  await s.query("update agents set phase = 'stopped', deleted_at = $2 where id = $1", [s.agent, deletedAt]);
+  const trace = await s.traced(id);
+  expect(trace.waiting?.reasons).toEqual(["agent deleted: waits for its restore"]);
+  expect(trace.next).toEqual([
+    { event: "claimed", when: "once the agent is restored and runs" },
+    {
+      event: "failed",
+      at: new Date(deletedAt.getTime() + 259_200_000).toISOString(),
+      when: expect.stringContaining("restored no longer"),
+    },
+  ]);
+});
+
+test("the runtime broker was deleted: nothing is said to come but the end", async () => {
+  const a = await s.replica("A");
+  await s.connect(a);
+  const id = await s.message(a);
+  await s.query("delete from runtime_brokers where id = $1", [s.runtimeBroker]);
+  const trace = await s.traced(id);
+  expect(trace.waiting?.reasons).toEqual(["the agent has no runtime broker"]);
+  expect(trace.next.map((n) => n.event)).toEqual(["failed"]);
+});
+
 test("an agent that runs and says nothing yet: until when is told", async () => {
   const a = await s.replica("A");
   await s.connect(a);

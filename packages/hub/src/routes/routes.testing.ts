@@ -83,7 +83,13 @@ export const startTestHub = async (
     },
     once: (call, work) => idempotency.once(call, work),
     deleteAgents: async (projectId) => void calls.push(`deleteAgents ${projectId}`),
-    traceLimits: { messageSeconds: 604_800, requestSeconds: 120, listensAfterSeconds: 15, overdueSeconds: 60 },
+    traceLimits: {
+      messageSeconds: 604_800,
+      softDeleteSeconds: 259_200,
+      requestSeconds: 120,
+      listensAfterSeconds: 15,
+      overdueSeconds: 60,
+    },
     onAgentReady: ({ id }) => void calls.push(`onAgentReady ${id}`),
     transportToken: async () => undefined,
     tokens: {

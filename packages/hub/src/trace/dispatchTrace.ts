@@ -84,6 +84,7 @@ const hopsOf = ({
 };
 
 const waitsFor = ({ dispatch, facts }: DispatchTraceInput): string[] => {
+  if (dispatch.agent_id === null) return ["the agent is gone"];
   const away = unreachable(facts) ?? silentOwner(facts);
   const { operation } = facts.obstacles;
   const reasons = [
@@ -96,14 +97,17 @@ const waitsFor = ({ dispatch, facts }: DispatchTraceInput): string[] => {
   return [`replica ${ownerInWords(facts)}, which holds the runtime broker's socket, has not taken it yet`];
 };
 
+const CLAIMED_IN_TURN: TraceNext = {
+  event: "claimed",
+  when: "once what is before it on this agent, and what the runtime broker has now, has ended: then within seconds",
+};
+
 const nextOf = ({ dispatch: d, facts, limits }: DispatchTraceInput): TraceNext[] => {
   switch (d.state) {
     case "pending":
       return [
-        reachedAgain(facts) ?? {
-          event: "claimed",
-          when: "once what is before it on this agent, and what the runtime broker has now, has ended: then within seconds",
-        },
+        // Nobody takes it for an agent that is gone.
+        ...(d.agent_id === null ? [] : [reachedAgain(facts) ?? CLAIMED_IN_TURN]),
         {
           event: "expired",
           at: timeOf(d.deadline_at),

@@ -56,7 +56,7 @@ export const pastAttempts = (
   accepted: Date,
 ): { readonly hops: readonly TraceHop[]; readonly since: Date; readonly failed: boolean } => {
   const hops: TraceHop[] = [];
-  let since = accepted;
+  let before: HopRow | undefined;
   for (const row of facts.hops) {
     const attempt = attemptOf(facts, {
       replicaId: row.replica_id,
@@ -64,19 +64,32 @@ export const pastAttempts = (
       sessionId: row.session_id,
       attempt: row.attempt,
     });
-    if (row.claimed_at) hops.push(claimedHop(attempt, { at: row.claimed_at, since, waitedFor: row.waited_for }));
+    if (row.claimed_at) {
+      // What was repeated after this claim is no end of the wait before it.
+      const later = before && before.times > 1 && before.last_at > row.claimed_at;
+      const since = (later ? before?.at : before?.last_at) ?? accepted;
+      hops.push(claimedHop(attempt, { at: row.claimed_at, since, waitedFor: row.waited_for }));
+    }
     hops.push({ event: row.event, at: timeOf(row.at), ...attempt, reason: row.reason, ...repeated(row) });
-    since = row.last_at;
+    before = row;
   }
-  return { hops, since, failed: facts.hops.some((h) => h.event === "failed") };
+  return {
+    hops,
+    since: latestHop(facts)?.last_at ?? accepted,
+    failed: facts.hops.some((h) => h.event === "failed"),
+  };
 };
+
+/** What came to nothing last. Not the newest row: one that was there for the same reason before is counted on. */
+export const latestHop = ({ hops }: TraceFacts): HopRow | undefined =>
+  hops.reduce<HopRow | undefined>((latest, row) => (latest && latest.last_at > row.last_at ? latest : row), undefined);
 
 /**
  * Whether this claim was given back last: what is acknowledged after that counts while the socket is still the runtime
  * broker's own, and is no new attempt.
  */
 export const wasGivenBack = (facts: TraceFacts, claimedAt: Date): boolean => {
-  const last = facts.hops.at(-1);
+  const last = latestHop(facts);
   if (!last?.claimed_at) return false;
   return last.times > 1 ? claimedAt < last.last_at : claimedAt.getTime() === last.claimed_at.getTime();
 };

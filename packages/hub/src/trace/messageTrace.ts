@@ -4,6 +4,7 @@ import { pauseAfterMs } from "../dispatch/index.ts";
 import {
   attemptOf,
   claimedHop,
+  latestHop,
   ownerInWords,
   pastAttempts,
   reachedAgain,
@@ -129,11 +130,11 @@ const listensAt = (agent: AgentView, now: Date, limits: TraceLimits): string | u
 };
 
 const nextOf = (input: MessageTraceInput): TraceNext[] => {
-  const { message: m, limits } = input;
-  const failsAt = secondsAfter(m.created, limits.messageSeconds);
+  const { message: m, facts, limits } = input;
   switch (m.state) {
     case "pending":
-      return [claimNext(input), { event: "failed", at: failsAt, when: "if it is still waiting then" }];
+      // Nobody gives an agent another runtime broker.
+      return [...(facts.runtimeBroker ? [claimNext(input)] : []), failureNext(input)];
     case "delivering":
       return [
         { event: "delivered", when: "once the runtime broker acknowledges it" },
@@ -148,6 +149,15 @@ const nextOf = (input: MessageTraceInput): TraceNext[] => {
   }
 };
 
+/** When it is given up: it is too old, or its agent, which was deleted, can be restored no longer. */
+const failureNext = ({ message: m, agent, limits }: MessageTraceInput): TraceNext => {
+  const tooOldAt = secondsAfter(m.created, limits.messageSeconds);
+  const purgedAt = agent?.deleted_at ? secondsAfter(agent.deleted_at, limits.softDeleteSeconds) : undefined;
+  return purgedAt !== undefined && purgedAt < tooOldAt
+    ? { event: "failed", at: purgedAt, when: "if the agent is not restored by then: it can be restored no longer" }
+    : { event: "failed", at: tooOldAt, when: "if it is still waiting then" };
+};
+
 /** What has to happen before the next claim. */
 const claimNext = ({ message: m, facts, agent, limits }: MessageTraceInput): TraceNext => {
   const reached = reachedAgain(facts);
@@ -160,7 +170,7 @@ const claimNext = ({ message: m, facts, agent, limits }: MessageTraceInput): Tra
   if (operation) return { event: "claimed", when: "once that operation has ended and the agent runs" };
   if (earlierMessages > 0)
     return { event: "claimed", when: "once what is before it has been delivered, or has failed" };
-  const last = facts.hops.at(-1);
+  const last = latestHop(facts);
   if (!last)
     return {
       event: "claimed",
