@@ -204,7 +204,8 @@ export class Executor {
 
   async #release(job: Job, claim: Claim, sent: boolean, reason: string): Promise<void> {
     if (job.record) return;
-    await this.persist(() => releaseDispatch(this.#deps.db, { id: job.id, claim, sent, reason }));
+    if (await this.persist(() => releaseDispatch(this.#deps.db, { id: job.id, claim, sent, reason })))
+      this.#deps.changed();
   }
 
   /** Runs a write until the database takes it. Undefined when this replica stops first. */

@@ -281,7 +281,8 @@ export class Reconciler implements Service {
     metrics.dispatches.inc({ op: row.op, way: "forward", outcome: outcome.kind });
     metrics.dispatchSeconds.observe({ op: row.op, way: "forward" }, (this.#base.clock.elapsed() - started) / 1000);
     if (outcome.kind === "lost") commandBus.wake([row.runtime_broker_id]);
-    else commandBus.done([row.id]);
+    // Lost on its last attempt it is over, too.
+    commandBus.done([row.id]);
     this.operationEnded(row.runtime_broker_id, outcome.kind === "lost" || outcome.more);
   }
 }

@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
 import { byRuntimeBroker } from "./heldSockets.ts";
+import { tellAgentsOf } from "./unansweredOperations.ts";
 import { uuidArray } from "./uuidArray.ts";
 
 /** Which replica and which socket hold a runtime broker (design section 4). Every change of affinity is here. */
@@ -110,9 +111,10 @@ export interface VoidedClaims {
 const DISPLACED = "its runtime broker connected anew before it had answered";
 
 /**
- * Voids what older sessions of these runtime brokers had claimed: pending again, or failed when it has no attempts left.
+ * Voids what older sessions of these runtime brokers had claimed: pending again, or failed when it has no attempts left,
+ * which its agent says.
  * A statement of its own after the claim: only now does it see what an old owner claimed before it lost the row
- * (design section 5). Rows are locked in id order, after the runtime brokers'.
+ * (design section 5). Rows are locked in id order, after the runtime brokers'. To be called in a transaction.
  */
 export const voidOlderClaims = async (db: Db, held: readonly SocketOwnership[]): Promise<VoidedClaims> => {
   const { rows } = await sql<{ readonly id: Uuid | null; readonly state: string; readonly n: number }>`
@@ -140,9 +142,12 @@ export const voidOlderClaims = async (db: Db, held: readonly SocketOwnership[]):
     select id, state, 1 as n from dispatches
     union all select null, 'message', count(*)::int from returned`.execute(db);
   const ids = (state: string) => rows.flatMap((r) => (r.id && r.state === state ? [r.id] : []));
+  const failed = ids("failed");
+  // Apart, because it is seldom: thousands come at once, and each would pay for it.
+  if (failed.length > 0) await tellAgentsOf(db, failed);
   return {
     returned: ids("pending"),
-    failed: ids("failed"),
+    failed,
     messages: rows.find((r) => r.state === "message")?.n ?? 0,
   };
 };

@@ -6,6 +6,7 @@ import type { BrokerDispatchTable } from "../tables.ts";
 import { type AgentView, isThere, viewOfWritten } from "./agentViews.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 import { type HaltedPhase, haltedValues } from "./lifecycle.ts";
+import { tellAgents } from "./unansweredOperations.ts";
 
 /**
  * Lifecycle intents (design section 5): pending → in_progress → done | failed, pending → expired. Every claim reads the
@@ -126,20 +127,26 @@ export const failDispatch = async (
 };
 
 /**
- * Gives an intent back after its socket was lost: pending again while attempts are left, else failed. `sent: false`
- * takes the attempt back too, because nothing of it left this replica.
+ * Gives an intent back after its socket was lost: pending again while attempts are left, else failed, which its agent
+ * says. `sent: false` takes the attempt back too, because nothing of it left this replica. True when it has failed.
  */
 export const releaseDispatch = async (
   db: Db,
   p: { readonly id: Uuid; readonly claim: Claim; readonly sent: boolean; readonly reason: string },
-): Promise<void> => {
-  await sql`
-    update broker_dispatch d set
-        state = case when ${p.sent} and d.attempts >= d.max_attempts then 'failed' else 'pending' end,
-        attempts = d.attempts - case when ${p.sent} then 0 else 1 end,
-        error = ${p.reason}, hold_reason = ${p.reason}, claimed_by = null, claim_session = null, updated_at = now()
-     where d.id = ${p.id} and d.state = 'in_progress'
-       and d.claimed_by = ${p.claim.instanceId} and d.claim_session = ${p.claim.sessionId}`.execute(db);
+): Promise<boolean> => {
+  const last = sql<boolean>`(${p.sent} and d.attempts >= d.max_attempts)`;
+  const { rows } = await sql<{ state: string }>`
+    with released as (
+      update broker_dispatch d set state = case when ${last} then 'failed' else 'pending' end,
+          attempts = d.attempts - case when ${p.sent} then 0 else 1 end,
+          error = case when ${last} then ${`no attempts left: ${p.reason}`} else ${p.reason} end,
+          hold_reason = ${p.reason}, claimed_by = null, claim_session = null, updated_at = now()
+       where d.id = ${p.id} and d.state = 'in_progress'
+         and d.claimed_by = ${p.claim.instanceId} and d.claim_session = ${p.claim.sessionId}
+      returning d.agent_id, d.op, d.error, d.state),
+    ${tellAgents(sql`(select * from released where state = 'failed')`)}
+    select state from released`.execute(db);
+  return rows[0]?.state === "failed";
 };
 
 /** Withdraws an intent that nobody has claimed yet: what is answered as failed never runs later. */
