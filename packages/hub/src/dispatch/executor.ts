@@ -62,7 +62,6 @@ export type JobOutcome =
 
 export interface ExecutorDeps extends OperationDeps {
   readonly database: Database;
-  readonly instanceId: Uuid;
   readonly metrics: Metrics;
   readonly tracing: Tracing;
   /** After a commit that changed what others may see. */

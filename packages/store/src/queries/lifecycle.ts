@@ -4,10 +4,25 @@ import { audited } from "../audit.ts";
 import type { Db } from "../database.ts";
 import type { AgentsTable, StoredConfig } from "../tables.ts";
 import { nextTokenVersion } from "./authResets.ts";
+import type { Claim } from "./heldSockets.ts";
 
-/** What operations do to an agent's row. Each raises `state_version`; the caller holds the claim that fences it. */
+/**
+ * What operations do to an agent's row. Each raises `state_version`. What is written with the end of an operation is fenced
+ * by its claim; what is written before that, by the socket that it goes over.
+ */
 
 export type AgentRow = Selectable<AgentsTable>;
+
+/** The socket that an operation goes over, and who holds it. */
+export interface OperationSocket extends Claim {
+  readonly runtimeBrokerId: Uuid;
+}
+
+/** The part `fence` of a statement: a row while the socket is the runtime broker's own, which it then stays until the commit. */
+const fence = (socket: OperationSocket) => sql`
+    fence as materialized (
+      select 1 from runtime_brokers where id = ${socket.runtimeBrokerId} and connected_hub_id = ${socket.instanceId}
+        and connected_session_id = ${socket.sessionId} for share)`;
 
 export interface NewAgent {
   readonly id: Uuid;
@@ -71,37 +86,42 @@ export const setTask = async (
     .execute();
 };
 
+/** What became of the opening of a run. */
+export interface OpenedRun {
+  /** False, and nothing is written: the socket is not the runtime broker's own any more. */
+  readonly held: boolean;
+  /** Undefined when the run is open already (a repeated attempt) or the agent is deleted. */
+  readonly agent: AgentRow | undefined;
+}
+
 /**
  * Opens a new run before the runtime broker is asked, so that a report of the container that overtakes the answer
- * belongs to it. What the run before left is cleared: a kept activity would look like readiness. Undefined when the run is
- * open already (a repeated attempt) or the agent is deleted.
+ * belongs to it. What the run before left is cleared: a kept activity would look like readiness.
  */
 export const beginRun = async (
   db: Db,
-  p: { readonly agentId: Uuid; readonly runId: Uuid; readonly phase: "provisioning" | "starting" },
-): Promise<AgentRow | undefined> =>
-  db
-    .updateTable("agents")
-    .set({
-      run_id: p.runId,
-      launching: true,
-      phase: p.phase,
-      activity: null,
-      tool_name: null,
-      message: null,
-      stalled_from_activity: null,
-      exit_code: null,
-      running_since: null,
-      ready_at: null,
-      started_at: null,
-      state_version: sql<number>`state_version + 1`,
-      updated: sql<Date>`now()`,
-    })
-    .where("id", "=", p.agentId)
-    .where("run_id", "is distinct from", p.runId)
-    .where("deleted_at", "is", null)
-    .returningAll()
-    .executeTakeFirst();
+  p: {
+    readonly agentId: Uuid;
+    readonly runId: Uuid;
+    readonly phase: "provisioning" | "starting";
+    readonly socket: OperationSocket;
+  },
+): Promise<OpenedRun> => {
+  const { rows } = await sql<AgentRow & { readonly held: boolean }>`
+    with ${fence(p.socket)},
+    opened as (
+      update agents set run_id = ${p.runId}, launching = true, phase = ${p.phase}, activity = null, tool_name = null,
+          message = null, stalled_from_activity = null, exit_code = null, running_since = null, ready_at = null,
+          started_at = null, state_version = state_version + 1, updated = now()
+       where exists (select from fence) and id = ${p.agentId} and run_id is distinct from ${p.runId}
+         and deleted_at is null
+      returning *)
+    select opened.*, exists (select from fence) as held from (select 1) as one left join opened on true`.execute(db);
+  const [row] = rows;
+  if (!row) throw new Error("a left join without a row");
+  const { held, ...agent } = row;
+  return { held, agent: agent.id === null ? undefined : agent };
+};
 
 /** What a runtime broker says of an agent in its answers, already narrowed to what the hub keeps (spec/01 4.1). */
 export interface LaunchFacts {
@@ -201,6 +221,19 @@ export const recordHalted = async (
   const { rows } =
     await sql<AgentRow>`update agents set ${haltedValues(p.phase)} where id = ${p.agentId} returning *`.execute(db);
   return rows[0];
+};
+
+/** As {@link recordHalted}, in the middle of an operation. False, and nothing is written, when its socket has been replaced. */
+export const recordHaltedMidway = async (
+  db: Db,
+  p: { readonly agentId: Uuid; readonly phase: HaltedPhase; readonly socket: OperationSocket },
+): Promise<boolean> => {
+  const { rows } = await sql<{ held: boolean }>`
+    with ${fence(p.socket)},
+    halted as (
+      update agents set ${haltedValues(p.phase)} where exists (select from fence) and id = ${p.agentId})
+    select exists (select from fence) as held`.execute(db);
+  return rows[0]?.held === true;
 };
 
 export type HaltedPhase = "stopped" | "suspended";

@@ -1,6 +1,7 @@
 import { type Db, type HaltedPhase, recordHalted, recordHaltFailed } from "@rootstock/store";
 import { givenValues } from "./givenValues.ts";
 import type { NamedOperation, Operation, OperationResult } from "./operation.ts";
+import { noteHalted } from "./run.ts";
 import { launch } from "./start.ts";
 import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, runtimeFailure } from "./tunnel.ts";
 
@@ -43,7 +44,7 @@ export const restart: Operation = async (context) => {
   const given = await givenValues(context);
   if (given === "unreadable") return launch(context, given);
   await askToHalt(context);
-  await recordHalted(context.db, { agentId: context.target.agent.id, phase: "stopped" });
+  await noteHalted(context);
   const stopped = { ...context.target, agent: { ...context.target.agent, phase: "stopped" as const } };
   return launch({ ...context, target: stopped }, given);
 };

@@ -50,6 +50,8 @@ export type ReadConfigValues = (agent: DispatchTarget["agent"]) => Promise<Confi
 /** What every operation works with. */
 export interface OperationDeps {
   readonly db: Db;
+  /** This replica. */
+  readonly instanceId: Uuid;
   readonly clock: Clock;
   readonly random: Random;
   readonly mintAgentToken: MintAgentToken;
