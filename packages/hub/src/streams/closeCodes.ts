@@ -88,7 +88,8 @@ const closing = (code: number, reason: string): ViewerClose => ({ code, reason: 
 
 /** Cut between characters. */
 const shortened = (text: string): string => {
-  let short = text;
-  while (Buffer.byteLength(short) > MAX_REASON_BYTES) short = Array.from(short).slice(0, -1).join("");
-  return short;
+  // None takes less than a byte. What follows is as long as somebody else's machine likes.
+  const characters = Array.from(text.slice(0, MAX_REASON_BYTES));
+  while (Buffer.byteLength(characters.join("")) > MAX_REASON_BYTES) characters.pop();
+  return characters.join("");
 };
