@@ -112,6 +112,26 @@ test("many viewers of one terminal; one that only looks cannot type and does not
   expect(last.sizes).toEqual([]);
 });
 
+test.each(["readonly", "readonly=1", "readonly=True", "readonly=yes"])(
+  "who says %s only looks; who says that they do not, types",
+  async (query) => {
+    const s = await stages.stage();
+    const watching = await stages.attach(s.entry, s.agent, { query });
+    const first = await s.terminals.nth(0);
+    expect(first.opened).toMatchObject({ readonly: true });
+    watching.type("rm -rf /");
+    watching.sendRaw("nonsense");
+    await first.closed;
+    expect(first.inputBytes).toBe(0);
+    for (const [n, no] of ["readonly=false", "readonly=0", ""].entries()) {
+      const typing = await stages.attach(s.entry, s.agent, { query: no });
+      const terminal = await s.terminals.nth(n + 1);
+      typing.type("ls");
+      await eventually(() => terminal.input().toString() === "ls");
+    }
+  },
+);
+
 test.each([
   ["no JSON", "hello"],
   ["no object", "[]"],

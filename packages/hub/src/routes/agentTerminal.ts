@@ -36,6 +36,9 @@ const ptyQuery = z.object({
 });
 type PtyQuery = z.output<typeof ptyQuery>;
 
+/** Whoever says anything else of it wants to look only: what they type must not get there for want of a word that we know. */
+const NOT_READONLY: readonly string[] = ["false", "0"];
+
 const ATTACH = { action: "attach", on: "agent" } as const;
 
 /** Which terminal a call wants. Throws 403, 404, 422 for an agent that runs nowhere, 503 where terminals cannot be had. */
@@ -58,7 +61,7 @@ const requestOf = async (
     slug: agent.slug,
     projectId: project.id,
     ...terminalSize(query.cols, query.rows),
-    readonly: query.readonly === "true" || query.readonly === "1",
+    readonly: query.readonly !== undefined && !NOT_READONLY.includes(query.readonly.toLowerCase()),
   };
   return { agentId: agent.id, request };
 };
