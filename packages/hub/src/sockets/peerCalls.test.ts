@@ -34,6 +34,9 @@ interface Replica {
   /** How often it was dialled, and what it was asked in HTTP. */
   readonly dialled: () => number;
   readonly posted: string[];
+  /** Leaves whoever dials waiting until what it gives is called. */
+  readonly holdDials: () => () => void;
+  readonly connections: () => number;
   readonly cut: () => void;
   readonly close: () => Promise<void>;
 }
@@ -67,10 +70,20 @@ const replica = async (answers: Readonly<Record<string, AnswersPeer>> = {}): Pro
     sockets.add(socket);
     socket.on("close", () => sockets.delete(socket));
   });
+  let accepting = Promise.resolve();
+  let held = false;
   server.on("upgrade", (request, socket, head) => {
     dialled += 1;
-    answering.handleUpgrade(request, socket, head);
+    // Whoever gives up is noticed.
+    if (held) socket.resume().once("end", () => socket.destroy());
+    void accepting.then(() => answering.handleUpgrade(request, socket, head));
   });
+  const holdDials = () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    accepting = promise;
+    held = true;
+    return resolve;
+  };
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   await answering.start();
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
@@ -94,7 +107,18 @@ const replica = async (answers: Readonly<Record<string, AnswersPeer>> = {}): Pro
     await Promise.all([calls.stop(), answering.stop()]);
     await close();
   });
-  return { instanceId, calls, answering, url, dialled: () => dialled, posted, cut, close };
+  return {
+    instanceId,
+    calls,
+    answering,
+    url,
+    dialled: () => dialled,
+    posted,
+    holdDials,
+    connections: () => sockets.size,
+    cut,
+    close,
+  };
 };
 
 const ask = (from: Replica, to: Replica, body: object, timeoutMs = 10_000) =>
@@ -166,6 +190,18 @@ test("an owner that is gone is left alone", async () => {
   expect(base.clock.elapsed() - started).toBeLessThan(5_000);
 });
 
+test("an owner that is slow to take a socket is waited for by nobody, and called as soon as it has", async () => {
+  const [entry, owner] = [await replica(), await replica({ work: echo })];
+  const accept = owner.holdDials();
+  expect(await ask(entry, owner, {})).toBeUndefined();
+  const started = base.clock.elapsed();
+  for (let n = 0; n < 100; n += 1) expect(await ask(entry, owner, {})).toBeUndefined();
+  expect(base.clock.elapsed() - started).toBeLessThan(5_000);
+  accept();
+  await eventually(async () => (await ask(entry, owner, {}))?.status === 200, 5_000);
+  expect([owner.dialled(), owner.posted]).toEqual([1, []]);
+});
+
 test("an owner that is slow is left alone, and what it answers late goes to nobody else", async () => {
   const { work, waiting, release } = held();
   const [entry, owner, other] = [await replica(), await replica({ work }), await replica({ work: echo })];
@@ -235,6 +271,16 @@ test.each([
   const closed = new Promise((resolve) => ws.once("close", resolve));
   ws.once("open", () => ws.send(sent));
   expect(await closed).toBe(4400);
+});
+
+test("one that stops gives up what it is still dialling", async () => {
+  const [entry, owner] = [await replica(), await replica({ work: echo })];
+  const accept = owner.holdDials();
+  expect(await ask(entry, owner, {})).toBeUndefined();
+  expect(owner.connections()).toBe(1);
+  await entry.calls.stop();
+  await eventually(() => owner.connections() === 0, 5_000);
+  accept();
 });
 
 test("one that stops calls drops what it waits for", async () => {

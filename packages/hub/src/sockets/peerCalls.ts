@@ -24,6 +24,8 @@ export interface PeerCallsDeps {
 
 /** A replica that can be reached accepts a connection at once; where packets are dropped, nobody says so. */
 const CONNECT_MS = 500;
+/** One that has much to do may accept a socket later: nobody waits for it, and calls go over it from then on. */
+const DIAL_MS = 10_000;
 /** How long a replica that gave no answer is left alone. */
 const LEFT_ALONE_MS = 30_000;
 /** Well below the time for which a token is good. */
@@ -55,6 +57,7 @@ export class PeerCalls implements Service {
   readonly #posts: PeerPosts;
   readonly #loop: Loop;
   #started = false;
+  #stopping = new AbortController();
 
   constructor(base: Base, deps: PeerCallsDeps) {
     this.#base = base;
@@ -71,12 +74,14 @@ export class PeerCalls implements Service {
 
   async start(): Promise<void> {
     this.#started = true;
+    this.#stopping = new AbortController();
     await this.#posts.start();
     await this.#loop.start();
   }
 
   async stop(): Promise<void> {
     this.#started = false;
+    this.#stopping.abort();
     await this.#loop.stop();
     this.#forgetAll();
     await this.#posts.stop();
@@ -143,13 +148,30 @@ export class PeerCalls implements Service {
     peer.dialling ??= this.#dial(peer, url).finally(() => {
       peer.dialling = undefined;
     });
-    return peer.dialling;
+    const { dialling } = peer;
+    // Whoever has not waited for it to the end has not heard of its failure either.
+    dialling.catch(() => {});
+    const over = new AbortController();
+    const late = this.#base.clock.sleep(CONNECT_MS, over.signal).then(() => {
+      throw new Error("no socket in time");
+    });
+    late.catch(() => {});
+    try {
+      return await Promise.race([dialling, late]);
+    } finally {
+      over.abort();
+    }
   }
 
   async #dial(peer: Peer, url: URL): Promise<PeerSocket | undefined> {
     const { clock, log } = this.#base;
     const { instanceId } = peer;
-    const dialled = await dialPeer({ url, token: await this.#token(peer), timeoutMs: CONNECT_MS });
+    const dialled = await dialPeer({
+      url,
+      token: await this.#token(peer),
+      timeoutMs: DIAL_MS,
+      signal: this.#stopping.signal,
+    });
     if ("refused" in dialled) {
       // A replica of the release before knows no such path, and never will.
       const forGood = dialled.refused === NOT_FOUND;
@@ -165,6 +187,7 @@ export class PeerCalls implements Service {
       throw new Error("forgotten while it was dialled");
     }
     peer.socket = socket;
+    peer.leftAloneUntil = 0;
     return socket;
   }
 

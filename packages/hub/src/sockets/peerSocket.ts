@@ -97,10 +97,17 @@ export interface PeerDial {
   readonly url: URL;
   readonly token: string;
   readonly timeoutMs: number;
+  /** Gives it up. */
+  readonly signal: AbortSignal;
 }
 
 /** The socket, or the status with which it was refused. Rejects when the peer is not reached. */
-export const dialPeer = ({ url, token, timeoutMs }: PeerDial): Promise<WebSocket | { readonly refused: number }> => {
+export const dialPeer = ({
+  url,
+  token,
+  timeoutMs,
+  signal,
+}: PeerDial): Promise<WebSocket | { readonly refused: number }> => {
   const at = new URL(INTERNAL_CALLS_PATH, url);
   at.protocol = at.protocol === "https:" ? "wss:" : "ws:";
   const ws = new WebSocket(at, {
@@ -110,6 +117,9 @@ export const dialPeer = ({ url, token, timeoutMs }: PeerDial): Promise<WebSocket
     followRedirects: false,
     maxPayload: MAX_CALL_BYTES,
   });
+  const giveUp = () => ws.terminate();
+  signal.addEventListener("abort", giveUp, { once: true });
+  for (const settled of ["open", "close"]) ws.once(settled, () => signal.removeEventListener("abort", giveUp));
   return new Promise((resolve, reject) => {
     // Stays: a failure of the open socket is heard of when it closes.
     ws.on("error", reject);
