@@ -56,6 +56,16 @@ const canOpen = (replica: Replica, token: string) =>
     return stream.status === 200;
   }, 20_000);
 
+/** Resolves when no more replicas than these hold the lock that shows that they live. */
+const locksGone = (left: number) =>
+  eventually(async () => {
+    const held = await scene.database.query(
+      `select from pg_locks l join hub_replicas r on r.lock_key = (l.classid::bigint << 32 | l.objid::bigint)
+        where l.locktype = 'advisory' and l.granted`,
+    );
+    return held.length === left;
+  });
+
 test("streams of one person are bounded over all replicas, whatever they are and whatever token asks", async () => {
   const ann = await signIn("ann");
   const { agent } = await agentOn(scene, a, b);
@@ -108,7 +118,11 @@ test("what a replica held that was killed counts no longer", async () => {
   expect((await open(a, dan)).status).toBe(429);
   c.signal("SIGKILL");
   await c.exited;
-  await canOpen(a, dan);
+  await locksGone(2);
+  // Long before anybody calls it dead: who was cut off comes back at once.
+  for (let i = 0; i < MOST; i += 1) expect((await open(a, dan)).status).toBe(200);
+  for (const replica of ways) expect((await open(replica, dan)).status).toBe(429);
+  expect(await scene.database.query("select from hub_replicas")).toHaveLength(3);
 });
 
 test("what a replica holds that was taken for dead and is not counts again", async () => {

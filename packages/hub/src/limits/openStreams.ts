@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { HubError, type Uuid } from "@rootstock/protocol";
 import { type Base, Batcher, type Service, type Timer } from "@rootstock/service";
-import { type Db, holdStreams } from "@rootstock/store";
+import { type Db, type HeldStreams, holdStreams } from "@rootstock/store";
 import { countedAs, DEVELOPMENT_USER, type Principal } from "../auth/index.ts";
 
 export interface OpenStreamsOptions {
@@ -127,10 +127,9 @@ export class OpenStreams implements Service {
 
   /** How many more each is given. */
   async #ask(wanted: ReadonlyMap<string, number>): Promise<Map<string, number>> {
-    const { db, instanceId, most = 0 } = this.#options;
     const holdings = [...wanted].map(([whom, more]) => ({ whom, more, kept: this.#held.get(whom) ?? 0 }));
     try {
-      const granted = await holdStreams(db, { instanceId, most }, holdings);
+      const granted = await this.#granted(holdings);
       for (const whom of wanted.keys()) this.#untold.delete(whom);
       if (this.#untold.size > 0) this.#tellAgain();
       return new Map(holdings.map(({ whom }, index) => [whom, granted[index] ?? 0]));
@@ -140,6 +139,19 @@ export class OpenStreams implements Service {
       this.#tellAgain();
       return new Map(wanted);
     }
+  }
+
+  /** Who is left without looks a second time, for what died with a replica a moment ago: its clients are back at once. */
+  async #granted(holdings: readonly HeldStreams[]): Promise<readonly number[]> {
+    const { db, instanceId, most = 0 } = this.#options;
+    const granted = await holdStreams(db, { instanceId, most }, holdings);
+    const given = holdings.map((holding, index) => ({ ...holding, given: granted[index] ?? 0 }));
+    const short = given.filter((h) => h.given < h.more);
+    if (short.length === 0) return granted;
+    const rest = short.map((h) => ({ whom: h.whom, kept: h.kept + h.given, more: h.more - h.given }));
+    const added = await holdStreams(db, { instanceId, most, withoutDying: true }, rest);
+    const extra = new Map(short.map((h, index) => [h.whom, added[index] ?? 0]));
+    return given.map((h) => h.given + (extra.get(h.whom) ?? 0));
   }
 
   #tellAgain(): void {

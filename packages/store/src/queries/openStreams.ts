@@ -17,7 +17,19 @@ export interface StreamBound {
   readonly instanceId: Uuid;
   /** So many may be open at all replicas together. */
   readonly most: number;
+  /** Leaves out what replicas hold that nobody has called dead yet, and that have lost the lock by which they live. */
+  readonly withoutDying?: boolean;
 }
+
+/** The locks that replicas hold while they live. Where this one's own is missing, as behind a pooler, they say nothing. */
+const dying = (instanceId: Uuid) => sql`(
+  with locks as materialized (
+    select (l.classid::bigint << 32) | l.objid::bigint as key from pg_locks l
+     where l.locktype = 'advisory' and l.objsubid = 1 and l.granted
+       and l.database = (select oid from pg_database where datname = current_database()))
+  select r.instance_id::text from hub_replicas r
+   where r.lock_key not in (select key from locks)
+     and exists (select from hub_replicas own where own.instance_id = ${instanceId} and own.lock_key in (select key from locks)))`;
 
 /**
  * Writes down what a replica holds, each named once, and gives it as many more as the bound leaves: answers how many, in
@@ -25,7 +37,7 @@ export interface StreamBound {
  */
 export const holdStreams = async (
   db: Db,
-  { instanceId, most }: StreamBound,
+  { instanceId, most, withoutDying = false }: StreamBound,
   holdings: readonly HeldStreams[],
 ): Promise<readonly number[]> => {
   // In the order of keys: two replicas with the same ones must not wait for each other.
@@ -34,7 +46,8 @@ export const holdStreams = async (
   const elsewhere = sql`from jsonb_each(o.held) h (replica, streams)
     where h.replica <> ${instanceId} and h.replica in (select instance_id::text from hub_replicas)`;
   const granted = sql`least(excluded.granted, greatest(0, ${most}::int - excluded.kept
-    - (select coalesce(sum(h.streams::int), 0)::int ${elsewhere})))`;
+    - (select coalesce(sum(h.streams::int), 0)::int ${elsewhere}
+         ${withoutDying ? sql`and h.replica not in ${dying(instanceId)}` : sql``})))`;
   const { rows } = await sql<{ whom: string; granted: number }>`
     insert into open_streams as o (whom, kept, granted, held)
     select w.whom, w.kept, g.granted, jsonb_build_object(${instanceId}::text, w.kept + g.granted)
