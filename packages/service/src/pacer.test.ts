@@ -51,3 +51,13 @@ test("a million single bytes cost a few pieces", () => {
   pacer.push(one);
   expect(texts()).toEqual(["x"]);
 });
+
+test("what waits can be dropped; what is on its way is not, and what comes later follows it", () => {
+  const { pacer, texts } = paced();
+  for (const letter of "abcdefgh") pacer.push(Buffer.from(letter));
+  pacer.drop();
+  expect(pacer.heldBytes).toBe(4);
+  pacer.done(4);
+  pacer.push(Buffer.from("!"));
+  expect(texts()).toEqual(["a", "b", "c", "d", "!"]);
+});

@@ -53,6 +53,12 @@ export class Pacer {
     while (this.#sendNext());
   }
 
+  /** Forgets all that waits. */
+  drop(): void {
+    this.#waiting.length = 0;
+    this.#waitingBytes = 0;
+  }
+
   #sendNext(): boolean {
     const piece = this.#waiting.shift();
     if (!piece) return false;

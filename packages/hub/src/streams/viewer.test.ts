@@ -138,3 +138,28 @@ test("a stream that ended before the socket was there closes it with its reason,
   expect(frames).toEqual([{ type: "data", data: Buffer.from("last words").toString("base64") }]);
   await eventually(() => left === 1);
 });
+
+test("a reader that stopped, and reads on a while after its stream was closed at the bound, is told why", async () => {
+  const accepted = once(server, "connection");
+  const client = new WebSocket(`ws://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const closed = once(client, "close");
+  const [ws] = await accepted;
+  if (client.readyState !== client.OPEN) await once(client, "open");
+  client.pause();
+  const timers: { readonly ms: number; readonly fn: () => void }[] = [];
+  const after = (ms: number, fn: () => void) => {
+    timers.push({ ms, fn });
+    return { cancel: () => {} };
+  };
+  const base = { clock: { ...systemClock, after }, random: systemRandom, log: testLog() };
+  const options = { readonly: false, idleMs: 0, limitMs: 0, recheck: async () => undefined, onLeft: () => {} };
+  const viewer = new Viewer(base, options);
+  viewer.begin(ws, { write: () => {}, resize: () => {}, consumed: () => {}, close: () => {} });
+  for (let n = 0; n < 256; n += 1) viewer.onData(Buffer.alloc(65_536));
+  viewer.onClose({ code: 1013, reason: "slow_consumer" });
+  // What it will not read for a long time is not kept for it.
+  expect(ws.bufferedAmount).toBeLessThan(1_048_576);
+  for (const { ms, fn } of timers) if (ms <= 20_000) fn();
+  client.resume();
+  expect((await closed).map(String)).toEqual(["1013", "slow_consumer"]);
+});

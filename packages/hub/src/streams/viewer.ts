@@ -5,7 +5,16 @@ import { z } from "zod";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
 import { jsonOf, Keepalive, type KeepaliveTimes } from "../sockets/index.ts";
 import { type AgentStream, type Tended, terminalSize } from "./agentStream.ts";
-import { closeOf, errorCodeOf, INPUT_OVERFLOW, INVALID_FRAME, isFinal, LOST, type ViewerClose } from "./closeCodes.ts";
+import {
+  closeOf,
+  errorCodeOf,
+  INPUT_OVERFLOW,
+  INVALID_FRAME,
+  isFinal,
+  LOST,
+  SLOW_CONSUMER,
+  type ViewerClose,
+} from "./closeCodes.ts";
 import { SessionLimits, type SessionLimitsOptions } from "./sessionLimits.ts";
 
 export interface ViewerOptions extends SessionLimitsOptions {
@@ -26,7 +35,10 @@ const INPUT = { pieceBytes: 32_768, aheadBytes: 32_768 };
 const INPUT_WINDOW_BYTES = 262_144;
 /** What a socket may still deliver after it was asked to pause lies far below this. */
 const MAX_INPUT_BYTES = 4_194_304;
-const CLOSE_TIMEOUT_MS = 5_000;
+/** For the last of the output, and the reason, to get through a slow line. */
+const CLOSE_TIMEOUT_MS = 30_000;
+/** The same where the replica stops. */
+const LAST_MS = 5_000;
 /** A window that is dragged changes size a hundred times a second; the program need not follow each. */
 const RESIZE_EVERY_MS = 50;
 
@@ -106,7 +118,7 @@ export class Viewer implements StreamHandler, Tended {
   }
 
   shutDown(): void {
-    this.#close(closeOf({ code: undefined, reason: LOST.shuttingDown }));
+    this.#close(closeOf({ code: undefined, reason: LOST.shuttingDown }), LAST_MS);
   }
 
   #show(data: Buffer): void {
@@ -154,16 +166,18 @@ export class Viewer implements StreamHandler, Tended {
     else if (this.#input.heldBytes > INPUT_WINDOW_BYTES) this.#ws?.pause();
   }
 
-  #close({ code, reason }: ViewerClose): void {
+  #close({ code, reason }: ViewerClose, timeoutMs = CLOSE_TIMEOUT_MS): void {
     const ws = this.#ws;
     if (this.#closing || !ws) return;
     this.#closing = true;
-    this.#output.flush();
+    // Who does not read would have it kept here, and hear the reason after all of it.
+    if (code === SLOW_CONSUMER.code) this.#output.drop();
+    else this.#output.flush();
     if (ws.isPaused) ws.resume();
     // Older clients show this; current ones go by the code, and must not be kept from coming back.
     if (isFinal(code)) ws.send(JSON.stringify({ type: "error", code: errorCodeOf(code), message: reason }));
     ws.close(code, reason);
-    const timer = this.#base.clock.after(CLOSE_TIMEOUT_MS, () => ws.terminate());
+    const timer = this.#base.clock.after(timeoutMs, () => ws.terminate());
     ws.once("close", () => timer.cancel());
   }
 }
