@@ -23,6 +23,8 @@ const HARNESSES = {
 
 /** An address that leads to whichever replica the test says, as a load balancer would. */
 export class MovingAddress {
+  /** Connections through which something came back. */
+  answered = 0;
   #target: string;
   readonly #server: Server;
   readonly #sockets = new Set<Socket>();
@@ -31,6 +33,9 @@ export class MovingAddress {
     this.#target = replica.url;
     this.#server = createServer((from) => {
       const to = connect(Number(new URL(this.#target).port), "127.0.0.1");
+      to.once("data", () => {
+        this.answered += 1;
+      });
       for (const [one, other] of [
         [from, to],
         [to, from],

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { api, eventually, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
+import { MovingAddress } from "./machine.ts";
 import { agentOn, replicaProcess } from "./stage.ts";
 
 /** Replicas that stop, die, or are no longer the owner while somebody looks at a terminal. */
@@ -16,25 +17,51 @@ const attach = async (replica: Replica, agent: string): Promise<TerminalClient> 
   return client;
 };
 
+/** Notes that a replica has said through the database that it is not the owner. */
+const keepRefusals = async (): Promise<void> => {
+  await scene.database.query("create table refusals (n int)");
+  await scene.database.query(
+    `create function note() returns trigger language plpgsql as
+     $$ begin insert into refusals values (1); return new; end $$`,
+  );
+  await scene.database.query(
+    "create trigger note before insert on stream_frames for each row when (new.kind = 'sealed.refused') execute function note()",
+  );
+};
+
 const THROUGH_DATABASE = { ROOTSTOCK_STREAM_RELAY: "postgres" };
 
-test("affinity that lags behind: the entry replica follows the runtime broker to its new owner", async () => {
-  const [owner, entry, third] = [await scene.replica(), await scene.replica(), await scene.replica()];
-  const s = await agentOn(scene, owner, entry);
-  const [row] = await scene.database.query<{ hub: string; session: string }>(
-    "select connected_hub_id as hub, connected_session_id as session from runtime_brokers",
-  );
-  // As it is for a moment after a move: the database names a replica that no longer holds the socket.
-  await scene.database.query("update runtime_brokers set connected_hub_id = $1", [third.hub.instanceId]);
-  const attaching = attach(entry, s.agent);
-  await scene.database.query("update runtime_brokers set connected_hub_id = $1, connected_session_id = $2", [
-    row?.hub,
-    row?.session,
-  ]);
-  const client = await attaching;
-  (await s.terminals.nth(0)).print("found");
-  await client.shows("found");
-});
+test.each([
+  ["directly", {}],
+  ["through the database", THROUGH_DATABASE],
+])(
+  "affinity that lags behind, asked %s: the entry replica follows the runtime broker to its new owner",
+  async (_, env) => {
+    const owner = await scene.replica();
+    const asked = new MovingAddress(owner);
+    await asked.start();
+    scene.onEnd(() => asked.stop());
+    const entry = await scene.replica(env);
+    const third = await scene.replica({ ROOTSTOCK_INTERNAL_URL: asked.url });
+    asked.leadTo(third);
+    await keepRefusals();
+    const s = await agentOn(scene, owner, entry);
+    const [row] = await scene.database.query<{ hub: string; session: string }>(
+      "select connected_hub_id as hub, connected_session_id as session from runtime_brokers",
+    );
+    // As it is for a moment after a move: the database names a replica that no longer holds the socket.
+    await scene.database.query("update runtime_brokers set connected_hub_id = $1", [third.hub.instanceId]);
+    const attaching = attach(entry, s.agent);
+    await eventually(async () => asked.answered > 0 || (await scene.database.query("select from refusals")).length > 0);
+    await scene.database.query("update runtime_brokers set connected_hub_id = $1, connected_session_id = $2", [
+      row?.hub,
+      row?.session,
+    ]);
+    const client = await attaching;
+    (await s.terminals.nth(0)).print("found");
+    await client.shows("found");
+  },
+);
 
 test("a replica that stops sends its viewers elsewhere", async () => {
   const owner = await scene.replica();
