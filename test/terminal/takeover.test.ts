@@ -132,3 +132,29 @@ test.each([
   },
   60_000,
 );
+
+test.each([
+  ["directly", {}],
+  ["through the database", THROUGH_DATABASE],
+])(
+  "an owner that died a moment ago, reached %s: who asks meanwhile is served by the new one",
+  async (_, env) => {
+    const owner = await replicaProcess(scene, "owner");
+    const entry = await scene.replica(env);
+    const third = await scene.replica(env);
+    const place = { url: owner.url };
+    const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+    owner.signal("SIGKILL");
+    await owner.exited;
+    const attaching = attach(entry, s.agent);
+    const exec = api(entry, "POST", `/api/v1/agents/${s.agent}/exec`, { command: ["true"] });
+    // Put down for the one that is gone: the database names it for as long as nobody else holds the socket.
+    await eventually(async () => (await scene.database.query("select 1 from stream_frames")).length >= 2);
+    place.url = third.url;
+    const client = await attaching;
+    (await s.terminals.nth(0)).print("found");
+    await client.shows("found");
+    expect((await exec).status).toBe(200);
+  },
+  60_000,
+);

@@ -94,6 +94,26 @@ test("where packets to the owner are dropped, calls and terminals go through the
   await client.shows("by detour");
 });
 
+test("a command that is put down twice, since nobody knew whether it was, runs once", async () => {
+  const [owner, detour] = [await scene.replica(), await scene.replica({ ROOTSTOCK_STREAM_RELAY: "postgres" })];
+  const { agent, runtimeBroker } = await agentOn(scene, owner, detour);
+  await scene.database.query(
+    `create function twice() returns trigger language plpgsql as
+     $$ begin insert into stream_frames (to_replica, from_replica, stream_id, seq, kind, body)
+        values (new.to_replica, new.from_replica, new.stream_id, new.seq, new.kind, new.body); return null; end $$`,
+  );
+  await scene.database.query(
+    "create trigger twice after insert on stream_frames for each row when (pg_trigger_depth() = 0) execute function twice()",
+  );
+  for (let n = 1; n <= 3; n += 1) {
+    const exec = await api(detour, "POST", `/api/v1/agents/${agent}/exec`, { command: ["true"] });
+    expect(exec.status).toBe(200);
+    // What the owner was told before this has been read.
+    expect((await api(detour, "GET", `/api/v1/agents/${agent}/logs`)).status).toBe(200);
+    expect(runtimeBroker.received.filter(({ path }) => path.endsWith("/exec"))).toHaveLength(n);
+  }
+});
+
 test("switched off, it is not used", async () => {
   const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica({ ROOTSTOCK_STREAM_RELAY: "peer" })];
   const { agent } = await agentOn(scene, owner, entry);

@@ -20,6 +20,8 @@ export interface PeerAnswer {
 
 /** A call that was sent and of which nothing was heard. */
 export const NO_ANSWER: PeerAnswer = { status: 504, body: undefined };
+/** A call that was not carried out: the replica does not hold the socket any more. */
+const NOT_OWNER: PeerAnswer = { status: 409, body: undefined };
 
 /** The answer that becomes of a call served here. Never rejects. */
 export const answering = async (
@@ -48,6 +50,10 @@ const OPEN_TIMEOUT_MS = 3_000;
 const ANSWER_GRACE_MS = 3_000;
 /** How often somebody who waits for an answer looks whether its replica still holds the runtime broker's socket. */
 const LOOK_MS = 1_500;
+/** The same for who waits to be heard at all. */
+const OPEN_LOOK_MS = 500;
+/** A statement of unknown fate may put its frames down again so long after they were read (see `Mailbox`). */
+const REMEMBER_MS = 60_000;
 
 const answerBody = z.object({ status: z.number().int(), body: z.unknown() });
 
@@ -65,6 +71,8 @@ export class PostgresLink implements OwnerLink, Service {
   readonly #deps: PostgresLinkDeps;
   readonly #ends = new Map<Uuid, StreamEndpoint>();
   readonly #calls = new Map<Uuid, WaitingCall>();
+  /** What others have begun here, and when, the oldest first. */
+  readonly #begun = new Map<Uuid, number>();
   #off: (() => void) | undefined;
 
   constructor(base: Base, deps: PostgresLinkDeps) {
@@ -99,8 +107,8 @@ export class PostgresLink implements OwnerLink, Service {
     });
     this.#add(streamId, end);
     conversation.say("open", Buffer.from(toQuery(request)));
-    const opened = await this.#within(OPEN_TIMEOUT_MS, end.opened);
-    if (opened) return end;
+    const opened = await this.#heard(owner, request.runtimeBrokerId, end.opened);
+    if (opened === true) return end;
     end.close("not opened");
     return opened === undefined ? "unreachable" : "not_owner";
   }
@@ -114,12 +122,24 @@ export class PostgresLink implements OwnerLink, Service {
     try {
       conversation.say("call", request);
       // Taken back from the table, it has not been read and never will be.
-      const heard = await this.#within(OPEN_TIMEOUT_MS, accepted.promise);
-      if (!heard && (await this.#deps.mailbox.withdraw(conversation.thread))) return "unreachable";
+      const heard = await this.#heard(owner, request.runtimeBrokerId, accepted.promise);
+      if (heard !== true && (await this.#deps.mailbox.withdraw(conversation.thread)))
+        return heard === undefined ? "unreachable" : NOT_OWNER;
       return (await this.#answerFrom(owner, request, answered.promise)) ?? NO_ANSWER;
     } finally {
       this.#calls.delete(streamId);
     }
+  }
+
+  /** What the owner says first. Undefined when it says nothing in time, "moved" as soon as it is not the owner any more. */
+  async #heard<T>(owner: Owner, runtimeBrokerId: Uuid, first: Promise<T>): Promise<T | "moved" | undefined> {
+    const { clock } = this.#base;
+    for (const until = clock.elapsed() + OPEN_TIMEOUT_MS; clock.elapsed() < until; ) {
+      const heard = await this.#within(Math.min(OPEN_LOOK_MS, until - clock.elapsed()), first);
+      if (heard !== undefined) return heard;
+      if (!(await this.#isOwner(owner, runtimeBrokerId).catch(() => true))) return "moved";
+    }
+    return undefined;
   }
 
   /** Undefined when there is none in time, or its replica has lost the runtime broker's socket and says nothing. */
@@ -156,13 +176,25 @@ export class PostgresLink implements OwnerLink, Service {
   #receive(frame: StreamFrameRow): void {
     const end = this.#ends.get(frame.streamId);
     if (end) end.receive(frame);
-    else if (frame.kind === "open") this.#open(frame);
-    else if (frame.kind === "call") void this.#answer(frame);
+    else if (frame.kind === "open" && this.#isNew(frame)) this.#open(frame);
+    else if (frame.kind === "call" && this.#isNew(frame)) void this.#answer(frame);
     else if (frame.kind === "accepted") this.#calls.get(frame.streamId)?.accepted();
     else if (frame.kind === "answer") {
       const answer = answerBody.safeParse(json(frame.body));
       this.#calls.get(frame.streamId)?.answered(answer.data ?? { status: 502, body: undefined });
     }
+  }
+
+  /** Whether this has not begun before: a command that was put down twice must not run twice. */
+  #isNew({ streamId }: StreamFrameRow): boolean {
+    const now = this.#base.clock.elapsed();
+    for (const [id, at] of this.#begun) {
+      if (now - at < REMEMBER_MS) break;
+      this.#begun.delete(id);
+    }
+    if (this.#begun.has(streamId)) return false;
+    this.#begun.set(streamId, now);
+    return true;
   }
 
   #open(frame: StreamFrameRow): void {
