@@ -343,6 +343,26 @@ test("nonces, join tokens, former secrets and idempotency keys go when their tim
   expect(await db.query("select key from idempotency_keys")).toEqual([{ key: "new" }]);
 });
 
+test("tokens of programs that count no more are forgotten after three months", async () => {
+  const [user, project] = [uuid(), await rows.project()];
+  await db.query("insert into users (id, email) values ($1, 'ann@example.org')", [user]);
+  const token = async (name: string, expires: Date, revoked: Date | null) =>
+    db.query(
+      `insert into access_tokens (id, user_id, project_id, name, prefix, token_hash, scopes, expires_at, revoked_at)
+       values ($1, $2, $3, $4, 'p', $5, '{}', $6, $7)`,
+      [uuid(), user, project, name, Buffer.from(name), expires, revoked],
+    );
+  const [long, lately, later] = [ago(91 * 86_400), ago(89 * 86_400), ago(-86_400)];
+  await token("counts", later, null);
+  await token("lately revoked", later, lately);
+  await token("lately over", lately, null);
+  await token("revoked", later, long);
+  await token("over", long, null);
+  expect(await run("signIns")).toBe(2);
+  const left = await db.query<{ name: string }>("select name from access_tokens order by name");
+  expect(left.map((t) => t.name)).toEqual(["counts", "lately over", "lately revoked"]);
+});
+
 test("frames of streams that nobody came for go", async () => {
   await db.query(
     `insert into stream_frames (to_replica, from_replica, stream_id, seq, kind, body, created)

@@ -8,6 +8,7 @@ import {
   deleteExpiredSignIns,
   deleteFinishedDispatches,
   deleteFullBuckets,
+  deleteOldAccessTokens,
   deleteOldAuthResets,
   deleteOldHops,
   deleteOldLogins,
@@ -73,6 +74,8 @@ const NONCE_MS = 11 * MINUTE;
 const REPLICA_NAME_SECONDS = 90 * 24 * 3_600;
 /** How long it can be looked up who got a new token. */
 const AUTH_RESET_SECONDS = 30 * 24 * 3_600;
+/** How long a list tells of tokens for programs that count no more. */
+const ACCESS_TOKEN_SECONDS = 90 * 24 * 3_600;
 const CHANGE_LOG_ROWS = 2_000_000;
 /** How often all messages are looked through while one grows old. */
 const LOOKS_AT_A_MESSAGE = 10;
@@ -208,7 +211,11 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
       name: "signIns",
       intervalMs: 10 * MINUTE,
       runOnce: async (signal) =>
-        (await chunks(signal, 1_000, deleteExpiredSignIns)) + (await chunks(signal, 1_000, deleteOldLogins)),
+        (await chunks(signal, 1_000, deleteExpiredSignIns)) +
+        (await chunks(signal, 1_000, deleteOldLogins)) +
+        (await chunks(signal, 1_000, (db, limit) =>
+          deleteOldAccessTokens(db, { maxAgeSeconds: ACCESS_TOKEN_SECONDS, limit }),
+        )),
     },
     sweep("rateBuckets", MINUTE, 5_000, deleteFullBuckets),
     sweep("openStreams", MINUTE, 1_000, deleteEndedStreams),

@@ -130,3 +130,16 @@ export const deleteAccessToken = (db: Db, userId: Uuid, id: Uuid): Promise<boole
       .executeTakeFirst();
     return done.numDeletedRows > 0n;
   });
+
+/** Forgets at most `limit` tokens that were revoked or ran out longer than `maxAgeSeconds` ago. */
+export const deleteOldAccessTokens = async (
+  db: Db,
+  p: { readonly maxAgeSeconds: number; readonly limit: number },
+): Promise<number> => {
+  const { numAffectedRows } = await sql`
+    delete from access_tokens where id in (
+      select id from access_tokens
+       where least(expires_at, revoked_at) < now() - make_interval(secs => ${p.maxAgeSeconds}::float8)
+       limit ${p.limit} for update skip locked)`.execute(db);
+  return Number(numAffectedRows ?? 0n);
+};
