@@ -62,6 +62,10 @@ export interface FeedMetaTable {
   fingerprint: Generated<string>;
 }
 
+export interface FeedUnbrokenTable {
+  one: Generated<boolean>;
+}
+
 export interface StreamFramesTable {
   id: Generated<string>;
   to_replica: Uuid;
@@ -80,5 +84,6 @@ export interface ReplicaTables {
   idempotency_keys: IdempotencyKeysTable;
   change_log: ChangeLogTable;
   feed_meta: FeedMetaTable;
+  feed_unbroken: FeedUnbrokenTable;
   stream_frames: StreamFramesTable;
 }

@@ -298,6 +298,7 @@ test("every table is logged by its three triggers or is exempt on purpose", asyn
     "idempotency_keys",
     "change_log",
     "feed_meta",
+    "feed_unbroken",
     "schema_version",
     "schema_migrations",
     "stream_frames",

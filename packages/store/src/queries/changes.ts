@@ -227,20 +227,27 @@ export const currentPosition = async (db: Db): Promise<{ readonly epoch: Uuid; r
 const FINGERPRINT = sql<string>`(select system_identifier || '-' || left(pg_walfile_name(pg_current_wal_lsn()), 8)
   from pg_control_system())`;
 
+/** Whether the server has not crashed since this was last so. */
+const UNBROKEN = sql<boolean>`exists (select from feed_unbroken)`;
+
 /**
  * Compares the cluster's history with the one that the positions handed out so far belong to. After a restore into
- * another cluster, or a promotion, transaction ids may repeat: then the epoch is changed and the log cleared, so that
- * every older position gets a resync (spec/07 B.7). True when that happened.
+ * another cluster, a promotion, or a crash that forgot transactions, their ids may repeat: then the epoch is changed and
+ * the log cleared, so that every older position gets a resync (spec/07 B.7). True when that happened.
  */
 export const verifyHistory = async (db: Db): Promise<boolean> => {
   const { rows } = await sql<{ same: boolean }>`
-    select fingerprint = ${FINGERPRINT} as same from feed_meta`.execute(db);
+    select fingerprint = ${FINGERPRINT} and ${UNBROKEN} as same from feed_meta`.execute(db);
   if (rows[0]?.same) return false;
   return transaction(db, async (tx) => {
     const { rows: locked } = await sql<{ known: string; actual: string }>`
       select fingerprint as known, ${FINGERPRINT} as actual from feed_meta for update`.execute(tx);
     const [history] = locked;
-    if (!history || history.known === history.actual) return false;
+    if (!history) return false;
+    // In a statement of its own: one that has waited for the lock still sees what was there before.
+    const { numAffectedRows: broken } = await sql`
+      insert into feed_unbroken default values on conflict do nothing`.execute(tx);
+    if (history.known === history.actual && broken === 0n) return false;
     const first = history.known === "";
     if (!first) await startNewEpoch(tx);
     await tx.updateTable("feed_meta").set({ fingerprint: history.actual }).execute();

@@ -52,6 +52,7 @@ const BOUNDS: Readonly<Record<string, string>> = {
   former_slugs: "one for each slug and owner that gave it up",
   sweeps: ROWS,
   feed_meta: ROWS,
+  feed_unbroken: ROWS,
   maintenance: ROWS,
   access_version: ROWS,
   schema_version: ROWS,
