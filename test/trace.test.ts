@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import type { Trace } from "@rootstock/protocol";
+import type { DispatchSummary, Trace } from "@rootstock/protocol";
 import { createLog, type Log } from "@rootstock/service";
 import {
   type ApiOptions,
@@ -99,6 +99,25 @@ test("owner killed between claim and acknowledgement: attempt 1 there, given bac
     code: 1,
     stderr: expect.stringContaining("no message and no operation"),
   });
+});
+
+test("behind a start that the owner of the socket has begun for a caller of its own: told although that has no row", async () => {
+  const [owner, entry] = [await scene.replica(), await scene.replica()];
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, await scene.project(owner), "a1");
+  expect((await api(owner, "POST", `/api/v1/agents/${agent}/stop`)).status).toBe(200);
+  runtimeBroker.holdAnswers();
+  const starting = api(owner, "POST", `/api/v1/agents/${agent}/start`);
+  await runtimeBroker.onRequest.next((r) => r.path.endsWith("/start"));
+  const stopping = api(entry, "POST", `/api/v1/agents/${agent}/stop`);
+  const latest = async () =>
+    (await api(entry, "GET", `/api/v1/agents/${agent}/dispatches`)).json as { dispatches: DispatchSummary[] };
+  await eventually(async () => (await latest()).dispatches[0]?.state === "pending");
+  const id = (await latest()).dispatches[0]?.id;
+  const { waiting } = (await api(entry, "GET", `/api/v1/dispatches/${id}`)).json as Trace;
+  expect(waiting?.reasons).toEqual(["behind a start of the agent that replica replica-1 has under way"]);
+  runtimeBroker.releaseAnswers();
+  expect([(await starting).status, (await stopping).status]).toEqual([200, 200]);
 });
 
 /** The machine's log lines, read. */

@@ -23,6 +23,8 @@ export interface TraceRuntimeBroker {
 export interface Obstacles {
   /** The unfinished operation of the agent that goes first. */
   readonly operation: { readonly id: Uuid; readonly op: string; readonly state: string } | undefined;
+  /** A create or start of the agent is under way. The owner of the socket may have begun it without a row. */
+  readonly launching: boolean;
   /** Undelivered messages of the agent that were accepted earlier; counted up to {@link MOST_COUNTED}. */
   readonly earlierMessages: number;
 }
@@ -47,7 +49,7 @@ export interface TraceFacts {
 /** Beyond so many nobody is helped by a number. */
 export const MOST_COUNTED = 1_000;
 
-const NO_OBSTACLES: Obstacles = { operation: undefined, earlierMessages: 0 };
+const NO_OBSTACLES: Obstacles = { operation: undefined, launching: false, earlierMessages: 0 };
 
 /** One look at the database: what is read later is as it was when the first statement ran. */
 const atOneMoment = <T>(db: Db, read: (tx: Db) => Promise<T>): Promise<T> =>
@@ -103,6 +105,9 @@ const operationBefore = (db: Db, agentId: Uuid, seq?: string): Promise<Obstacles
     .executeTakeFirst();
 };
 
+const isLaunching = async (db: Db, agentId: Uuid): Promise<boolean> =>
+  (await db.selectFrom("agents").select("launching").where("id", "=", agentId).executeTakeFirst())?.launching === true;
+
 const earlierUndelivered = async (db: Db, agentId: Uuid, seq: string): Promise<number> => {
   const of = (state: "pending" | "delivering") => sql`(select 1 from messages where agent_id = ${agentId}
     and state = ${sql.lit(state)} and seq < ${seq}::bigint order by seq limit ${MOST_COUNTED})`;
@@ -143,6 +148,7 @@ export const messageTraceFacts = (
     const waits = agentId !== null && message.state === "pending";
     const obstacles = waits
       ? {
+          ...NO_OBSTACLES,
           operation: await operationBefore(tx, agentId),
           earlierMessages: await earlierUndelivered(tx, agentId, message.seq),
         }
@@ -170,10 +176,15 @@ export const dispatchTraceFacts = (
     if (!dispatch) return undefined;
     const way = await hopsOf(tx, id);
     const runtimeBroker = await runtimeBrokerOf(tx, dispatch.runtime_broker_id);
-    const waits = dispatch.agent_id !== null && dispatch.state === "pending";
-    const obstacles = waits
-      ? { operation: await operationBefore(tx, dispatch.agent_id ?? "", dispatch.seq), earlierMessages: 0 }
-      : NO_OBSTACLES;
+    const { agent_id: agentId } = dispatch;
+    const obstacles =
+      agentId !== null && dispatch.state === "pending"
+        ? {
+            ...NO_OBSTACLES,
+            operation: await operationBefore(tx, agentId, dispatch.seq),
+            launching: await isLaunching(tx, agentId),
+          }
+        : NO_OBSTACLES;
     const names = await named(tx, {
       replicas: [
         dispatch.accepted_by,
