@@ -9,6 +9,7 @@ export * from "./lifecycle.ts";
 export * from "./log.ts";
 export * from "./loop.ts";
 export * from "./pacer.ts";
+export * from "./pieces.ts";
 export * from "./probe.ts";
 export * from "./random.ts";
 export * from "./semaphore.ts";

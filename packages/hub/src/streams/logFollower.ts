@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import type { Base } from "@rootstock/service";
+import { type Base, Pieces } from "@rootstock/service";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
 import type { AgentStream, Tended } from "./agentStream.ts";
 import { closeOf, LOST, mayComeBack, SLOW_CONSUMER, TIME_LIMIT, type ViewerClose } from "./closeCodes.ts";
@@ -41,7 +41,7 @@ export class LogFollower implements StreamHandler, Tended {
   readonly #events: LogEvents;
   readonly #limits: SessionLimits;
   readonly #encoder = new TextEncoder();
-  #waiting: Buffer[] = [];
+  readonly #waiting = new Pieces(PIECE_BYTES);
   #stream: AgentStream | undefined;
   #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   #end: ViewerClose | undefined;
@@ -79,7 +79,7 @@ export class LogFollower implements StreamHandler, Tended {
 
   onData(data: Buffer): void {
     if (this.#over) return;
-    for (let at = 0; at < data.byteLength; at += PIECE_BYTES) this.#waiting.push(data.subarray(at, at + PIECE_BYTES));
+    this.#waiting.push(data);
     this.#pump();
   }
 
@@ -160,7 +160,7 @@ export class LogFollower implements StreamHandler, Tended {
   #leave(): void {
     if (this.#over) return;
     this.#over = true;
-    this.#waiting = [];
+    this.#waiting.clear();
     this.#stream?.close("session closed");
     this.#options.onLeft(this);
   }

@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Base, Hook, type Service, SingleFlight } from "@rootstock/service";
+import { type Base, Hook, Pieces, type Service, SingleFlight } from "@rootstock/service";
 import {
   type Db,
   insertStreamFrames,
@@ -27,6 +27,7 @@ export interface MailboxOptions {
 const BATCH = 64;
 /** Pieces of output that wait for the same statement become one frame up to this size. */
 const MERGE_BYTES = 262_144;
+const PIECE_BYTES = 16_384;
 const RETRY_MS = 250;
 /** After so long both ends have given the stream up. */
 const RETRIES = 40;
@@ -34,9 +35,18 @@ const RETRIES = 40;
 interface Waiting {
   readonly thread: Thread;
   readonly kind: string;
-  readonly bodies: Buffer[];
-  bytes: number;
+  readonly body: Buffer;
+  /** What comes after it. */
+  more: Pieces | undefined;
 }
+
+const bytesOf = ({ body, more }: Waiting): number => body.byteLength + (more?.bytes ?? 0);
+
+const wholeOf = ({ body, more }: Waiting): Buffer => {
+  const all = [body];
+  for (let piece = more?.shift(); piece; piece = more?.shift()) all.push(piece);
+  return Buffer.concat(all);
+};
 
 /** One direction of a conversation with a replica. */
 export class Thread {
@@ -86,10 +96,10 @@ export class Mailbox implements Service {
 
   send(thread: Thread, kind: string, body: Buffer = Buffer.alloc(0)): void {
     const last = this.#queue.at(-1);
-    if (kind === "data" && last?.thread === thread && last.kind === "data" && last.bytes < MERGE_BYTES) {
-      last.bodies.push(body);
-      last.bytes += body.byteLength;
-    } else this.#queue.push({ thread, kind, bodies: [body], bytes: body.byteLength });
+    if (kind === "data" && last?.thread === thread && last.kind === "data" && bytesOf(last) < MERGE_BYTES) {
+      last.more ??= new Pieces(PIECE_BYTES);
+      last.more.push(body);
+    } else this.#queue.push({ thread, kind, body, more: undefined });
     void this.#sending.poke();
   }
 
@@ -119,11 +129,12 @@ export class Mailbox implements Service {
   async #flush(): Promise<void> {
     const { instanceId, signals, sealed } = this.#options;
     while (this.#queue.length > 0) {
-      const said = this.#queue.splice(0, BATCH).map(({ thread, kind, bodies }) => {
+      const said = this.#queue.splice(0, BATCH).map((waiting) => {
+        const { thread, kind } = waiting;
         const seq = thread.nextSeq;
         thread.nextSeq += 1;
         const { to: toReplica, streamId } = thread;
-        return { toReplica, fromReplica: instanceId, streamId, seq, kind, body: Buffer.concat(bodies) };
+        return { toReplica, fromReplica: instanceId, streamId, seq, kind, body: wholeOf(waiting) };
       });
       const frames = await Promise.all(said.map((frame) => sealed.seal(frame)));
       if (await this.#insert(frames)) signals.done(new Set(frames.map((f) => f.toReplica)));

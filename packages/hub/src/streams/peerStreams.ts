@@ -1,7 +1,7 @@
 import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { HubError } from "@rootstock/protocol";
-import { type Base, Pacer } from "@rootstock/service";
+import { type Base, Pacer, Pieces } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import type { Credentials, Principal } from "../auth/index.ts";
 import type { Registry, StreamEnd, StreamHandler } from "../control/index.ts";
@@ -80,7 +80,8 @@ class PeerViewer implements StreamHandler, Tended {
   #keepalive: Keepalive | undefined;
   readonly #output = new Pacer({ ...PIECES, transmit: (piece) => this.#send(piece) });
   /** What came before the socket was there. */
-  #early: (() => void)[] = [];
+  readonly #early = new Pieces(PIECES.pieceBytes);
+  #ended: StreamEnd | undefined;
 
   begin(base: Base, ws: WebSocket, terminal: AgentStream, onGone: () => void): void {
     this.#ws = ws;
@@ -91,21 +92,23 @@ class PeerViewer implements StreamHandler, Tended {
       onGone();
       terminal.close("session closed");
     });
-    for (const deliver of this.#early.splice(0)) deliver();
+    for (let data = this.#early.shift(); data; data = this.#early.shift()) this.#output.push(data);
+    if (this.#ended) this.onClose(this.#ended);
   }
 
   // Whatever is handed to the socket counts as unread until the viewer's own replica says otherwise.
   onData(data: Buffer): void {
     if (this.#ws) this.#output.push(data);
-    else this.#early.push(() => this.onData(data));
+    else this.#early.push(data);
   }
 
   onTaken(bytes: number): void {
     this.#tell({ type: "taken", bytes });
   }
 
-  onClose({ reason, code }: StreamEnd): void {
-    if (!this.#ws) this.#early.push(() => this.onClose({ reason, code }));
+  onClose(end: StreamEnd): void {
+    const { reason, code } = end;
+    this.#ended = end;
     this.#output.flush();
     this.#tell({ type: "end", reason, ...(code !== undefined && { code }) });
     this.#ws?.close(1000, "ended");

@@ -1,5 +1,5 @@
 import type { Uuid } from "@rootstock/protocol";
-import { type Base, Pacer, type Timer } from "@rootstock/service";
+import { type Base, Pacer, Pieces, type Timer } from "@rootstock/service";
 import type { RawData, WebSocket } from "ws";
 import { z } from "zod";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
@@ -57,7 +57,7 @@ export class Viewer implements StreamHandler, Tended {
   #keepalive: Keepalive | undefined;
   #limits: SessionLimits | undefined;
   /** Output that came before the socket was there. */
-  #early: Buffer[] = [];
+  readonly #early = new Pieces(OUTPUT.pieceBytes);
   #ended: StreamEnd | undefined;
   readonly #input: Pacer;
   readonly #output: Pacer;
@@ -85,7 +85,7 @@ export class Viewer implements StreamHandler, Tended {
       terminal.close("session closed");
       this.#options.onLeft(this);
     });
-    for (const data of this.#early.splice(0)) this.#show(data);
+    for (let data = this.#early.shift(); data; data = this.#early.shift()) this.#show(data);
     if (this.#ended) this.#close(closeOf(this.#ended));
   }
 
