@@ -23,7 +23,8 @@ const HARNESSES = {
 
 /** An address that leads to whichever replica the test says, as a load balancer would. */
 export class MovingAddress {
-  /** Connections through which something came back. */
+  /** Connections that were made, and those through which something came back. */
+  accepted = 0;
   answered = 0;
   #target: string;
   readonly #server: Server;
@@ -33,6 +34,7 @@ export class MovingAddress {
     this.#target = replica.url;
     this.#server = createServer((from) => {
       const to = connect(Number(new URL(this.#target).port), "127.0.0.1");
+      this.accepted += 1;
       to.once("data", () => {
         this.answered += 1;
       });

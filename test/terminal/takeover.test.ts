@@ -158,3 +158,25 @@ test.each([
   },
   60_000,
 );
+
+test("the owner hangs while it is asked: once the runtime broker is elsewhere a question is asked there, a command is in doubt", async () => {
+  const way = new MovingAddress({ name: "owner", url: "http://127.0.0.1:9", stop: async () => {} });
+  await way.start();
+  scene.onEnd(() => way.stop());
+  const owner = await replicaProcess(scene, "owner", { ROOTSTOCK_INTERNAL_URL: way.url });
+  way.leadTo(owner);
+  const [entry, third] = [await scene.replica(), await scene.replica()];
+  const place = { url: owner.url };
+  const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+  owner.signal("SIGSTOP");
+  const before = way.accepted;
+  const logs = api(entry, "GET", `/api/v1/agents/${s.agent}/logs`);
+  const exec = api(entry, "POST", `/api/v1/agents/${s.agent}/exec`, { command: ["true"] });
+  await eventually(() => way.accepted === before + 2);
+  place.url = third.url;
+  const again = s.runtimeBroker.onSession.next();
+  s.runtimeBroker.cut();
+  await again;
+  expect((await logs).status).toBe(200);
+  expect((await exec).status).toBe(502);
+}, 60_000);

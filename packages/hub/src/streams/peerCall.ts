@@ -12,6 +12,8 @@ export interface PeerCall {
   readonly body: object;
   /** From the first byte to the last, in milliseconds. */
   readonly timeoutMs: number;
+  /** Gives it up. */
+  readonly signal: AbortSignal;
 }
 
 /** No connection was made, so that nothing was sent: the call may go another way. */
@@ -23,7 +25,7 @@ export class PeerNotConnected extends Error {
  * POSTs JSON to another replica, over a connection of its own: whether one was made decides what a failure means. Throws
  * `PeerNotConnected`, or an Error for a call whose fate is unknown.
  */
-export const postToPeer = (clock: Clock, { url, headers, body, timeoutMs }: PeerCall): Promise<PeerAnswer> =>
+export const postToPeer = (clock: Clock, { url, headers, body, timeoutMs, signal }: PeerCall): Promise<PeerAnswer> =>
   new Promise((resolve, reject) => {
     const secure = url.protocol === "https:";
     const bytes = Buffer.from(JSON.stringify(body));
@@ -37,7 +39,10 @@ export const postToPeer = (clock: Clock, { url, headers, body, timeoutMs }: Peer
       clock.after(CONNECT_MS, () => connected || call.destroy(new Error("no connection in time"))),
       clock.after(timeoutMs, () => call.destroy(new Error("no answer in time"))),
     ];
+    const giveUp = () => call.destroy(new Error("given up"));
+    signal.addEventListener("abort", giveUp, { once: true });
     const settle = (work: () => void) => {
+      signal.removeEventListener("abort", giveUp);
       for (const timer of timers) timer.cancel();
       work();
     };

@@ -7,6 +7,7 @@ import type { AgentStream, AgentStreamRequest, OwnerLink } from "./agentStream.t
 import { Conversation } from "./conversation.ts";
 import type { Mailbox } from "./mailbox.ts";
 import { openHere } from "./openHere.ts";
+import { ownerMoved } from "./ownerMoved.ts";
 import { fromQuery, toQuery } from "./peerFrames.ts";
 import { EntryEnd, OwnerEnd, type StreamEndpoint } from "./postgresEnds.ts";
 import { type RelayedRequest, type RelayedResponse, relayedRequest } from "./relayedCall.ts";
@@ -48,9 +49,7 @@ export interface PostgresLinkDeps {
 /** A replica that lives answers at the latest with its fallback poll. */
 const OPEN_TIMEOUT_MS = 3_000;
 const ANSWER_GRACE_MS = 3_000;
-/** How often somebody who waits for an answer looks whether its replica still holds the runtime broker's socket. */
-const LOOK_MS = 1_500;
-/** The same for who waits to be heard at all. */
+/** How often somebody who waits to be heard at all looks whether the other still holds the runtime broker's socket. */
 const OPEN_LOOK_MS = 500;
 /** A statement of unknown fate may put its frames down again so long after they were read (see `Mailbox`). */
 const REMEMBER_MS = 60_000;
@@ -144,15 +143,14 @@ export class PostgresLink implements OwnerLink, Service {
 
   /** Undefined when there is none in time, or its replica has lost the runtime broker's socket and says nothing. */
   async #answerFrom(owner: Owner, request: RelayedRequest, answer: Promise<PeerAnswer>) {
-    const { clock } = this.#base;
-    const until = clock.elapsed() + request.timeoutMs + ANSWER_GRACE_MS;
-    // One that lives says within a look that its socket is gone.
-    for (let lost = 0; lost < 2 && clock.elapsed() < until; ) {
-      const got = await this.#within(Math.min(LOOK_MS, until - clock.elapsed()), answer);
-      if (got) return got;
-      lost = (await this.#isOwner(owner, request.runtimeBrokerId).catch(() => true)) ? 0 : lost + 1;
+    const over = new AbortController();
+    const isOwner = () => this.#isOwner(owner, request.runtimeBrokerId);
+    const moved = ownerMoved(this.#base.clock, isOwner, over.signal);
+    try {
+      return await this.#within(request.timeoutMs + ANSWER_GRACE_MS, Promise.race([answer, moved]));
+    } finally {
+      over.abort();
     }
-    return undefined;
   }
 
   async #isOwner(owner: Owner, runtimeBrokerId: Uuid): Promise<boolean> {

@@ -6,6 +6,7 @@ import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import { type Registry, TunnelError, type TunnelRequest, type TunnelResponse } from "../control/index.ts";
 import { acceptedTraceparent } from "../telemetry/index.ts";
 import type { Detours } from "./detours.ts";
+import { ownerMoved } from "./ownerMoved.ts";
 import { PeerNotConnected, postToPeer } from "./peerCall.ts";
 import { NO_ANSWER, type PeerAnswer } from "./postgresLink.ts";
 import { INTERNAL_TUNNEL_PATH, type RelayedRequest, type RelayedResponse, relayedResponse } from "./relayedCall.ts";
@@ -129,16 +130,26 @@ export class Relay {
 
   /** Undefined when the replica could not be reached and has certainly not been asked. */
   async #post(owner: Owner, internalUrl: string, request: RelayedRequest): Promise<PeerAnswer | undefined> {
+    const { clock } = this.#base;
+    const over = new AbortController();
+    const isOwner = async () =>
+      (await ownerOf(this.#deps.db, request.runtimeBrokerId))?.instanceId === owner.instanceId;
     try {
-      return await postToPeer(this.#base.clock, {
+      const answer = postToPeer(clock, {
         url: new URL(INTERNAL_TUNNEL_PATH, internalUrl),
         headers: { [REPLICA_TOKEN_HEADER]: await this.#deps.tokens.issue(owner.instanceId) },
         body: request,
         timeoutMs: request.timeoutMs + 2_000,
+        signal: over.signal,
       });
+      // Given up, it fails with nobody there to hear of it.
+      answer.catch(() => {});
+      return (await Promise.race([answer, ownerMoved(clock, isOwner, over.signal)])) ?? NO_ANSWER;
     } catch (err) {
       this.#base.log.warn({ err, owner: owner.instanceId }, "peer replica not reached");
       return err instanceof PeerNotConnected ? undefined : NO_ANSWER;
+    } finally {
+      over.abort();
     }
   }
 }
