@@ -11,7 +11,7 @@ import { writeManyGroups } from "./plans/manyGroups.ts";
  * sends over a well-filled database, as the server ran it.
  */
 
-const PAST = { agents: 20_000, messages: 50_000, changes: 50_000, others: 5_000 };
+const PAST = { agents: 100_000, messages: 1_000_000, changes: 1_000_000, others: 100_000 };
 const GROWING = [
   "agents",
   "messages",
@@ -29,9 +29,10 @@ const GROWING = [
 const TIMES = 7;
 const PAGE = 50;
 
-/** Far below every share of the past: the person's agents are a tenth of all, 2,000. */
-const ROWS = 300;
-const PAGES = 800;
+/** Far below every share of the past: the person's agents are a tenth of all, 10,000. */
+const USUAL = { rows: 300, pages: 800 };
+/** What looks at the agents that run, a hundredth of all, reads each of them, and what lies next to it. */
+const RUNNING = { rows: 1.5 * (PAST.agents / 100), pages: 2_000 };
 /** A count of a list ends here, in each of its parts; it may skip some rows. */
 const COUNTED = { rows: 1.5 * (store.COUNTED_EXACTLY + PAGE), pages: Number.POSITIVE_INFINITY };
 
@@ -78,11 +79,16 @@ afterAll(async () => {
   await scene?.end();
 });
 
+const limitOf = (text: string) => {
+  if (text.startsWith("select count(*)")) return COUNTED;
+  return /\bphase = 'running'/.test(text) ? RUNNING : USUAL;
+};
+
 const isOfGrowing = (node: PlanNode): boolean => GROWING.includes(node["Relation Name"] ?? "");
 
 const excesses = (plans: readonly CapturedPlan[]): string[] => {
   const found = plans.flatMap((captured) => {
-    const limit = captured.text.startsWith("select count(*)") ? COUNTED : { rows: ROWS, pages: PAGES };
+    const limit = limitOf(captured.text);
     const faults = nodesOf(captured.plan).flatMap((node) => {
       const reads = node["Index Name"] ?? node["Relation Name"];
       const where = `${node["Node Type"]} on ${reads}`;
@@ -284,7 +290,8 @@ test("sweeps that find nothing to do, or little", async () => {
     await store.expireDispatches(db, limit);
     await store.failOverdueDispatches(db, { overdueSeconds: 60, limit });
     await store.takeBackStaleClaims(db, { staleSeconds: 5, limit });
-    await store.failUndeliveredMessages(db, { maxAgeSeconds: 604_800, limit });
+    // Longer than the oldest of the past waits.
+    await store.failUndeliveredMessages(db, { maxAgeSeconds: 30 * 86_400, limit });
     await store.markAgentsOffline(db, { silentSeconds: 3_600, limit });
     await store.markAgentsStalled(db, { stalledSeconds: 3_600, silentSeconds: 3_600, limit });
     await store.markSilentRuntimeBrokersOffline(db, { redialGraceMs: 5_000, heartbeatGraceMs: 90_000, limit });
