@@ -120,6 +120,21 @@ test("behind a start that the owner of the socket has begun for a caller of its 
   expect([(await starting).status, (await stopping).status]).toEqual([200, 200]);
 });
 
+test("the agents of a deleted project are deleted on the account, and within the trace, of who deleted it", async () => {
+  const [owner, entry] = [await scene.replica(), await scene.replica()];
+  await scene.runtimeBroker(owner);
+  const project = await scene.project(owner);
+  for (const name of ["a1", "a2"]) await scene.agent(owner, project, name);
+  const me = (await api(entry, "GET", "/api/v1/auth/me")).text("id");
+  const headers = { traceparent: TRACEPARENT };
+  expect((await api(entry, "DELETE", `/api/v1/projects/${project}`, undefined, { headers })).status).toBe(204);
+  const rows = await scene.database.query(
+    "select traceparent, created_by, state from broker_dispatch where op = 'delete'",
+  );
+  const deletion = { traceparent: TRACEPARENT, created_by: me, state: "done" };
+  expect(rows).toEqual([deletion, deletion]);
+});
+
 /** The machine's log lines, read. */
 const logOf = (): { readonly log: Log; readonly lines: Record<string, unknown>[] } => {
   const lines: Record<string, unknown>[] = [];

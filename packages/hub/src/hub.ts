@@ -175,7 +175,7 @@ export class Hub implements Service {
         reconciler.wake([id]);
         if (!registry.get(id)) commandBus.wake([id]);
       },
-      deleteAgents: (projectId) => deleteProjectAgents(actions, projectId),
+      deleteAgents: (projectId, call) => deleteProjectAgents(actions, projectId, call),
     });
   }
 

@@ -51,7 +51,7 @@ import { programLoginRoutes } from "./programLogins.ts";
 import { providerLoginRoutes } from "./providerLogins.ts";
 import { resetAuthRoutes } from "./resetAuth.ts";
 import { resourceRoutes } from "./resources.ts";
-import type { Route } from "./route.ts";
+import type { Call, Route } from "./route.ts";
 import { type RuntimeBrokerRouteDeps, runtimeBrokerRoutes } from "./runtimeBrokers.ts";
 import { userSessionRoutes } from "./userSessions.ts";
 import { userRoutes } from "./users.ts";
@@ -88,7 +88,7 @@ export interface HubRouteDeps extends Base, InsideDeps, LogDeps, HealthDeps, Hea
   /** Something waits for this runtime broker. */
   readonly wake: (runtimeBrokerId: Uuid) => void;
   readonly feedCursor: () => string;
-  readonly deleteAgents: (projectId: Uuid) => Promise<void>;
+  readonly deleteAgents: (projectId: Uuid, call: Pick<Call, "principal" | "traceparent">) => Promise<void>;
 }
 
 /** Every route of a replica. */

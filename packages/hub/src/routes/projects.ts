@@ -28,7 +28,7 @@ import { optionalUuid, plainProjectOf, projectOf } from "./lookup.ts";
 import { pageQuery, readPage, totalOf } from "./pages.ts";
 import { createProject, demandOwnId, type NewProject } from "./projectCreate.ts";
 import { abilitiesOf, projectResource, readScope, withFacts } from "./rights.ts";
-import { empty, json, type Reply, type Route, route } from "./route.ts";
+import { type Call, empty, json, type Reply, type Route, route } from "./route.ts";
 import { NO_BODY } from "./shapes.ts";
 
 /** Settings live among the annotations; a client that sends annotations without them does not mean to clear them. */
@@ -78,7 +78,7 @@ const patchBody = z.object({
 
 export interface ProjectDeps extends ResourceDeps {
   /** Ends every agent of the project on its runtime broker, as far as they can be reached, before the rows go. */
-  readonly deleteAgents: (projectId: Uuid) => Promise<void>;
+  readonly deleteAgents: (projectId: Uuid, call: Pick<Call, "principal" | "traceparent">) => Promise<void>;
 }
 
 /** Projects (spec/02 3.2). */
@@ -154,7 +154,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     refuses: ["conflict"],
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
-      await deps.deleteAgents(id);
+      await deps.deleteAgents(id, call);
       const gone = await transaction(deps.db, (tx) => deleteProject(tx, id));
       if (!gone) throw notFound("Project");
       deps.changed();
