@@ -41,7 +41,22 @@ test("a slow exec holds up neither messages nor other agents", async () => {
   expect((await scene.joined.session.answer(slow.requestId)).get("output")).toBe("went\n");
 });
 
-test("an answer that the hub could not read becomes an error, a log its end", async () => {
+test("a command that prints more than the hub can read has run: its output is cut, whatever it is made of", async () => {
+  const slug = name();
+  await create(slug);
+  const exec = (script: string) => call("POST", `/api/v1/agents/${slug}/exec`, { command: ["sh", "-c", script] });
+  // In JSON six times as long.
+  const binary = await exec("head -c 400000 /dev/zero; exit 3");
+  expect([binary.status, binary.get("exitCode")]).toEqual([200, 3]);
+  const output = String(binary.get("output"));
+  expect(output).toMatch(/^\0+\n\[output cut: .*\]$/);
+  expect(output.length).toBeGreaterThan(100_000);
+  const whole = await exec("head -c 100000 /dev/zero");
+  expect(whole.get("output")).toBe("\0".repeat(100_000));
+  expect(String((await exec("yes 'a€😀' | head -c 600000")).get("output")).isWellFormed()).toBe(true);
+});
+
+test("an answer that the original could not read becomes an error, a log its end, what a command printed its beginning", async () => {
   scene.joined.hub.maxFrameBytes = undefined;
   const { session } = await scene.joined.restart();
   const slug = name();
@@ -50,7 +65,14 @@ test("an answer that the hub could not read becomes an error, a log its end", as
     query,
     body: { command: ["sh", "-c", "head -c 60000 /dev/zero | tr '\\0' x"] },
   });
-  expect([exec.status, exec.get("error.code")]).toEqual([413, "payload_too_large"]);
+  expect([exec.status, exec.get("exitCode")]).toEqual([200, 0]);
+  expect(exec.get("output")).toMatch(/^x{40000,}\n\[output cut: /);
+  for (let n = 0; n < 5; n += 1) {
+    const config = { image: "i".repeat(12_000) };
+    await session.request("POST", "/api/v1/agents", { body: createBody(name(), { config, provisionOnly: true }) });
+  }
+  const list = await session.request("GET", "/api/v1/agents", { query });
+  expect([list.status, list.get("error.code")]).toEqual([413, "payload_too_large"]);
   const directory = agentDirectory(scene.joined.stateDirectory, agentKey(PROJECT, slug));
   await writeFile(join(directory, "agent.log"), `${"line\n".repeat(50_000)}last\n`, { flag: "a" });
   const logs = await session.request("GET", `/api/v1/agents/${slug}/logs`, { query });
