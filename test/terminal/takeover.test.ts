@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { api, eventually, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
+import { ApiReply, api, eventually, LogClient, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
 import { MovingAddress } from "./machine.ts";
 import { agentOn, replicaProcess } from "./stage.ts";
 
@@ -180,3 +180,28 @@ test("the owner hangs while it is asked: once the runtime broker is elsewhere a 
   expect((await logs).status).toBe(200);
   expect((await exec).status).toBe(502);
 }, 60_000);
+
+test.each([
+  ["directly", {}],
+  ["through the database", THROUGH_DATABASE],
+])(
+  "the entry replica is killed, the owner reached %s: what it had open ends at the runtime broker",
+  async (_, env) => {
+    const owner = await scene.replica();
+    const entry = await replicaProcess(scene, "entry", env);
+    const s = await agentOn(scene, owner, owner);
+    const client = await attach(entry, s.agent);
+    const log = await LogClient.follow(entry, s.agent);
+    if (log instanceof ApiReply) throw new Error(log.body);
+    const open = [await s.terminals.nth(0), await s.terminals.nth(1)];
+    entry.signal("SIGKILL");
+    await client.closed;
+    log.cut();
+    for (const terminal of open) expect(await terminal.closed).toMatchObject({ type: "stream_close" });
+    await eventually(async () => {
+      const { body } = await api(owner, "GET", "/metrics");
+      return /^rootstock_streams 0$/m.test(body) && /^rootstock_runtime_broker_streams 0$/m.test(body);
+    });
+  },
+  60_000,
+);

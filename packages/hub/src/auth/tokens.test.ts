@@ -135,6 +135,30 @@ const replicaOf =
       olderReplicas: () => older,
     });
 
+test.each([false, true])(
+  "what a replica shows another is good there alone, and for 30 seconds, however often it was shown (older replicas: %s)",
+  async (older) => {
+    const [a, b, c] = [systemRandom.uuid(), systemRandom.uuid(), systemRandom.uuid()];
+    const token = await replicaOf(older)(a).issue(b);
+    let now = NOW;
+    const there = new ReplicaTokens({
+      secrets: [secret],
+      signingKeys: new SigningKeys([secret]),
+      instanceId: b,
+      clock: { ...systemClock, now: () => now },
+      olderReplicas: () => older,
+    });
+    expect(await there.verify(token)).toBe(a);
+    now += 28_000;
+    expect(await there.verify(token)).toBe(a);
+    // And what clocks may differ by.
+    now += 64_000;
+    await expect(there.verify(token)).rejects.toThrow(TokenError);
+    await expect(replicaOf(older)(c).verify(token)).rejects.toThrow(TokenError);
+    await expect(replicaOf(older)(a).verify(token)).rejects.toThrow(TokenError);
+  },
+);
+
 test("replicas of the former release are shown tokens that they can read, and theirs are read", async () => {
   const [a, b] = [systemRandom.uuid(), systemRandom.uuid()];
   const [former, present] = [replicaOf(true), replicaOf(false)];
