@@ -149,6 +149,20 @@ test("a message is stored and claimed by look-ups of its agent and its socket al
   expect([...used].filter((name) => ![...own, ...single].includes(name))).toEqual([]);
 });
 
+test("where a message and an operation are", async () => {
+  const sent = await api(entry, "POST", `/api/v1/agents/${agent}/message`, { message: "a line of text" });
+  const { dispatches } = (await api(entry, "GET", `/api/v1/agents/${agent}/dispatches`)).json as {
+    dispatches: { readonly id: string }[];
+  };
+  const plans = await plansOf(async () => {
+    expect((await api(entry, "GET", `/api/v1/messages/${sent.text("message_id")}/trace`)).status).toBe(200);
+    expect((await api(entry, "GET", `/api/v1/dispatches/${dispatches[0]?.id}`)).status).toBe(200);
+    expect((await api(entry, "GET", `/api/v1/agents/${agent}/dispatches`)).status).toBe(200);
+  });
+  expect(texts(plans)).toMatch(/trace_hops/);
+  expect(excesses(plans)).toEqual([]);
+});
+
 test("a stop through another replica", async () => {
   const plans = await plansOf(async () => {
     await scene.database.query("update agents set phase = 'running' where id = $1", [agent]);

@@ -4,9 +4,9 @@ import { PlanCapture, pagesRead } from "./plans/capturedPlans.ts";
 
 /** A database whose tables nobody has looked over yet: the planner takes what it finds for cheap, and little tells it otherwise. */
 
-const TOLD_BEFORE = 5_000;
+const TOLD_BEFORE = 20_000;
 /** What a few look-ups read; all that one agent was ever told is in several times as many. */
-const FEW_PAGES = 80;
+const FEW_PAGES = 150;
 /** A statement is planned anew for its first runs, and once for all later ones. */
 const TIMES = 8;
 

@@ -42,7 +42,10 @@ export interface TraceFacts {
   /** Names of the runtime brokers that occur, by id. */
   readonly runtimeBrokers: ReadonlyMap<Uuid, string>;
   readonly obstacles: Obstacles;
-  /** How many earlier messages to the agent were delivered only after this one was accepted; counted up to {@link MOST_COUNTED}. */
+  /**
+   * How many messages to the agent that were accepted within the hour before this one were delivered only after it was
+   * accepted; counted up to {@link MOST_COUNTED}.
+   */
   readonly wentBefore: number;
 }
 
@@ -116,13 +119,13 @@ const earlierUndelivered = async (db: Db, agentId: Uuid, seq: string): Promise<n
   return Math.min(rows[0]?.n ?? 0, MOST_COUNTED);
 };
 
+/** Within the time before: by the agent alone, all that it was ever told would be read. */
 const deliveredAfter = async (db: Db, m: MessageRow): Promise<number> => {
   const { rows } = await sql<{ n: number }>`
     select count(*)::int as n from (
-      select seq, dispatched_at from messages where agent_id = ${m.agent_id} and length(state) > 0
-         and created <= ${m.created}
-       order by created desc, id desc limit ${MOST_COUNTED}) as around
-     where around.seq < ${m.seq}::bigint and around.dispatched_at > ${m.created}`.execute(db);
+      select 1 from messages where agent_id = ${m.agent_id} and length(state) > 0
+         and created <= ${m.created} and created > ${m.created}::timestamptz - interval '1 hour'
+         and seq < ${m.seq}::bigint and dispatched_at > ${m.created} limit ${MOST_COUNTED}) as before`.execute(db);
   return rows[0]?.n ?? 0;
 };
 
