@@ -20,6 +20,10 @@ export const BUSY_TABLES = [
   "sweeps",
   "agents",
   "runtime_brokers",
+  "idempotency_keys",
+  "rate_buckets",
+  "open_streams",
+  "trace_hops",
 ] as const;
 
 /** The sizes of these tables now. */
