@@ -77,7 +77,7 @@ export class Hub implements Service {
       coordination,
       sweeps: [
         replicaReaper(own, { database, coordination, signaller, instanceId: membership.instanceId }),
-        ...standardSweeps({ ...config, database, signaller, agentConfigs: this.#foundation.agentConfigs }),
+        ...standardSweeps({ ...config, ...own, database, signaller, agentConfigs: this.#foundation.agentConfigs }),
         authResets(actions),
       ],
     });

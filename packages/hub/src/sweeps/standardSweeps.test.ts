@@ -20,6 +20,7 @@ let stack: StoreStack;
 let rows: Seed;
 let sweeps: readonly Sweep[];
 let older: boolean;
+let fraction: number;
 let told: { wake: Set<string>; done: Set<string>; changes: number };
 
 beforeEach(async () => {
@@ -27,7 +28,9 @@ beforeEach(async () => {
   db = await createTestDatabase();
   stack = await startStoreStack(db.url);
   rows = seed(db);
+  fraction = 0;
   sweeps = standardSweeps({
+    random: { fraction: () => fraction },
     auditSeconds: 30 * 86_400,
     ...stack,
     agentConfigs: new AgentConfigs(stack.base, {
@@ -466,4 +469,26 @@ test("messages are deleted once they came to their end long ago, whoever they we
   expect(deleted).toBe(gone.length);
   const left = await db.query<{ id: string }>("select id from messages");
   expect(left.map((r) => r.id).toSorted()).toEqual(kept.toSorted());
+});
+
+test("a replica that has just started looks for old messages anywhere: restarts do not keep it to the first pages", async () => {
+  const project = await rows.project();
+  await db.query(
+    `insert into messages (id, project_id, sender, recipient, msg, state, created, dispatched_at)
+     select gen_random_uuid(), $1, 'user:x', 'agent:x', repeat('x', 1000), 'delivered', now() - interval '2 days',
+       now() - interval '2 days' from generate_series(1, 700)`,
+    [project],
+  );
+  const [{ pages } = { pages: 0 }] = await db.query<{ pages: number }>(
+    "select (pg_relation_size('messages') / 8192)::int as pages",
+  );
+  expect(pages).toBeGreaterThan(50);
+  const left = async () =>
+    (
+      await db.query<{ page: number }>("select distinct (ctid::text::point)[0]::int as page from messages order by 1")
+    ).map((r) => r.page);
+  fraction = 0.999;
+  expect(await run("oldMessages")).toBeGreaterThan(0);
+  expect(await left()).not.toContain(pages - 1);
+  expect(await left()).toContain(Math.floor(pages / 2));
 });

@@ -1,3 +1,4 @@
+import type { Random } from "@rootstock/service";
 import {
   type Database,
   type Db,
@@ -34,6 +35,7 @@ import type { AgentConfigs } from "../secrets/index.ts";
 import type { Sweep } from "./sweeper.ts";
 
 export interface StandardSweepOptions {
+  readonly random: Pick<Random, "fraction">;
   readonly database: Database;
   readonly signaller: Signaller;
   readonly agentConfigs: Pick<AgentConfigs, "sealAll">;
@@ -230,7 +232,7 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
     sweep("changeLog", Math.min(MINUTE, tenthOf(options.feedSeconds)), 10_000, (db, limit) =>
       pruneChangeLog(db, { maxAgeSeconds: options.feedSeconds, maxRows: CHANGE_LOG_ROWS, limit }),
     ),
-    ...(options.historySeconds > 0 ? [oldMessages(database, options.historySeconds)] : []),
+    ...(options.historySeconds > 0 ? [oldMessages(options, options.historySeconds)] : []),
     {
       name: "oldPayloads",
       intervalMs: Math.min(HOUR, tenthOf(payloadSeconds)),
@@ -259,12 +261,15 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
 const tenthOf = (seconds: number): number => Math.max(100 * seconds, SECOND);
 
 /**
- * Deletes old messages, a piece of the table after the other; each tick goes on where the one before ended. Where that is
- * may be forgotten: the next pass comes by.
+ * Deletes old messages, a piece of the table after the other; each tick goes on where the one before of this replica ended.
+ * A replica begins anywhere: a pass takes days, and replicas that are restarted more often would never see the last pages.
  */
-const oldMessages = (database: Database, historySeconds: number): Sweep => {
+const oldMessages = (
+  { database, random }: Pick<StandardSweepOptions, "database" | "random">,
+  historySeconds: number,
+): Sweep => {
   const intervalMs = Math.min(MINUTE, tenthOf(historySeconds));
-  let place = 0;
+  let place: number | undefined;
   return {
     name: "oldMessages",
     intervalMs,
@@ -273,11 +278,12 @@ const oldMessages = (database: Database, historySeconds: number): Sweep => {
       const share = Math.min(1, (LOOKS_AT_A_MESSAGE * intervalMs) / (historySeconds * SECOND));
       let deleted = 0;
       for (let left = Math.ceil(total * share); left > 0 && !signal.aborted; left -= PAGES_AT_ONCE) {
-        if (place >= total) place = 0;
-        const fromPage = place;
-        place += Math.min(left, PAGES_AT_ONCE);
+        place ??= Math.floor(random.fraction() * total);
+        const fromPage = place >= total ? 0 : place;
+        const pages = Math.min(left, PAGES_AT_ONCE);
+        place = fromPage + pages;
         deleted += await database.background(() =>
-          deleteOldMessages(database.db, { fromPage, pages: place - fromPage, maxAgeSeconds: historySeconds }),
+          deleteOldMessages(database.db, { fromPage, pages, maxAgeSeconds: historySeconds }),
         );
       }
       return deleted;
