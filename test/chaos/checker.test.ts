@@ -98,6 +98,8 @@ const rulesOf = (facts: readonly Fact[], rest: Partial<Rest> = {}, remembers = t
     messages: [],
     dispatches: [],
     transitions: [],
+    moves: [],
+    subscribers: [],
     agentChanges: [],
     sockets: [],
     held: [],
@@ -138,7 +140,7 @@ test("a history that keeps every promise has no breach", () => {
       step({ from: "pending", to: "delivering", claimedBy: null, claimsNow: "i1", claimSessionNow: "s1" }),
       step({}),
       // Thought dead, and taken back; the socket that acknowledged it is still the runtime broker's own.
-      step({ from: "pending", claimedBy: null }),
+      step({ from: "pending", claimedBy: null, claimsNow: "i1", claimSessionNow: "s1" }),
     ],
     agentChanges: [
       { agent: "a1", value: "stopped/" },
@@ -151,6 +153,10 @@ test("a history that keeps every promise has no breach", () => {
 });
 
 describe("lost", () => {
+  test("accepted for one agent and delivered to another", () => {
+    const facts = [asked(1, "m"), received(2, "m"), { ...delivered(3, "m"), agent: "a2" }, answered(4, "m", 200)];
+    expect(rulesOf(facts as Fact[], { messages: [row("m")] })).toEqual(["lost"]);
+  });
   test("accepted and never delivered", () => {
     const facts = [asked(1, "m"), answered(2, "m", 202)];
     expect(rulesOf(facts, { messages: [row("m", "failed")] })).toEqual(["lost"]);
@@ -185,8 +191,9 @@ describe("duplicated", () => {
     const again = [...once, fault(60_000, 60_001), received(60_002, "m", { session: "s2" })];
     expect(rulesOf(again, { messages })).toEqual(["duplicated"]);
   });
-  test("sent twice over one socket, though another replica was killed meanwhile", () => {
+  test("sent twice over one socket, whatever happened meanwhile", () => {
     expect(rulesOf([...once, fault(3, 5), received(6, "m")], { messages })).toEqual(["duplicated"]);
+    expect(rulesOf([...once, fault(3, 5, "pause"), received(6, "m")], { messages })).toEqual(["duplicated"]);
   });
   test("delivered twice by a runtime broker that remembers", () => {
     const facts = [...once, fault(4, 5), received(6, "m", { session: "s2" }), delivered(7, "m")];
@@ -260,6 +267,25 @@ describe("an old connection spoke", () => {
   test("a step out of a final state", () => {
     expect(rules(step({ from: "expired", to: "in_progress" }))).toEqual(["an old connection spoke"]);
   });
+  test("an operation that is stored as over, for a socket that is not the runtime broker's own", () => {
+    const stored = { table: "broker_dispatch", from: "pending", to: "done", claimedBy: null, claimsNow: "i1" } as const;
+    expect(rules(step({ ...stored, claimSessionNow: "s1" }))).toEqual([]);
+    expect(rules(step({ ...stored, claimSessionNow: "s0" }))).toEqual(["an old connection spoke"]);
+  });
+  test("a socket that its own replica gives up, and that lives", () => {
+    const move = (from: string | null, to: string | null, writer: string) => ({
+      runtimeBroker: "rb",
+      fromHub: from && "i1",
+      from,
+      to,
+      writers: [writer],
+    });
+    const lost = (writer: string) => ({ moves: [move("s1", null, writer), move(null, "s1", "i1")] });
+    expect(rulesOf([], lost("i1"))).toEqual(["an old connection spoke"]);
+    // By another one, which thought it dead.
+    expect(rulesOf([], lost("i2"))).toEqual([]);
+    expect(rulesOf([], { moves: [move("s1", null, "i1"), move(null, "s2", "i1")] })).toEqual([]);
+  });
   test("in the end the database names another socket than the one that lives", () => {
     const sockets = [{ runtimeBroker: "rb", session: "s2", named: "s1" }];
     expect(rulesOf([], { sockets })).toEqual(["an old connection spoke"]);
@@ -274,15 +300,30 @@ describe("events", () => {
     { agent: "a1", value: "running/" },
   ];
   const breached: Rule[] = ["event missed or repeated"];
-  test("missed", () => expect(rulesOf([...load, heard(20, "m2")], { messages })).toEqual(breached));
+  test("missed", () => {
+    expect(rulesOf([...load, heard(20, "m2")], { messages })).toEqual(breached);
+    expect(rulesOf(load, { messages, subscribers: ["one"] })).toEqual(breached);
+  });
   test("repeated", () =>
     expect(rulesOf([...load, heard(20, "m1"), heard(21, "m2"), heard(22, "m1")], { messages })).toEqual(breached));
   test("an effect before its cause", () =>
     expect(rulesOf([...load, heard(20, "m2"), heard(21, "m1")], { messages })).toEqual(breached));
-  test("a gap that was told is none", () =>
-    expect(rulesOf([...load, heard(20, "m2"), { kind: "resync", at: 19, subscriber: "one" }], { messages })).toEqual(
-      [],
-    ));
+  const resync: Fact = { kind: "resync", at: 8, subscriber: "one" };
+  const crash: Fact = { kind: "fault", at: 6, until: 7, what: "crash database" };
+  test("a gap that was told is none after a crash of the database, and there is no other reason for one", () => {
+    expect(rulesOf([...load, resync, crash, heard(20, "m2")], { messages })).toEqual([]);
+    expect(rulesOf([...load, resync, heard(20, "m2")], { messages })).toEqual(breached);
+    expect(rulesOf([...load, resync, { ...crash, what: "restart database" }, heard(20, "m2")], { messages })).toEqual(
+      breached,
+    );
+  });
+  test("missed, repeated or in another order after a gap that was told", () => {
+    expect(rulesOf([...load, resync, crash], { messages, subscribers: ["one"] })).toEqual(breached);
+    expect(rulesOf([...load, resync, crash, heard(20, "m2"), heard(21, "m2")], { messages })).toEqual(breached);
+    const after = [resync, crash, said(10, "stopped/")];
+    expect(rulesOf([...after, said(11, "running/")], { agentChanges })).toEqual([]);
+    expect(rulesOf(after, { agentChanges })).toEqual(breached);
+  });
   test("changes of an agent in another order, or not all", () => {
     expect(rulesOf([said(1, "running/"), said(2, "stopped/")], { agentChanges })).toEqual(breached);
     expect(rulesOf([said(1, "stopped/")], { agentChanges })).toEqual(breached);

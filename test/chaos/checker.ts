@@ -1,5 +1,5 @@
 import type { Breach } from "./breach.ts";
-import { checkClaims, checkSockets } from "./checks/claims.ts";
+import { checkClaims, checkGivenUp, checkSockets } from "./checks/claims.ts";
 import { checkEvents } from "./checks/events.ts";
 import { checkKeys } from "./checks/keys.ts";
 import { checkLate } from "./checks/late.ts";
@@ -27,6 +27,7 @@ export const check = (
   ...checkCarriedOut(round),
   ...checkHeld(round),
   ...checkClaims(round),
+  ...checkGivenUp(round),
   ...checkSockets(round),
   ...checkEvents(round),
   ...checkKeys(round),

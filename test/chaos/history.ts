@@ -130,6 +130,17 @@ export interface Transition {
   readonly subject: string;
 }
 
+/** The database named another socket of a runtime broker than before, or none. */
+export interface Move {
+  readonly runtimeBroker: string;
+  /** Who held the one before. */
+  readonly fromHub: string | null;
+  readonly from: string | null;
+  readonly to: string | null;
+  /** The instances that the writer's name stands for. */
+  readonly writers: readonly string[];
+}
+
 /** What the database holds once everything has come to rest. */
 export interface Rest {
   readonly messages: readonly {
@@ -146,6 +157,9 @@ export interface Rest {
     readonly state: string;
   }[];
   readonly transitions: readonly Transition[];
+  readonly moves: readonly Move[];
+  /** Who listened to the events. */
+  readonly subscribers: readonly string[];
   /** What the change log says of agents, in its order: what subscribers had to hear. */
   readonly agentChanges: readonly { readonly agent: string; readonly value: string }[];
   /** What the database says that each agent does: all of them have been asked to run. */

@@ -9,6 +9,8 @@ export interface Agent {
   readonly slug: string;
   /** Whether its lifecycle is part of the load. */
   readonly cycled: boolean;
+  /** Whether its runtime broker reads messages of every size. */
+  readonly takesLarge: boolean;
 }
 
 export interface LoadContext {
@@ -97,7 +99,13 @@ export const sender = async (context: LoadContext, name: string): Promise<void> 
     const call = `${name}:${n}`;
     const text = `${call}>${agent.slug}`;
     const words = padding(dice);
-    history.add({ kind: "asked", call, agent: agent.id, text, oversize: words.length > LARGE.passes + 1 });
+    history.add({
+      kind: "asked",
+      call,
+      agent: agent.id,
+      text,
+      oversize: !agent.takesLarge && words.length > LARGE.passes + 1,
+    });
     const reply = await callHub(context, {
       call,
       path: `/api/v1/agents/${agent.id}/message`,

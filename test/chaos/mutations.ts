@@ -44,11 +44,11 @@ const each = (make: (runtimeBroker: number) => Fault): Fault[] =>
   Array.from({ length: SMALL.runtimeBrokers }, (_, i) => make(i));
 
 /** Runtime brokers dial elsewhere again and again, while the hub's ends of their old connections live on. */
-const moving: Circumstances = {
+const moving = (load: LoadShape): Circumstances => ({
   seconds: 3,
-  load: messages,
+  load,
   schedule: every(300, 2_700, 400, () => each((runtimeBroker) => ({ kind: "half open", runtimeBroker, forMs: 0 }))),
-};
+});
 /** They take long to answer. */
 const slow: Circumstances = {
   seconds: 2,
@@ -118,7 +118,20 @@ export const MUTATIONS: readonly Mutation[] = [
       },
     ],
     breaks: "an old connection spoke",
-    when: moving,
+    when: moving(messages),
+  },
+  {
+    name: "operations of whoever believes in its socket",
+    edits: [
+      {
+        file: "packages/store/src/queries/dispatchInserts.ts",
+        from: ` and connected_hub_id = \${instanceId}
+        and connected_session_id = \${sessionId} for share`,
+        to: " for share",
+      },
+    ],
+    breaks: "an old connection spoke",
+    when: moving(cycles),
   },
   {
     name: "settling without looking at the claim",
@@ -221,6 +234,18 @@ export const MUTATIONS: readonly Mutation[] = [
     when: slowCommits,
   },
   {
+    name: "whoever comes back from another place is told to read anew",
+    edits: [
+      {
+        file: "packages/hub/src/sse/sseHub.ts",
+        from: "if (!given) {",
+        to: "if (!given || given.seen.text !== bus.position().seen.text) {",
+      },
+    ],
+    breaks: "event missed or repeated",
+    when: away(2_500, messages),
+  },
+  {
     name: "keys that nobody looks at",
     edits: [
       {
@@ -253,6 +278,7 @@ export const mutate = async ({ name, edits }: Mutation): Promise<CodeCopy> => {
 
 /** The circumstances without any mutation. */
 export const CONTROLS: readonly { readonly name: string; readonly when: Circumstances }[] = [
+  { name: "connections that move under operations", when: moving(cycles) },
   { name: "connections that move under slow answers", when: slowAndMoving },
   { name: "runtime brokers that are away", when: away(2_500, cycles) },
   { name: "every signal swallowed", when: deaf(cycles) },

@@ -10,8 +10,8 @@ interface Link {
   /** What the client says and does not get through. */
   held: Buffer[] | undefined;
   losing: (() => void) | undefined;
-  /** Whether it stays open when its answer is lost. */
-  stays: boolean;
+  /** What the server said and the client does not hear, where it stays open meanwhile. */
+  kept: Buffer[] | undefined;
   losesCommit: (() => void) | undefined;
 }
 
@@ -19,7 +19,7 @@ interface Losing {
   readonly words: string;
   readonly ofCommit: boolean;
   readonly stays: boolean;
-  readonly lost: () => void;
+  readonly lost: (link: Link) => void;
 }
 
 interface Holding {
@@ -70,17 +70,18 @@ export class PostgresProxy {
    * or, `ofCommit`, that of the commit of its transaction. Resolves when that has happened.
    */
   loseAnswer(words: string, ofCommit = false): Promise<void> {
-    return new Promise((lost) => {
-      this.#losing = { words, ofCommit, stays: false, lost };
+    return new Promise((resolve) => {
+      this.#losing = { words, ofCommit, stays: false, lost: () => resolve() };
     });
   }
 
   /**
    * Keeps what the server says to the next statement with these words from the replica, which waits for it from then on.
-   * Resolves when the statement has been carried out.
+   * Resolves when the statement has been carried out, with what lets the answer through.
    */
-  holdAnswer(words: string): Promise<void> {
-    return new Promise((lost) => {
+  holdAnswer(words: string): Promise<() => void> {
+    return new Promise((resolve) => {
+      const lost = (link: Link) => resolve(() => hearKept(link));
       this.#losing = { words, ofCommit: false, stays: true, lost };
     });
   }
@@ -133,7 +134,7 @@ export class PostgresProxy {
       kind: "pool",
       held: undefined,
       losing: undefined,
-      stays: false,
+      kept: undefined,
       losesCommit: undefined,
     };
     this.#links.add(link);
@@ -162,9 +163,10 @@ export class PostgresProxy {
       link.kind = kindOf(statement) ?? "pool";
       const losing = this.#losing;
       if (losing && statement.includes(losing.words)) {
-        if (losing.ofCommit) link.losesCommit = losing.lost;
-        else link.losing = losing.lost;
-        link.stays = losing.stays;
+        const lost = () => losing.lost(link);
+        if (losing.ofCommit) link.losesCommit = lost;
+        else link.losing = lost;
+        link.kept = losing.stays ? [] : undefined;
         this.#losing = undefined;
       }
       if (link.losesCommit && statement === "commit") link.losing = link.losesCommit;
@@ -183,12 +185,15 @@ export class PostgresProxy {
 
   #hear(link: Link, message: Buffer, type: string): void {
     if (type === NOTIFICATION && this.#deaf) return;
-    if (!link.losing) link.client.write(message);
-    // Ready for the next: what it was asked is done.
-    else if (type === READY) {
-      link.losing();
-      if (!link.stays) end(link);
+    if (!link.losing) {
+      link.client.write(message);
+      return;
     }
+    link.kept?.push(message);
+    // Ready for the next: what it was asked is done.
+    if (type !== READY) return;
+    link.losing();
+    if (!link.kept) end(link);
   }
 
   #letThrough(link: Link): void {
@@ -196,6 +201,12 @@ export class PostgresProxy {
     link.held = undefined;
   }
 }
+
+const hearKept = (link: Link): void => {
+  for (const message of link.kept ?? []) link.client.write(message);
+  link.kept = undefined;
+  link.losing = undefined;
+};
 
 const NOTIFICATION = "A";
 const READY = "Z";

@@ -141,6 +141,7 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     await patiently(async () => (await sockets()).every((s) => s.session === s.named), settleMs);
     const rest = {
       ...(await readRest(database, textOf)),
+      subscribers: subscribers.map((s) => s.name),
       sockets: await sockets(),
       held: await heldAgents(database, runtimeBrokers),
     };
@@ -225,7 +226,7 @@ const createAgents = async (p: {
       });
       p.history.add({ kind: "operation answered", call, status: made.status, unfinished: false });
       if (made.status !== 201) throw new Error(`agent not created: ${made.status} ${made.body}`);
-      return { id: made.text("agent.id"), slug, cycled: p.cycles && j === AGENTS_EACH - 1 };
+      return { id: made.text("agent.id"), slug, cycled: p.cycles && j === AGENTS_EACH - 1, takesLarge: rb.remembers };
     }),
   );
   await database.query("update agents set ready_at = now()");

@@ -14,7 +14,7 @@ export interface SubscriberContext {
 
 /** A client of the event stream that changes replicas again and again, each time from the last id that it saw. */
 export class Subscriber {
-  readonly #name: string;
+  readonly name: string;
   readonly #patterns: readonly string[];
   readonly #around: SubscriberContext;
   readonly #stop = new AbortController();
@@ -24,7 +24,7 @@ export class Subscriber {
   readonly #heard = new Map<string, Set<string>>();
 
   constructor(name: string, patterns: readonly string[], around: SubscriberContext) {
-    this.#name = name;
+    this.name = name;
     this.#patterns = patterns;
     this.#around = around;
   }
@@ -77,12 +77,12 @@ export class Subscriber {
   #take(frame: EventFrame): void {
     const { history, textOf } = this.#around;
     if (frame.id !== undefined) this.#last = frame.id;
-    if (frame.event === "resync") history.add({ kind: "resync", subscriber: this.#name });
+    if (frame.event === "resync") history.add({ kind: "resync", subscriber: this.name });
     if (frame.event !== "update") return;
     const { subject = "", data = {} } = frame.data as { subject?: string; data?: Record<string, string> };
     const [kind, agent, what] = subject.split(".");
     if (kind !== "agent" || agent === undefined) return;
-    const about = { kind: "event", subscriber: this.#name, id: frame.id ?? "" } as const;
+    const about = { kind: "event", subscriber: this.name, id: frame.id ?? "" } as const;
     const heard = this.#heard.get(agent) ?? new Set();
     this.#heard.set(agent, heard.add(`${frame.id} ${subject}`));
     if (what === "message" && !subject.endsWith(".failed"))

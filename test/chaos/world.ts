@@ -2,17 +2,19 @@ import { join } from "node:path";
 import { migrate } from "@rootstock/store";
 import { databaseAt, type OwnedPostgres, type TestDatabase, testLog } from "@rootstock/testkit";
 import type { Code } from "./codeCopy.ts";
-import type { Rest, Transition } from "./history.ts";
+import type { Move, Rest, Transition } from "./history.ts";
 
 /**
  * Writes down every step of a claimable row, whose the runtime broker was and who made it, in the transaction that makes
- * it; and which instances stood behind a replica's name.
+ * it; every change of that; and which instances stood behind a replica's name.
  */
 const WITNESS = `
   create table chaos_instances (instance_id uuid primary key, name text not null);
   create table chaos_transitions (
     n bigint generated always as identity primary key, tbl text, id uuid, old_state text, new_state text,
     old_hub uuid, old_session uuid, new_hub uuid, new_session uuid, owner_hub uuid, owner_session uuid, writer text, subject text);
+  create table chaos_moves (n bigint generated always as identity primary key, id uuid, old_hub uuid, old_session uuid,
+    new_session uuid, writer text);
   create function chaos_instance() returns trigger language plpgsql as $$
   begin
     insert into chaos_instances values (new.instance_id, new.name) on conflict do nothing;
@@ -32,7 +34,17 @@ const WITNESS = `
       current_setting('application_name'), coalesce(to_jsonb(new) ->> 'msg', to_jsonb(new) ->> 'op'));
     return null;
   end $$;
+  create function chaos_move() returns trigger language plpgsql as $$
+  begin
+    insert into chaos_moves (id, old_hub, old_session, new_session, writer) values (new.id, old.connected_hub_id,
+      old.connected_session_id, new.connected_session_id, current_setting('application_name'));
+    return null;
+  end $$;
+  create trigger chaos_move after update on runtime_brokers for each row
+    when (old.connected_session_id is distinct from new.connected_session_id) execute function chaos_move();
   create trigger chaos_claimed after insert on messages for each row when (new.state = 'delivering')
+    execute function chaos_transition();
+  create trigger chaos_claimed after insert on broker_dispatch for each row when (new.state in ('in_progress', 'done'))
     execute function chaos_transition();
   create trigger chaos_step after update on messages for each row when (old.state is distinct from new.state)
     execute function chaos_transition();
@@ -79,11 +91,14 @@ export const knownAgents = async (database: TestDatabase): Promise<ReadonlySet<s
   return new Set(rows.map((r) => r.slug));
 };
 
+/** The instances that the writer's name stands for. */
+const WRITERS = "(select array_agg(i.instance_id::text) from chaos_instances i where 'rootstock ' || i.name = writer)";
+
 /** What the database holds in the end. `textOf` names a message as the history does. */
 export const readRest = async (
   database: TestDatabase,
   textOf: (msg: string, agent: string) => string,
-): Promise<Omit<Rest, "sockets" | "held">> => {
+): Promise<Omit<Rest, "sockets" | "held" | "subscribers">> => {
   const messages = await database.query<{
     id: string;
     agent: string;
@@ -97,8 +112,12 @@ export const readRest = async (
   const transitions = await database.query<Omit<Transition, "writers"> & { writers: string[] | null }>(
     `select tbl as "table", id, old_state as "from", new_state as "to", old_hub as "claimedBy", old_session as "claimSession",
         new_hub as "claimsNow", new_session as "claimSessionNow", owner_hub as "ownerHub", owner_session as "ownerSession", subject,
-        (select array_agg(i.instance_id::text) from chaos_instances i where 'rootstock ' || i.name = writer) as writers
+        ${WRITERS} as writers
        from chaos_transitions order by n`,
+  );
+  const moves = await database.query<Omit<Move, "writers"> & { writers: string[] | null }>(
+    `select id as "runtimeBroker", old_hub as "fromHub", old_session as "from", new_session as "to", ${WRITERS} as writers
+       from chaos_moves order by n`,
   );
   const agentChanges = await database.query<{ agent: string; value: string }>(
     `select entity_id as agent, concat(payload ->> 'phase', '/', payload ->> 'activity') as value from change_log
@@ -112,6 +131,7 @@ export const readRest = async (
     messages: messages.map((m) => ({ ...m, text: textOf(m.msg, m.agent) })),
     dispatches,
     transitions: transitions.map((t) => ({ ...t, writers: t.writers ?? [] })),
+    moves: moves.map((m) => ({ ...m, writers: m.writers ?? [] })),
     agentChanges,
   };
 };

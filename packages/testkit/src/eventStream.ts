@@ -5,7 +5,7 @@ import { TEST_TOKEN } from "./replicas.ts";
 export interface EventFrame {
   readonly id: string | undefined;
   readonly event: string | undefined;
-  /** The data as JSON; undefined where there is none. */
+  /** The data, of an event as JSON, of any other frame as text; undefined where there is none. */
   readonly data: unknown;
 }
 
@@ -27,8 +27,8 @@ const parseFrame = (text: string): EventFrame => {
       .find((line) => line.startsWith(`${name}:`))
       ?.slice(name.length + 1)
       .trim();
-  const data = field("data");
-  return { id: field("id"), event: field("event"), data: data === undefined ? undefined : JSON.parse(data) };
+  const [event, data] = [field("event"), field("data")];
+  return { id: field("id"), event, data: data !== undefined && event === "update" ? JSON.parse(data) : data };
 };
 
 /**

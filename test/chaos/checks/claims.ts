@@ -1,5 +1,5 @@
 import type { Breach } from "../breach.ts";
-import type { Round, Transition } from "../history.ts";
+import type { Move, Round, Transition } from "../history.ts";
 
 /** Invariant 5: every step of a row is one of the legal ones, made by whom the claim or the affinity names. */
 
@@ -18,7 +18,10 @@ const judge = (t: Transition): string | undefined => {
   if (ENDED_BY_ANSWER.includes(t.to)) {
     if (UNDER_WAY.includes(t.from) && !writes(t.claimedBy))
       return `became ${t.to} through a replica whose claim it was not`;
-    if (t.from === "pending" && !writes(t.ownerHub))
+    if (
+      t.from === "pending" &&
+      (!writes(t.ownerHub) || t.claimsNow !== t.ownerHub || t.claimSessionNow !== t.ownerSession)
+    )
       return `became ${t.to} through a replica that did not hold the runtime broker's socket any more`;
   }
   return undefined;
@@ -29,6 +32,25 @@ export const checkClaims = ({ rest }: Round): Breach[] =>
     const wrong = judge(t);
     return wrong ? [{ rule: "an old connection spoke", what: `${t.subject} (${t.id}) ${wrong}` }] : [];
   });
+
+/**
+ * A replica gives up a socket because that has ended. Was it a newer one's name that it took away, that one is named again:
+ * its replica finds that it is nobody's. (One that was thought dead has its sockets taken by others.)
+ */
+export const checkGivenUp = ({ rest }: Round): Breach[] => {
+  const givenUp = new Set<string>();
+  return rest.moves.flatMap((m: Move): Breach[] => {
+    if (m.from !== null && m.to === null && m.fromHub !== null && m.writers.includes(m.fromHub)) givenUp.add(m.from);
+    return m.to !== null && givenUp.has(m.to)
+      ? [
+          {
+            rule: "an old connection spoke",
+            what: `session ${m.to} of runtime broker ${m.runtimeBroker} was given up by its own replica, and lived`,
+          },
+        ]
+      : [];
+  });
+};
 
 /** In the end each runtime broker's live socket is the one that the database names. */
 export const checkSockets = ({ rest }: Round): Breach[] =>

@@ -1,20 +1,36 @@
 import { accepted, type Breach, factsOf, groupBy, seconds } from "../breach.ts";
 import type { FactOf, Round } from "../history.ts";
 
-/** Invariant 7, for subscribers that listened from before the load began. A `resync` is an explicit gap. */
+/**
+ * Invariant 7, for subscribers that listened from before the load began. A `resync` is an explicit gap, which only a crash
+ * of the database is a reason for, and ends there.
+ */
 export const checkEvents = (round: Round): Breach[] => {
-  const resynced = new Set(factsOf(round.facts, "resync").map((f) => f.subscriber));
-  return [...groupBy(factsOf(round.facts, "event"), (f) => f.subscriber)].flatMap(([subscriber, events]) =>
-    resynced.has(subscriber)
-      ? []
-      : [...messageEvents(round, subscriber, events), ...agentEvents(round, subscriber, events)],
+  const resyncs = groupBy(factsOf(round.facts, "resync"), (f) => f.subscriber);
+  const crashes = factsOf(round.facts, "fault").filter((f) => f.what === "crash database");
+  const needless = [...resyncs.values()].flatMap((told) =>
+    told
+      .filter((r) => !crashes.some((c) => c.at <= r.at))
+      .map((r) => breach(`${r.subscriber} was told at ${seconds(r.at)} to read anew, and nothing was lost`)),
   );
+  const events = groupBy(factsOf(round.facts, "event"), (f) => f.subscriber);
+  const heard = [...new Set([...round.rest.subscribers, ...events.keys()])].flatMap((subscriber) => {
+    const gapUntil = resyncs.get(subscriber)?.at(-1)?.at;
+    const told = events.get(subscriber) ?? [];
+    return [...messageEvents(round, subscriber, told, gapUntil), ...agentEvents(round, subscriber, told, gapUntil)];
+  });
+  return [...needless, ...heard];
 };
 
 const breach = (what: string): Breach => ({ rule: "event missed or repeated", what });
 
 /** Every message once, and never one before another that was answered before it was sent. */
-const messageEvents = (round: Round, subscriber: string, events: readonly FactOf<"event">[]): Breach[] => {
+const messageEvents = (
+  round: Round,
+  subscriber: string,
+  events: readonly FactOf<"event">[],
+  gapUntil: number | undefined,
+): Breach[] => {
   const heard = groupBy(
     events.filter((e) => e.topic === "message"),
     (e) => e.entity,
@@ -22,9 +38,12 @@ const messageEvents = (round: Round, subscriber: string, events: readonly FactOf
   const breaches: Breach[] = [];
   for (const [id, times] of heard)
     if (times.length > 1) breaches.push(breach(`${subscriber} heard of message ${id} ${times.length} times`));
-  for (const row of round.rest.messages)
-    if (!heard.has(row.id)) breaches.push(breach(`${subscriber} never heard of message ${row.text} (${row.id})`));
   const asked = new Map(factsOf(round.facts, "asked").map((f) => [f.text, f]));
+  for (const row of round.rest.messages) {
+    const inGap = gapUntil !== undefined && (asked.get(row.text)?.at ?? 0) <= gapUntil;
+    if (!heard.has(row.id) && !inGap)
+      breaches.push(breach(`${subscriber} never heard of message ${row.text} (${row.id})`));
+  }
   const answers = new Map(factsOf(round.facts, "answered").map((f) => [`${f.call} ${f.agent}`, f]));
   let earliest: { readonly text: string; readonly at: number } | undefined;
   for (const [, [event]] of [...heard].toReversed()) {
@@ -43,15 +62,21 @@ const messageEvents = (round: Round, subscriber: string, events: readonly FactOf
   return breaches;
 };
 
-/** What is said of each agent is what the change log says, in its order. */
-const agentEvents = (round: Round, subscriber: string, events: readonly FactOf<"event">[]): Breach[] => {
+/** What is said of each agent is what the change log says, in its order; after a gap, the last of that. */
+const agentEvents = (
+  round: Round,
+  subscriber: string,
+  events: readonly FactOf<"event">[],
+  gapUntil: number | undefined,
+): Breach[] => {
   const heard = groupBy(
-    events.filter((e) => e.topic === "agent"),
+    events.filter((e) => e.topic === "agent" && (gapUntil === undefined || e.at > gapUntil)),
     (e) => e.entity,
   );
   return [...groupBy(round.rest.agentChanges, (c) => c.agent)].flatMap(([agent, changes]): Breach[] => {
-    const wanted = changes.map((c) => c.value);
     const got = (heard.get(agent) ?? []).map((e) => e.value);
+    const all = changes.map((c) => c.value);
+    const wanted = gapUntil === undefined ? all : all.slice(Math.max(0, all.length - got.length));
     if (got.length === wanted.length && got.every((value, i) => value === wanted[i])) return [];
     const at = wanted.findIndex((value, i) => value !== got[i]);
     return [

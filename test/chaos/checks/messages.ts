@@ -18,12 +18,12 @@ const first = <T extends { readonly at: number }>(facts: readonly T[] | undefine
 
 /** Accepted means delivered in the end; answered 200 means delivered before the answer; refused means never. */
 export const checkLost = (round: Round): Breach[] => {
-  const deliveries = groupBy(factsOf(round.facts, "delivered"), (f) => f.text);
+  const deliveries = groupBy(factsOf(round.facts, "delivered"), (f) => `${f.agent} ${f.text}`);
   const rows = new Map(round.rest.messages.map((m) => [m.id, m]));
   const breaches: Breach[] = [];
   for (const { asked, answered } of sentMessages(round)) {
     if (!answered || answered.status === 0) continue;
-    const delivered = first(deliveries.get(asked.text));
+    const delivered = first(deliveries.get(`${asked.agent} ${asked.text}`));
     const about = `${asked.text} (${answered.messageId ?? "no id"}) answered ${answered.status} at ${seconds(answered.at)}`;
     const state = rows.get(answered.messageId ?? "")?.state ?? "missing";
     // It can never pass an unmodified runtime broker, which nobody knows when it is accepted for an agent that is stopped.
@@ -53,7 +53,10 @@ const SETTLED_WITHIN_MS = 4_000;
 /** So long after its end a fault may still show: leases and grace times. */
 const AFTERMATH_MS = 8_000;
 
-/** Once to the agent where the runtime broker remembers; twice over the tunnel only around a fault, with the same id. */
+/**
+ * Once to the agent where the runtime broker remembers; twice over the tunnel only around a fault, with the same id, and
+ * never over one socket.
+ */
 export const checkDuplicated = (round: Round, remembers: (runtimeBroker: string) => boolean): Breach[] => {
   const breaches: Breach[] = [];
   for (const [text, facts] of groupBy(factsOf(round.facts, "received"), (f) => f.text)) {
@@ -79,8 +82,7 @@ export const checkDuplicated = (round: Round, remembers: (runtimeBroker: string)
         f.until + AFTERMATH_MS >= before.at &&
         f.at <= deliveredAt + SETTLED_WITHIN_MS;
       const same = before.session === again.session;
-      const explained = faults.some((f) => explains(f) && (!same || f.what.startsWith("pause")));
-      if (explained) continue;
+      if (!same && faults.some(explains)) continue;
       const how = same ? "twice over one socket" : "again over another socket";
       breaches.push({
         rule: "duplicated",
