@@ -3,7 +3,7 @@ import { claimRuntimeBroker, Database, releaseRuntimeBrokers, voidOlderClaims } 
 import { api, eventually, Scene, testBase } from "@rootstock/testkit";
 import { PostgresProxy } from "./chaos/postgresProxy.ts";
 
-/** The claim of an older socket commits after that of the newer one, and goes with its socket a moment later. */
+/** Claims that come late: that of an older socket after that of the newer one, and one whose answer is long on its way. */
 
 let scene: Scene;
 let proxy: PostgresProxy;
@@ -61,4 +61,38 @@ test("what was acknowledged meanwhile is settled when the socket is named again,
   });
   expect(runtimeBroker.delivered).toHaveLength(1);
   expect(runtimeBroker.sessions).toHaveLength(1);
+});
+
+test("a message is claimed, its agent is stopped before the claim is answered: it waits for the next start", async () => {
+  const owner = await scene.replica({}, { databaseUrl: proxy.url });
+  const entry = await scene.replica();
+  const project = await scene.project(entry);
+  const runtimeBroker = await scene.runtimeBroker(owner, { like: "unmodified" });
+  const agent = await scene.agent(entry, project, "a1");
+  const phases: (string | undefined)[] = [];
+  runtimeBroker.onRequest.on((r) => {
+    if (r.path.endsWith("/message")) phases.push(runtimeBroker.agents.phases.get("a1"));
+  });
+
+  const claim = proxy.holdAnswer("update messages m set state = 'delivering'");
+  const sent = api(entry, "POST", `/api/v1/agents/${agent}/message`, { structured_message: { msg: "not now" } });
+  const answer = await claim;
+  runtimeBroker.holdAnswers();
+  const stopping = api(owner, "POST", `/api/v1/agents/${agent}/stop`);
+  await runtimeBroker.onRequest.next((r) => r.path.endsWith("/stop"));
+  answer();
+  // Given back, or on its way into a container that is going down.
+  await eventually(async () => {
+    const [row] = await scene.database.query("select state from messages");
+    expect(row).toEqual({ state: "pending" });
+  });
+  runtimeBroker.releaseAnswers();
+  expect((await stopping).get("phase")).toBe("stopped");
+  expect((await sent).status).toBe(202);
+  expect(phases).toEqual([]);
+
+  await api(entry, "POST", `/api/v1/agents/${agent}/start`);
+  await scene.ready(entry, agent);
+  await eventually(() => runtimeBroker.delivered.length === 1);
+  expect(phases).toEqual(["running"]);
 });

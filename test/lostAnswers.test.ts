@@ -147,6 +147,22 @@ test("of the insert of an operation that the owner was asked for: it is carried 
   expect(paths(runtimeBroker.received, "/stop")).toHaveLength(1);
 });
 
+test.each([
+  ["start", "running"],
+  ["stop", "stopped"],
+])("of the end of a %s: it is written down again, and nothing is carried out twice", async (verb, phase) => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  const telling = await scene.replica(SIGNALS_ONLY);
+  if (verb === "start") await api(telling, "POST", `/api/v1/agents/${agent}/stop`);
+  const before = paths(runtimeBroker.received, `/${verb}`).length;
+  const lost = proxy.loseAnswer("update broker_dispatch d set state = 'done'");
+  const answer = await api(telling, "POST", `/api/v1/agents/${agent}/${verb}`);
+  await lost;
+  expect([answer.status, answer.get("phase")]).toEqual([200, phase]);
+  expect(paths(runtimeBroker.received, `/${verb}`)).toHaveLength(before + 1);
+});
+
 test("of settling: what was acknowledged is not sent again", async () => {
   const runtimeBroker = await scene.runtimeBroker(owner);
   const agent = await scene.agent(owner, project, "a1");

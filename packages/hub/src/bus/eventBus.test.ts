@@ -10,6 +10,7 @@ import {
   startTransactionPooler,
   type TestDatabase,
 } from "@rootstock/testkit";
+import pg from "pg";
 import { ChangeFeed } from "./changeFeed.ts";
 import { EventBus } from "./eventBus.ts";
 import type { HubEvent } from "./hubEvent.ts";
@@ -102,6 +103,33 @@ test("while nobody listens nothing is read but the place is kept; who comes in t
   // From the place that was kept, the same is read again.
   const { outcome } = await new ChangeFeed(r.database.db).read(before);
   expect(outcome.kind === "batch" && outcome.events.map((e) => e.data.name)).toEqual(["under way", "later"]);
+});
+
+test("who begins to want what changes all the time while a look passes it by misses nothing of it", async () => {
+  const r = await replica({ name: "passing" });
+  const project = await rows.project();
+  await r.bus.catchUp();
+  const writer = new pg.Client({ connectionString: db.url });
+  await writer.connect();
+  stops.push(() => writer.end());
+  await writer.query("begin; lock table change_log in access exclusive mode");
+  const inside = {
+    ...db,
+    query: async <T>(sql: string, values: readonly unknown[] = []) =>
+      (await writer.query(sql, [...values])).rows as T[],
+  };
+  await seed(inside).agent({ project_id: project });
+  const looking = r.bus.catchUp();
+  await eventually(async () => {
+    const waiting = await db.query(
+      "select 1 from pg_stat_activity where application_name = 'passing' and wait_event_type = 'Lock'",
+    );
+    expect(waiting).not.toEqual([]);
+  });
+  const events = collect(r.bus, "agent.>");
+  await writer.query("commit");
+  await looking;
+  expect(events).toHaveLength(1);
 });
 
 test("who wants none of what changes all the time hears of all else, in the middle of it or alone", async () => {

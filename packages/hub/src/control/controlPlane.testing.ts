@@ -28,6 +28,8 @@ export interface ControlPlane {
   mayClaim: boolean;
   /** Set: background work of the database waits for it. */
   gate: Promise<void> | undefined;
+  /** Whether background work of the database fails. */
+  failing: boolean;
   stop(): Promise<void>;
 }
 
@@ -47,11 +49,19 @@ export const startControlPlane = async (
     ...base,
   });
   const announced: Announced = { changed: 0, done: [] };
-  const plane = { instanceId, database, announced, mayClaim: true, gate: undefined as Promise<void> | undefined };
+  const plane = {
+    instanceId,
+    database,
+    announced,
+    mayClaim: true,
+    gate: undefined as Promise<void> | undefined,
+    failing: false,
+  };
   const gated = {
     db: database.db,
     background: async <T>(work: () => Promise<T>): Promise<T> => {
       await plane.gate;
+      if (plane.failing) throw new Error("the database is away");
       return database.background(work);
     },
   };

@@ -52,6 +52,22 @@ test("a socket that ends is given up, and the status waits for the redial", asyn
   expect(await markSilentRuntimeBrokersOffline(a.database.db, grace)).toEqual([credentials.brokerId]);
 });
 
+test("a socket that is given up while the database is away is given up when that is back", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const broker = dial(credentials, a.url, { redials: false });
+  await broker.connect();
+  await ready(a, credentials.brokerId);
+  a.failing = true;
+  broker.cut();
+  await eventually(() => a.registry.size === 0);
+  await a.registry.poll();
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: a.instanceId });
+  a.failing = false;
+  await a.registry.poll();
+  expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: null, session: null, away: true });
+});
+
 test("takeover: a newer dial at another replica owns the runtime broker, and the older replica lets go", async () => {
   const [a, b] = [await plane(), await plane()];
   const credentials = await seedRuntimeBroker(a, "one");

@@ -157,6 +157,23 @@ test("a client that replays ahead of the replica's own reader does not hear it a
   expect(names(again)).toEqual(["three", "four"]);
 });
 
+test("the ids of heartbeats do not go back behind what a client has heard that is ahead of the replica's own reader", async () => {
+  const [a, b] = [await replica(), await replica({ heartbeatMs: 20 })];
+  const before = listen(a.sse);
+  await eventually(() => before.lastId() !== undefined);
+  before.close();
+  // It reads no further.
+  await b.bus.stop();
+  for (const name of ["one", "two"]) await rows.project({ name });
+  const client = listen(b.sse, { lastEventId: before.lastId() });
+  await eventually(() => names(client).length === 2 && client.frames.at(-1)?.event === undefined);
+  const again = listen(a.sse, { lastEventId: client.lastId() });
+  await rows.project({ name: "three" });
+  await a.bus.catchUp();
+  await eventually(() => names(again).includes("three"));
+  expect(names(again)).toEqual(["three"]);
+});
+
 test("a new client hears from now on, with an id to come back with before anything has happened", async () => {
   const r = await replica();
   await rows.project({ name: "before" });
