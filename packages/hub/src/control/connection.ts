@@ -29,6 +29,9 @@ export interface ConnectionIdentity {
 /** How long the other end has to answer a close. One that executes a request cannot, and is not waited for. */
 const CLOSE_TIMEOUT_MS = 5_000;
 
+/** Of why a stream ended: viewers are told far less, and other replicas would have to pass on all of it. */
+const MAX_REASON_CHARACTERS = 1_024;
+
 /** One runtime broker's socket on this replica. Owns no timer: `tick` is called for all of them by one. */
 export class Connection implements FrameSink {
   readonly runtimeBrokerId: Uuid;
@@ -267,8 +270,9 @@ export class Connection implements FrameSink {
       this.#garbage("stream");
       return;
     }
+    const { streamId, reason, code } = end.data;
     // The original leaves a code of 0 out.
-    this.#streams?.closed(end.data.streamId, { reason: end.data.reason ?? "", code: end.data.code ?? 0 });
+    this.#streams?.closed(streamId, { reason: (reason ?? "").slice(0, MAX_REASON_CHARACTERS), code: code ?? 0 });
   }
 
   #becomeReady(limits: PeerLimits): void {

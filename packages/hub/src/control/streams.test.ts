@@ -1,6 +1,7 @@
 import { expect, test } from "@jest/globals";
 import { eventually } from "@rootstock/testkit";
 import { ControlScene, message } from "./controlScene.testing.ts";
+import type { StreamEnd } from "./streams.ts";
 
 /** Streams over the socket of a runtime broker (spec/01 3.7). */
 
@@ -70,4 +71,20 @@ test("a reader of a stream that fails disturbs nobody else", async () => {
   const { streamId } = await opened;
   broker.sendFrame({ type: "stream", streamId, data: "eA==" });
   expect((await to.call(message("a"))).status).toBe(200);
+});
+
+test("a reason goes no further than anybody reads, however long the runtime broker makes it", async () => {
+  const { broker, connection } = await connected();
+  const to = await connection();
+  const opened = broker.onFrame.next((f) => f.type === "stream_open");
+  const ends: StreamEnd[] = [];
+  to.openStream(
+    { streamType: "pty", slug: "a", projectId: "p1", cols: 80, rows: 24 },
+    { onData: () => {}, onTaken: () => {}, onClose: (end) => ends.push(end) },
+  );
+  const { streamId } = await opened;
+  broker.sendFrame({ type: "stream_close", streamId, reason: `failed: ${"x".repeat(500_000)}`, code: 500 });
+  await eventually(() => ends.length === 1);
+  expect(ends[0]?.reason).toMatch(/^failed: x+$/);
+  expect(ends[0]?.reason.length).toBeLessThan(2_000);
 });
