@@ -8,11 +8,13 @@ const codeOf = (err: unknown): string | undefined => {
 };
 
 const SOCKET_CODES = new Set(["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "ENOTFOUND", "EAI_AGAIN", "ENOENT"]);
-/** Shutting down, starting up, cannot connect now, too many connections, and read-only after a failover. */
-const SERVER_CODES = new Set(["57P01", "57P02", "57P03", "57P05", "53300", "25006"]);
+/** No room on the disk, in memory or for another connection. */
+const FULL_CODES = ["53100", "53200", "53300"] as const;
+/** Shutting down, starting up, cannot connect now, full, and read-only after a failover. */
+const SERVER_CODES = new Set(["57P01", "57P02", "57P03", "57P05", "25006", ...FULL_CODES]);
 const LOST = /Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection error/;
 
-/** Whether the database could not be reached or went away: the same call may succeed later. */
+/** Whether the database could not be reached, went away or is full: the same call may succeed later. */
 export const isDatabaseUnavailable = (err: unknown): boolean => {
   if (err instanceof AggregateError) return err.errors.some(isDatabaseUnavailable);
   if (err instanceof DatabaseSilentError) return true;
@@ -21,8 +23,8 @@ export const isDatabaseUnavailable = (err: unknown): boolean => {
   return err instanceof Error && LOST.test(err.message);
 };
 
-/** What says that the statement never got to the server. */
-const UNSENT_CODES = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "57P03", "53300", "25006"]);
+/** What says that the statement never got to the server, or was refused there. */
+const UNSENT_CODES = new Set(["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "ENOENT", "57P03", "25006", ...FULL_CODES]);
 const UNSENT = /timeout exceeded when trying to connect/;
 
 /**

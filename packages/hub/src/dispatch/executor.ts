@@ -136,7 +136,11 @@ export class Executor {
         settle: async () => {},
       };
     }
-    const settled = await this.#settle(job, claim, started, result);
+    const settled = await this.#settle(job, claim, started, result).catch(async (err: unknown) => {
+      // It was carried out: whoever goes on with it has to ask before anything is repeated.
+      await this.#release(job, claim, true, "its end could not be written down");
+      throw err;
+    });
     const ms = Math.round(this.#base.clock.elapsed() - started);
     if (!settled) {
       log.warn({ ...names, ms }, "dispatch ended, but its claim has moved on");

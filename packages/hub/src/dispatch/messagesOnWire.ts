@@ -126,12 +126,21 @@ export class MessagesOnWire {
     });
   }
 
-  async #giveBack(
+  /** Whatever becomes of the writing, the message is off the wire: what stays claimed is found, and given back then. */
+  #giveBack(
     message: ClaimedMessage,
     delivery: EndedDelivery,
     result: Exclude<DeliveryResult, { readonly kind: "acknowledged" }>,
   ): Promise<void> {
-    const { database, membership, executor, announceMessage, commandBus, changed, settlements } = this.#deps;
+    return this.#writeBack(message, delivery, result).finally(() => this.#deps.settlements.givenBack(message.id));
+  }
+
+  async #writeBack(
+    message: ClaimedMessage,
+    delivery: EndedDelivery,
+    result: Exclude<DeliveryResult, { readonly kind: "acknowledged" }>,
+  ): Promise<void> {
+    const { database, membership, executor, announceMessage, commandBus, changed } = this.#deps;
     const { instanceId } = membership;
     if (result.kind === "refused") {
       const p = { instanceId, delivery, error: result.reason };
@@ -147,7 +156,6 @@ export class MessagesOnWire {
       );
       if (result.kind === "lost") commandBus.wake([message.runtimeBrokerId]);
     }
-    settlements.givenBack(message.id);
   }
 
   /** Leaves the agent alone for a while, so that a runtime broker in trouble is not asked without a pause. */
