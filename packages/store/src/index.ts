@@ -26,6 +26,7 @@ export * from "./queries/dispatches.ts";
 export * from "./queries/dispatchInserts.ts";
 export { type DispatchOutcome, dispatchOutcomes } from "./queries/dispatchOutcomes.ts";
 export * from "./queries/dispatchTargets.ts";
+export * from "./queries/endedMessages.ts";
 export * from "./queries/groups.ts";
 export * from "./queries/heartbeats.ts";
 export type { Claim, ClaimScope, HeldSocket } from "./queries/heldSockets.ts";

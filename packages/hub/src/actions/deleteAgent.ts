@@ -1,5 +1,11 @@
 import type { DispatchTarget } from "@rootstock/store";
-import { deleteAgentRow, failUndeliveredOfAgent, softDeleteAgent, transaction } from "@rootstock/store";
+import {
+  deleteAgentRow,
+  failUndeliveredOfAgent,
+  leaveEndedMessages,
+  softDeleteAgent,
+  transaction,
+} from "@rootstock/store";
 import { principalId } from "../auth/index.ts";
 import { reachability, untilCertain } from "../dispatch/index.ts";
 import { type ActionCall, type ActionDeps, carryOut, type LifecycleKind, throwUnlessDone } from "./deps.ts";
@@ -25,6 +31,7 @@ export const deleteAgent = async (
   const deletedAt = new Date(deps.base.clock.now());
   const absent = !target.runtimeBroker || (options.force && reachability(target.runtimeBroker) === "away");
   if (absent || agent.deleted_at) {
+    if (!softDelete) await leaveEndedMessages(deps.database.db, agent.id);
     await untilCertain(deps.base, () =>
       transaction(deps.database.db, async (tx) => {
         if (softDelete) {

@@ -3,6 +3,7 @@ import {
   changeProject,
   countProjects,
   type Db,
+  deleteEndedMessages,
   deleteProject,
   findRuntimeBroker,
   isForeignKeyViolation,
@@ -155,6 +156,7 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       await deps.deleteAgents(id, call);
+      await deleteEndedMessages(deps.db, id);
       const gone = await transaction(deps.db, (tx) => deleteProject(tx, id));
       if (!gone) throw notFound("Project");
       deps.changed();

@@ -309,6 +309,33 @@ test("agents deleted long ago go for good, with what waited for them; one with w
   expect(await state("messages", waiting)).toMatchObject({ state: "failed", agent_id: null });
 });
 
+test("an agent that was told much goes a piece at a time: no statement has more of its messages than a moment's work", async () => {
+  const project = await rows.project();
+  const agent = await rows.agent({ project_id: project, deleted_at: ago(7_200), phase: "stopped" });
+  const told = 12_000;
+  await db.query(
+    `insert into messages (id, project_id, agent_id, sender, recipient, msg, state, dispatched_at)
+     select gen_random_uuid(), $1, $2, 'user:x', 'agent:x', 'told before', 'delivered', now() from generate_series(1, $3::int)`,
+    [project, agent, told],
+  );
+  const waits = await rows.message({ project_id: project, agent_id: agent, state: "pending" });
+  await db.query("create table touched (n bigint not null)");
+  await db.query(
+    `create function count_touched() returns trigger language plpgsql as $$
+     begin insert into touched select count(*) from before; return null; end $$`,
+  );
+  await db.query(
+    `create trigger count_touched after update on messages referencing old table as before
+       for each statement execute function count_touched()`,
+  );
+  expect(await run("deletedAgents")).toBe(1);
+  expect(await state("agents", agent)).toBeUndefined();
+  expect(await state("messages", waits)).toMatchObject({ state: "failed", agent_id: null });
+  expect(await db.query("select from messages where agent_id is null and state = 'delivered'")).toHaveLength(told);
+  const [most] = await db.query<{ n: string }>("select max(n) as n from touched");
+  expect(Number(most?.n)).toBeLessThanOrEqual(7_500);
+});
+
 test("nonces, join tokens, former secrets and idempotency keys go when their time is over", async () => {
   const rb = await rows.runtimeBroker();
   const other = await rows.runtimeBroker();

@@ -1,5 +1,6 @@
 import type { Random } from "@rootstock/service";
 import {
+  agentsToPurge,
   type Database,
   type Db,
   deleteEndedStreams,
@@ -20,6 +21,7 @@ import {
   expireDispatches,
   failOverdueDispatches,
   failUndeliveredMessages,
+  leaveEndedMessages,
   markAgentsOffline,
   markAgentsStalled,
   markSilentRuntimeBrokersOffline,
@@ -177,13 +179,19 @@ export const standardSweeps = (options: StandardSweepOptions): readonly Sweep[] 
         ).length,
       tellChanges,
     ),
-    sweep(
-      "deletedAgents",
-      10 * MINUTE,
-      100,
-      (db, limit) => purgeDeletedAgents(db, { retentionSeconds: options.softDeleteSeconds, limit }),
-      tellChanges,
-    ),
+    {
+      name: "deletedAgents",
+      intervalMs: 10 * MINUTE,
+      runOnce: async (signal) => {
+        const purged = await chunks(signal, 100, async (db, limit) => {
+          const due = { retentionSeconds: options.softDeleteSeconds, limit };
+          for (const agentId of await agentsToPurge(db, due)) await leaveEndedMessages(db, agentId, signal);
+          return signal.aborted ? 0 : purgeDeletedAgents(db, due);
+        });
+        if (purged > 0) tellChanges();
+        return purged;
+      },
+    },
     sweep("streamFrames", MINUTE, 10_000, (db, limit) =>
       deleteStrayStreamFrames(db, { olderThanSeconds: STRAY_FRAME_SECONDS, limit }),
     ),

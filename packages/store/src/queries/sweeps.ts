@@ -154,20 +154,28 @@ export const markAgentsStalled = (
     db,
   );
 
-/**
- * Removes agents that were deleted longer than `retentionSeconds` ago, with what waited for them. One with an operation
- * still under way is left for later.
- */
-export const purgeDeletedAgents = (
-  db: Db,
-  p: { readonly retentionSeconds: number; readonly limit: number },
-): Promise<number> =>
+interface DeletedFor {
+  readonly retentionSeconds: number;
+  readonly limit: number;
+}
+
+/** Agents that were deleted long ago. One with an operation still under way is left for later. */
+const longDeleted = (p: DeletedFor) => sql`
+  select a.id from agents a
+   where a.deleted_at < now() - make_interval(secs => ${p.retentionSeconds}::float8)
+     and not exists (select from broker_dispatch d where d.agent_id = a.id and d.state in ('pending', 'in_progress'))
+   order by a.deleted_at limit ${p.limit}`;
+
+/** The agents that `purgeDeletedAgents` would remove. */
+export const agentsToPurge = async (db: Db, p: DeletedFor): Promise<Uuid[]> => {
+  const { rows } = await sql<{ id: Uuid }>`${longDeleted(p)}`.execute(db);
+  return rows.map((r) => r.id);
+};
+
+/** Removes agents that were deleted longer than `retentionSeconds` ago, with what waited for them. */
+export const purgeDeletedAgents = (db: Db, p: DeletedFor): Promise<number> =>
   transaction(db, async (tx) => {
-    const { rows } = await sql<{ id: Uuid }>`
-      select a.id from agents a
-       where a.deleted_at < now() - make_interval(secs => ${p.retentionSeconds}::float8)
-         and not exists (select from broker_dispatch d where d.agent_id = a.id and d.state in ('pending', 'in_progress'))
-       order by a.deleted_at limit ${p.limit} for update skip locked`.execute(tx);
+    const { rows } = await sql<{ id: Uuid }>`${longDeleted(p)} for update skip locked`.execute(tx);
     if (rows.length === 0) return 0;
     // What waited for them fails with them: a trigger sees to it.
     return affected(sql`delete from agents where id = any(${rows.map((r) => r.id)}::uuid[])`, tx);

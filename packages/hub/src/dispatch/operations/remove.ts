@@ -1,4 +1,4 @@
-import { deleteAgentRow, failUndeliveredOfAgent, softDeleteAgent } from "@rootstock/store";
+import { deleteAgentRow, failUndeliveredOfAgent, leaveEndedMessages, softDeleteAgent } from "@rootstock/store";
 import type { Operation } from "./operation.ts";
 import { agentPath, callRuntimeBroker, projectQuery, runtimeFailure } from "./tunnel.ts";
 
@@ -20,6 +20,7 @@ export const remove: Operation = async (context) => {
   const removed = (answer.status >= 200 && answer.status < 300) || answer.status === 404;
   if (!removed && args.force !== true)
     return { ok: false, failure: runtimeFailure("delete agent", answer), settle: async () => {} };
+  if (!softDelete) await leaveEndedMessages(context.db, target.agent.id);
   return {
     ok: true,
     result: {},
