@@ -7,6 +7,9 @@ export interface KeepaliveTimes {
   readonly silenceMs: number;
 }
 
+/** A socket that is not read tells that the other end is gone when something is written to it, the second time. */
+const UNREAD_PING_MS = 5_000;
+
 /** Pings one socket and destroys it when nothing is heard of the other end. */
 export class Keepalive {
   readonly #ws: WebSocket;
@@ -30,9 +33,11 @@ export class Keepalive {
 
   /** `now`: the clock's `elapsed`. A socket that is not read cannot be heard, and is left alone. */
   tick(now: number): void {
-    if (this.#ws.isPaused) this.#heardAt = now;
+    const { isPaused } = this.#ws;
+    if (isPaused) this.#heardAt = now;
+    const pingMs = isPaused ? Math.min(this.#times.pingMs, UNREAD_PING_MS) : this.#times.pingMs;
     if (now - this.#heardAt > this.#times.silenceMs) this.#ws.terminate();
-    else if (now - this.#pingedAt >= this.#times.pingMs && this.#ws.readyState === this.#ws.OPEN) {
+    else if (now - this.#pingedAt >= pingMs && this.#ws.readyState === this.#ws.OPEN) {
       this.#pingedAt = now;
       this.#ws.ping();
     }

@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import type { AddressInfo } from "node:net";
-import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { afterEach, beforeEach, expect, jest, test } from "@jest/globals";
 import { systemClock, systemRandom } from "@rootstock/service";
 import { eventually, testLog } from "@rootstock/testkit";
 import { WebSocket, WebSocketServer } from "ws";
@@ -21,6 +21,8 @@ afterEach(() => {
 interface Watching {
   readonly viewer: Viewer;
   readonly client: WebSocket;
+  /** The viewer's end of the socket. */
+  readonly ws: WebSocket;
   readonly closed: Promise<readonly [number, string]>;
   readonly sizes: number[];
   readonly pings: () => number;
@@ -66,7 +68,7 @@ const watching = async (options: Partial<ViewerOptions> = {}): Promise<Watching>
       await eventually(() => sizes.length >= heard || client.readyState !== client.OPEN);
     }
   };
-  return { viewer, client, closed, sizes, pings: () => pings, silently, pass };
+  return { viewer, client, ws, closed, sizes, pings: () => pings, silently, pass };
 };
 
 test("pinged every 30 s, and dropped after 60 s without a sign of life", async () => {
@@ -76,6 +78,19 @@ test("pinged every 30 s, and dropped after 60 s without a sign of life", async (
   await eventually(() => pings() === 1);
   silently(60_001);
   expect((await closed)[0]).toBe(1006);
+});
+
+test("one whose typing waits for its program is asked for a sign of life often: nobody would hear them go", async () => {
+  const { client, ws, silently } = await watching();
+  const data = Buffer.alloc(32_768).toString("base64");
+  for (let n = 0; n < 10; n += 1) client.send(JSON.stringify({ type: "data", data }));
+  await eventually(() => ws.isPaused);
+  const ping = jest.spyOn(ws, "ping");
+  for (let n = 1; n <= 3; n += 1) {
+    silently(5_000);
+    expect(ping).toHaveBeenCalledTimes(n);
+  }
+  expect(ws.readyState).toBe(ws.OPEN);
 });
 
 test.each([401, 403, 404, 429])(
