@@ -32,11 +32,17 @@ export const bareResponseFloor = async (): Promise<HttpFloor> => {
 };
 
 /** A do-nothing hub that forwards over a WebSocket to a peer; the peer is the one that answers the real hub. */
-export const bareHubFloor = async (): Promise<HttpFloor> => {
-  const [hub, peer] = await Promise.all([startWorker("bareHub.ts"), startWorker("runtimeBrokers.ts")]);
-  const url = await hub.call<string>("listen");
+export const bareHubFloor = (): Promise<HttpFloor> => forwardingFloor("bare hub", "bareHub.ts");
+
+/** As {@link bareHubFloor}, with each message committed as a row of this database before it is forwarded. */
+export const storingHubFloor = (databaseUrl: string): Promise<HttpFloor> =>
+  forwardingFloor("bare hub that stores", "storingHub.ts", databaseUrl);
+
+const forwardingFloor = async (name: string, file: string, databaseUrl?: string): Promise<HttpFloor> => {
+  const [hub, peer] = await Promise.all([startWorker(file), startWorker("runtimeBrokers.ts")]);
+  const url = await hub.call<string>("listen", databaseUrl);
   await peer.call("dial", [{ brokerId: "bare", secretKey: "", urls: [url] }]);
-  return overHttp("bare hub", url, [hub, peer]);
+  return overHttp(name, url, [hub, peer]);
 };
 
 /** A WebSocket echo in a process of its own. */

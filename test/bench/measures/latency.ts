@@ -1,7 +1,7 @@
 import { TEST_TOKEN } from "@rootstock/testkit";
 import type { Bench } from "../bench.ts";
 import { createAgents, joinMany, messageBody, messagePath, startReplica } from "../cluster.ts";
-import { bareHubFloor, bareResponseFloor, webSocketFloor } from "../floors/bare.ts";
+import { bareHubFloor, bareResponseFloor, storingHubFloor, webSocketFloor } from "../floors/bare.ts";
 import { chainFloor, commitFloor, notifyFloor } from "../floors/chain.ts";
 import { HttpLane } from "../httpLane.ts";
 import { type Figure, timesFigures } from "../report.ts";
@@ -42,6 +42,7 @@ export const latency: Bench = async ({ server, nodeOptions, quick, say }) => {
     await notifyFloor(database.url),
     await webSocketFloor(),
     await bareHubFloor(),
+    await storingHubFloor(database.url),
     await chainFloor(database.url),
   ];
 
@@ -87,7 +88,7 @@ export const latency: Bench = async ({ server, nodeOptions, quick, say }) => {
   return figures(results);
 };
 
-const FLOORS = ["bare response", "commit", "notify hop", "websocket echo", "bare hub", "chain"];
+const FLOORS = ["bare response", "commit", "notify hop", "websocket echo", "bare hub", "bare hub that stores", "chain"];
 
 const figures = (results: ReadonlyMap<string, Samples>): Figure[] => {
   const of = (name: string) => results.get(name) ?? new Samples();

@@ -1,7 +1,7 @@
 import type { Bench } from "../bench.ts";
 import { type BenchServer, cpuOf, messageBody } from "../cluster.ts";
 import { startFleet } from "../fleet.ts";
-import { bareHubFloor } from "../floors/bare.ts";
+import { bareHubFloor, type HttpFloor, storingHubFloor } from "../floors/bare.ts";
 import { HttpLane } from "../httpLane.ts";
 import { closedLoop } from "../load.ts";
 import type { JobRun } from "../processes/jobQueue.ts";
@@ -14,8 +14,8 @@ import { startWorker } from "../worker.ts";
 const LANES = 256;
 const JOBS_AT_ONCE = 50;
 
-const bareHubRate = async (quick: boolean): Promise<number> => {
-  const floor = await bareHubFloor();
+/** How many calls a second the floor takes from as many senders as the hub has. */
+const rateOf = async (floor: HttpFloor, quick: boolean): Promise<number> => {
   const body = messageBody("a line of text");
   const lanes = await Promise.all(
     Array.from({ length: LANES }, async () => {
@@ -33,7 +33,7 @@ const bareHubRate = async (quick: boolean): Promise<number> => {
  * PostgreSQL, runtime brokers and senders share the machine.
  */
 export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => {
-  const before = await bareHubRate(quick);
+  const before = await rateOf(await bareHubFloor(), quick);
   const fleet = await startFleet({ server, nodeOptions, replicas: 3, runtimeBrokers: 50, agentsEach: 10 });
   const { database, replicas, peers } = fleet;
   const sent: string[] = [];
@@ -60,7 +60,8 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
   const missing = await settled(() => peers.call<string[]>("missing", sent));
   const account = await peers.call<Account>("account");
   await fleet.stop();
-  const after = await bareHubRate(quick);
+  const after = await rateOf(await bareHubFloor(), quick);
+  const storing = await storingHubRate(server, quick);
 
   const bareHub = { name: "bare hub", value: (before + after) / 2 };
   const delivered = (end.delivered - begin.delivered) / load.seconds;
@@ -69,6 +70,7 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
   const bench = "throughput";
   return [
     { bench, name: "floor: bare hub", value: bareHub.value, unit: "/s", spread: spreadOf([before, after]) },
+    { bench, name: "floor: bare hub that stores", value: storing, unit: "/s", against: bareHub },
     {
       bench,
       name: "forwarded messages accepted",
@@ -106,6 +108,13 @@ export const throughput: Bench = async ({ server, nodeOptions, quick, say }) => 
     none(bench, "duplicates", account.duplicates),
     ...(await jobQueue(server, quick)),
   ];
+};
+
+const storingHubRate = async (server: BenchServer, quick: boolean): Promise<number> => {
+  const database = await server.database();
+  const rate = await rateOf(await storingHubFloor(database.url), quick);
+  await database.drop();
+  return rate;
 };
 
 const spreadOf = (values: readonly number[]) => ({ min: Math.min(...values), max: Math.max(...values) });

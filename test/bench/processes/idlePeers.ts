@@ -52,7 +52,7 @@ let url = new URL("http://127.0.0.1");
 let localAddress = "127.0.0.1";
 let online = 0;
 let redials = 0;
-/** Dials that were refused, by the first line of the answer or the error of the socket. */
+/** Dials and heartbeats that were refused, by the first line of the answer or the error of the socket. */
 const refusals = new Map<string, number>();
 let onOnline: () => void = () => {};
 let beating: NodeJS.Timeout | undefined;
@@ -141,27 +141,32 @@ const dial = (peer: Peer): void => {
   });
 };
 
+const refuse = (answer: string): void => {
+  beaten.refused += 1;
+  count(`a heartbeat: ${answer}`);
+};
+
 /** Sends what is due at this turn of the period: to each its own moment, as machines that were started one by one. */
-const beat = (lanes: { readonly lane: HttpLane; busy: boolean }[]): void => {
+const beat = (idle: HttpLane[]): void => {
   let last = performance.now();
   const queue: Peer[] = [];
-  const send = (slot: { readonly lane: HttpLane; busy: boolean }): void => {
+  const send = (lane: HttpLane): void => {
     const peer = queue.shift();
-    slot.busy = peer !== undefined;
-    if (!peer) return;
+    if (!peer) {
+      idle.push(lane);
+      return;
+    }
     const path = `/api/v1/runtime-brokers/${peer.id}/heartbeat`;
     const started = performance.now();
     beaten.sent += 1;
-    slot.lane
+    lane
       .request("POST", path, BODY.toString(), lines(signed(peer, "POST", path, BODY)))
-      .then(({ status }) => {
-        if (status !== 200) beaten.refused += 1;
+      .then(({ status, body }) => {
+        if (status !== 200) refuse(`${status} ${body}`);
         beaten.latency.add(performance.now() - started);
       })
-      .catch(() => {
-        beaten.refused += 1;
-      })
-      .finally(() => send(slot));
+      .catch((err: unknown) => refuse(String(err)))
+      .finally(() => send(lane));
   };
   beating = setInterval(() => {
     const now = performance.now();
@@ -173,7 +178,8 @@ const beat = (lanes: { readonly lane: HttpLane; busy: boolean }[]): void => {
       peer.socket?.write(frame(OPCODE.ping, new Uint8Array(0)));
     }
     last = now;
-    for (const slot of lanes) if (!slot.busy) send(slot);
+    // The one that has rested longest first: a connection that nothing comes over is closed by the replica.
+    for (const lane of idle.splice(0, queue.length)) send(lane);
   }, TICK_MS);
 };
 
@@ -195,9 +201,7 @@ serveWorker({
     }),
   /** From now on each sends a ping and a heartbeat every 30 s. */
   beat: async () => {
-    const lanes = await Promise.all(
-      Array.from({ length: LANES }, async () => ({ lane: await HttpLane.open(url.href, randomUUID()), busy: false })),
-    );
+    const lanes = await Promise.all(Array.from({ length: LANES }, () => HttpLane.open(url.href, randomUUID())));
     beat(lanes);
   },
   beaten: (): Beaten => ({
