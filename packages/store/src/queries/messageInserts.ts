@@ -209,32 +209,41 @@ interface ClaimedBeside {
   readonly acknowledged: readonly EndedDelivery[];
 }
 
-const storingClaimed = statement<ClaimedBeside & One, ClaimedInsert>((given) => {
-  const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
-  // "offset 0" keeps this a look-up by id, however many sockets there are here.
-  return sql`
-    with fence as materialized (
-        select rb.id from (select * from runtime_brokers where id = ${given(({ row }) => row.runtime_broker_id)}
-            offset 0 for share) rb
-         where rb.connected_hub_id = ${instanceId} and rb.connected_session_id = ${sessionId}),
+/** `settling`: whether there are acknowledged messages to be marked delivered first. */
+const claiming = (settling: boolean) =>
+  statement<ClaimedBeside & One, ClaimedInsert>((given) => {
+    const [instanceId, sessionId] = [given((p) => p.claim.instanceId), given((p) => p.claim.sessionId)];
+    const settled = sql`
       settled as (
         update messages m set ${delivered(instanceId)} from ${ended(given, (p) => p.acknowledged)} e
          -- Asked first: the runtime broker's row is locked before any message's.
          where exists (select from fence) and m.id = e.id and ${isState("delivering")} and m.claimed_by = ${instanceId}
            and m.claim_session = e.session
-        returning m.id),
+        returning m.id),`;
+    // Counted first: what is settled must be out of the way of the one that takes its place.
+    const afterSettling = sql`(select count(*) from settled) >= 0 and`;
+    // "offset 0" keeps this a look-up by id, however many sockets there are here.
+    return sql`
+    with fence as materialized (
+        select rb.id from (select * from runtime_brokers where id = ${given(({ row }) => row.runtime_broker_id)}
+            offset 0 for share) rb
+         where rb.connected_hub_id = ${instanceId} and rb.connected_session_id = ${sessionId}),
+      ${settling ? settled : sql``}
       there as materialized (
         select a.id from ${agentOf(given)}
          where ${isUnchanged(stampOf(given))} and ${listens} and ${undisturbed} and ${nothingPending}),
       stored as (
         insert into messages (${columns}, state, claimed_by, claim_session, claimed_at, attempts)
         select ${valuesOf(given)}, 'delivering', ${instanceId}, ${sessionId}, now(), 1
-         -- Counted first: what is settled must be out of the way of the one that takes its place.
-         where (select count(*) from settled) >= 0 and exists (select from fence) and exists (select from there)
+         where ${settling ? afterSettling : sql``} exists (select from fence) and exists (select from there)
         on conflict (agent_id) where state = 'delivering' do nothing
         returning id)
-    select exists (select from stored) as stored, array(select id from settled) as settled`;
-});
+    select exists (select from stored) as stored,
+      ${settling ? sql`array(select id from settled)` : sql`array[]::uuid[]`} as settled`;
+  });
+
+const storingClaimed = claiming(false);
+const settlingAndStoring = claiming(true);
 
 /**
  * Stores a message already claimed for the socket that this replica holds, if nothing of its agent is undelivered and
@@ -247,6 +256,8 @@ export const insertClaimedMessage = async (
 ): Promise<ClaimedInsert> => {
   const { claim, acknowledged, message, acceptedBy } = p;
   const one = { row: rowOf(message, acceptedBy), stamp: message.stamp };
-  const { rows } = await storingClaimed(db, { ...one, claim, acknowledged });
+  // A message that comes alone need not pay for looking at none.
+  const insert = acknowledged.length > 0 ? settlingAndStoring : storingClaimed;
+  const { rows } = await insert(db, { ...one, claim, acknowledged });
   return rows[0] ?? { stored: false, settled: [] };
 };
