@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { systemClock } from "@rootstock/service";
 import {
   api,
   eventually,
@@ -15,6 +16,9 @@ import { PostgresProxy } from "./chaos/postgresProxy.ts";
  * Rows of the failure table (design section 10), with replicas that are killed, paused and cut off. The owner killed at
  * each moment: ownerKilled.test.ts.
  */
+
+/** What a poll that replaces signals finds, four times a second: generously. */
+const POLLED_WITHIN_MS = 5_000;
 
 let scene: Scene;
 beforeEach(async () => {
@@ -195,9 +199,15 @@ test("listen connection cut: latency is bounded by the poll, nothing is lost", a
     await scene.database.query(
       "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query ilike 'listen %'",
     );
+    const sentAt = systemClock.elapsed();
     expect([200, 202]).toContain((await send(entry, agent, `m${i}`)).status);
+    await eventually(() => runtimeBroker.delivered.length === i + 1);
+    expect(systemClock.elapsed() - sentAt).toBeLessThan(POLLED_WITHIN_MS);
   }
-  await eventually(() => runtimeBroker.delivered.length === 3);
+  // Both hear each other again, by themselves.
+  for (const replica of [owner, entry])
+    await eventually(async () => (await api(replica, "GET", "/readyz")).get("checks.signals") === "ok");
+  expect(messageIds(runtimeBroker.received)).toHaveLength(3);
 });
 
 test("database restarts: replicas stay up, not ready, recover by themselves, sockets are kept, nothing is lost", async () => {

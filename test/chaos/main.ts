@@ -45,6 +45,14 @@ const besideOf = (seed: number): Beside => {
   process.exit(2);
 };
 
+/** The options with which the same schedule is drawn for the same world. */
+const again = (seed: number): string => {
+  const same = (["seconds", "replicas", "runtime-brokers", "senders", "commit"] as const).flatMap((name) =>
+    values[name] === undefined ? [] : [`--${name} ${values[name]}`],
+  );
+  return [`--rounds 1 --seed ${seed} --beside ${besideOf(seed)}`, ...same].join(" ");
+};
+
 const keep = (folder: string, seed: number, { round, logs }: RoundResult): void => {
   mkdirSync(folder, { recursive: true });
   writeFileSync(join(folder, `${seed}.json`), JSON.stringify(round));
@@ -85,6 +93,7 @@ try {
     if (result.breaches.length === 0) continue;
     broken += 1;
     say(tell(result.schedule));
+    say(`  again: npm run chaos -- ${again(seed)}`);
     for (const { rule, what } of result.breaches.slice(0, SHOWN)) say(`  ${rule}: ${what}`);
     if (values.keep) keep(values.keep, seed, result);
   }
