@@ -12,6 +12,8 @@ import { writeManyGroups } from "./plans/manyGroups.ts";
  */
 
 const PAST = { agents: 100_000, messages: 1_000_000, changes: 1_000_000, others: 100_000 };
+/** Longer than the oldest of the past waits: the sweeps of the replicas find nothing to do in it. */
+const KEPT = { ROOTSTOCK_MESSAGE_RETENTION: "720h" };
 const GROWING = [
   "agents",
   "messages",
@@ -47,19 +49,23 @@ let userId: string;
 
 beforeAll(async () => {
   scene = await Scene.create();
-  const first = await scene.replica();
+  const first = await scene.replica(KEPT);
   project = await scene.project(first);
   let home = first.url;
   const machine = await scene.runtimeBroker(first, { hubUrl: () => home });
   agent = await scene.agent(first, project, "present");
   userId = (await api(first, "GET", "/api/v1/auth/me")).text("id");
   await writePast(scene.database.url, PAST, { agentId: agent, userId });
+  // However long the test takes, nobody in the past becomes silent in it.
+  await scene.database.query(
+    "update agents set last_seen = t, last_activity_event = t from (select now() + interval '1 day' as t) later where phase = 'running'",
+  );
   await writeManyGroups(scene.database, { userId, agentId: agent });
   await scene.database.query("analyze groups, group_memberships, policies, policy_bindings, users");
 
   capture = await PlanCapture.begin(scene.database);
-  owner = await scene.replica();
-  entry = await scene.replica();
+  owner = await scene.replica(KEPT);
+  entry = await scene.replica(KEPT);
   home = owner.url;
   const moved = machine.onSession.next();
   await first.stop();
