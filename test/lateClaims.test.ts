@@ -96,3 +96,24 @@ test("a message is claimed, its agent is stopped before the claim is answered: i
   await eventually(() => runtimeBroker.delivered.length === 1);
   expect(phases).toEqual(["running"]);
 });
+
+test("a message is stored already claimed, and the answer to that takes long: it is not given back meanwhile, and sent once", async () => {
+  const owner = await scene.replica({}, { databaseUrl: proxy.url });
+  const project = await scene.project(owner);
+  const runtimeBroker = await scene.runtimeBroker(owner, { like: "unmodified" });
+  const agent = await scene.agent(owner, project, "a1");
+
+  const stored = proxy.holdAnswer("insert into messages");
+  const sent = api(owner, "POST", `/api/v1/agents/${agent}/message`, { structured_message: { msg: "once" } });
+  const answer = await stored;
+  // What is claimed and not on the wire is looked for with each poll.
+  for (let looks = 0; looks < 3; looks += 1) (await proxy.hold("where state = 'delivering' and claimed_by = "))();
+  expect(await scene.database.query("select state from messages")).toEqual([{ state: "delivering" }]);
+  answer();
+
+  expect((await sent).status).toBe(200);
+  await eventually(async () => {
+    expect(await scene.database.query("select state from messages")).toEqual([{ state: "delivered" }]);
+  });
+  expect(runtimeBroker.delivered).toHaveLength(1);
+});
