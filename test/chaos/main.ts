@@ -7,11 +7,24 @@ import { type RoundResult, runRound } from "./round.ts";
 import { tell } from "./schedule.ts";
 import { BESIDE, type Beside, Versions } from "./versions.ts";
 
-/**
- * `npm run chaos -- [--rounds N] [--seed S] [--seconds T] [--beside VERSION] [--keep FOLDER]`: random faults while the hub
- * is under load, and a checker that reads the history (design section 2). Round `i` has the seed S + i; the same seed
- * strikes alike. In two rounds of three another version of the code runs beside this one; `--beside` says which in all.
- */
+const HELP = `npm run chaos -- [--rounds N] [--seed S] [--seconds T] [--beside VERSION] [--keep FOLDER] [--verbose]
+
+Random faults while the hub is under load, and a checker that reads the history: lost, doubled, out of order, run twice at
+once, told by a replica that has no say any more. Round i has the seed S + i; the same seed strikes alike.
+
+  --rounds N           how many (5)
+  --seed S             of the first round (by the clock)
+  --seconds T          how long the load of a round lasts (20)
+  --replicas N, --runtime-brokers N, --senders N
+                       the size of the world (3, 12, 8)
+  --beside VERSION     another version of the code beside this one: none; before, the newest release; next, this code with
+                       one more migration (by the seed: two rounds in three have one)
+  --commit COMMIT      what "before" is
+  --keep FOLDER        where histories and logs of rounds with a breach go
+  --verbose            tells each strike
+
+Ends with 1 if a promise was broken.
+`;
 
 const { values } = parseArgs({
   options: {
@@ -21,15 +34,18 @@ const { values } = parseArgs({
     replicas: { type: "string", default: "3" },
     "runtime-brokers": { type: "string", default: "12" },
     senders: { type: "string", default: "8" },
-    /** `none`; `before`, the newest release; `next`, this code with one more migration. */
     beside: { type: "string" },
-    /** What `before` is: any commit. */
     commit: { type: "string" },
     verbose: { type: "boolean", default: false },
-    /** Where histories and logs of rounds with a breach go. */
     keep: { type: "string" },
+    help: { type: "boolean", default: false },
   },
 });
+const say = (text: string) => void process.stdout.write(`${text}\n`);
+if (values.help) {
+  say(HELP);
+  process.exit(0);
+}
 const whole = (name: string, text: string): number => {
   const n = Number(text);
   if (Number.isInteger(n) && n >= 0) return n;
@@ -59,7 +75,6 @@ const keep = (folder: string, seed: number, { round, logs }: RoundResult): void 
   for (const [name, log] of logs) writeFileSync(join(folder, `${seed}-${name}.log`), log);
 };
 
-const say = (text: string) => void process.stdout.write(`${text}\n`);
 const first = values.seed === undefined ? Date.now() % 1_000_000 : whole("seed", values.seed);
 const rounds = whole("rounds", values.rounds);
 // So that what was started ends, too: the exit is where it is taken care of.
