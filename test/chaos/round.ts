@@ -2,6 +2,7 @@ import { systemClock } from "@rootstock/service";
 import { api, eventually, type OwnedPostgres, type TestDatabase } from "@rootstock/testkit";
 import { type Breach, factsOf } from "./breach.ts";
 import { check } from "./checker.ts";
+import { checkEvents } from "./checks/events.ts";
 import { CHECKOUT, type Code } from "./codeCopy.ts";
 import { Dice } from "./dice.ts";
 import { Fleet } from "./fleet.ts";
@@ -145,9 +146,8 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       sockets: await sockets(),
       held: await heldAgents(database, runtimeBrokers),
     };
-    const wanted = rest.messages.length + rest.agentChanges.length;
-    const heard = (subscriber: Subscriber) => agents.reduce((sum, { id }) => sum + subscriber.heardOf(id), 0);
-    await patiently(() => subscribers.every((s) => heard(s) >= wanted), Math.min(settleMs, 10_000));
+    // Until all has been heard of; after a crash of the database that it is not told any more.
+    await patiently(() => checkEvents({ facts: history.facts, rest }).length === 0, Math.min(settleMs, 10_000));
     await stage("the event streams end", Promise.all(subscribers.map((s) => s.stop())));
     over.abort();
     await watch;

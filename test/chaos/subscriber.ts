@@ -20,18 +20,11 @@ export class Subscriber {
   readonly #stop = new AbortController();
   #last: string | undefined;
   #running: Promise<void> | undefined;
-  /** The events that it has heard, those that came again once, by agent. */
-  readonly #heard = new Map<string, Set<string>>();
 
   constructor(name: string, patterns: readonly string[], around: SubscriberContext) {
     this.name = name;
     this.#patterns = patterns;
     this.#around = around;
-  }
-
-  /** How many events of this agent it has heard. */
-  heardOf(agent: string): number {
-    return this.#heard.get(agent)?.size ?? 0;
   }
 
   /** Resolves once it listens: from then on it must hear everything. */
@@ -83,8 +76,6 @@ export class Subscriber {
     const [kind, agent, what] = subject.split(".");
     if (kind !== "agent" || agent === undefined) return;
     const about = { kind: "event", subscriber: this.name, id: frame.id ?? "" } as const;
-    const heard = this.#heard.get(agent) ?? new Set();
-    this.#heard.set(agent, heard.add(`${frame.id} ${subject}`));
     if (what === "message" && !subject.endsWith(".failed"))
       history.add({ ...about, topic: "message", entity: data.id ?? "", value: textOf(data.msg ?? "", agent) });
     if (what === "status")
