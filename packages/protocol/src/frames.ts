@@ -95,7 +95,7 @@ export const streamOpenFrame = z.object({
   readonly: z.boolean().nullish(),
   /** With how many of the lines that are there a stream of type `logs` begins. */
   tail: z.number().int().min(0).nullish(),
-  /** The end of what its reader has had, base64url: it goes on after that instead, if it is still there. */
+  /** The `LogPlace` of its reader, base64url: it goes on after that instead, if it is still there. */
   after: z.string().nullish(),
 });
 export type StreamOpenFrame = z.infer<typeof streamOpenFrame>;

@@ -8,5 +8,6 @@ export * from "./messages.ts";
 export * from "./signature.ts";
 export * from "./slug.ts";
 export * from "./text.ts";
+export * from "./textHash.ts";
 export * from "./trace.ts";
 export * from "./traceparent.ts";

@@ -29,7 +29,7 @@ export type StreamRequest = { readonly slug: string; readonly projectId: string 
       /** For runtime brokers with `logStreams` only: others ignore it without a word. */
       readonly streamType: "logs";
       readonly tail: number;
-      /** The text after which it goes on instead, if that is still there; base64url. */
+      /** The `LogPlace` after which it goes on instead, if that is still there; base64url. */
       readonly after?: string;
     }
 );

@@ -1,6 +1,7 @@
 import { StringDecoder } from "node:string_decoder";
+import type { LogPlace } from "@rootstock/protocol";
 import type { Clock } from "@rootstock/service";
-import { LogPlace, toEventId } from "./logMark.ts";
+import { LogReader, toEventId } from "./logMark.ts";
 
 /** A line that is longer is cut. */
 const MAX_LINE_CHARACTERS = 65_536;
@@ -13,23 +14,23 @@ export class LogEvents {
   readonly #clock: Clock;
   /** A character may be cut in two between pieces. */
   readonly #decoder = new StringDecoder("utf8");
-  readonly #place: LogPlace;
+  readonly #reader: LogReader;
   #rest = "";
   #number = 0;
 
   /** `after`: where the reader has been before. */
-  constructor(clock: Clock, after?: Buffer) {
+  constructor(clock: Clock, after?: LogPlace) {
     this.#clock = clock;
-    this.#place = new LogPlace(after);
+    this.#reader = new LogReader(after);
   }
 
   /** The events of the lines that `data` completes. */
   push(data: Buffer): string {
     const lines = (this.#rest + this.#decoder.write(data)).split("\n");
     this.#rest = lines.pop() ?? "";
-    this.#place.push(data);
-    const { mark } = this.#place;
-    const [last, id] = [lines.length - 1, mark && toEventId(mark)];
+    this.#reader.push(data);
+    const { place } = this.#reader;
+    const [last, id] = [lines.length - 1, place && toEventId(place)];
     while (this.#rest.length > MAX_LINE_CHARACTERS) {
       lines.push(this.#rest.slice(0, MAX_LINE_CHARACTERS));
       this.#rest = this.#rest.slice(MAX_LINE_CHARACTERS);

@@ -1,4 +1,4 @@
-import type { Uuid } from "@rootstock/protocol";
+import type { LogPlace, Uuid } from "@rootstock/protocol";
 import { type Base, Pieces } from "@rootstock/service";
 import type { StreamEnd, StreamHandler } from "../control/index.ts";
 import type { AgentStream, Tended } from "./agentStream.ts";
@@ -10,8 +10,8 @@ export interface LogFollowerOptions extends Omit<SessionLimitsOptions, "idleMs">
   /** See {@link Tended}. */
   readonly standsBy?: ReadonlySet<Uuid> | undefined;
   readonly onLeft: (follower: LogFollower) => void;
-  /** Where its client has been before; see `logMark`. */
-  readonly after?: Buffer | undefined;
+  /** Where its client has been before; see `LogPlace`. */
+  readonly after?: LogPlace | undefined;
 }
 
 /** So much of the answer may wait for its reader; a log that comes faster waits at the runtime broker. */

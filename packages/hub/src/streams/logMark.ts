@@ -1,42 +1,44 @@
-/**
- * Where a reader of a log is: the end of what it has had, as it stands there. By that text its place is found again in
- * the log after a reconnect, through whichever replica and at whichever kind of runtime broker.
- */
+import {
+  joinedPiece,
+  type LogPiece,
+  type LogPlace,
+  movedOn,
+  NOWHERE,
+  pieceOf,
+  placeOf,
+  toBytes,
+} from "@rootstock/protocol";
 
-/** Long enough to stand once in a log of any use, short enough for a header. */
-const MARK_BYTES = 384;
+/** Short enough for a header, and what replicas of the release before take. */
 const ID = /^[A-Za-z0-9_-]{1,512}$/;
 const NEWLINE = 0x0a;
+const NOTHING = pieceOf(Buffer.alloc(0));
 
-/** The id of an event, made of a mark. */
-export const toEventId = (mark: Buffer): string => mark.toString("base64url");
+/** The id of an event, made of the place behind it. */
+export const toEventId = (place: LogPlace): string => toBytes(place).toString("base64url");
 
-/** The mark that an id was made of; undefined for anything else. */
-export const fromEventId = (id: string | null | undefined): Buffer | undefined =>
-  id && ID.test(id) ? Buffer.from(id, "base64url") : undefined;
+/** The place that an id was made of; undefined for anything else. */
+export const fromEventId = (id: string | null | undefined): LogPlace | undefined =>
+  id && ID.test(id) ? placeOf(Buffer.from(id, "base64url")) : undefined;
 
 /** Follows a reader through a log. */
-export class LogPlace {
-  #mark: Buffer;
+export class LogReader {
+  #place: LogPlace;
   /** Of the line that has not ended yet. */
-  #open = Buffer.alloc(0);
+  #open: LogPiece = NOTHING;
 
-  constructor(mark: Buffer = Buffer.alloc(0)) {
-    this.#mark = mark;
+  constructor(place: LogPlace = NOWHERE) {
+    this.#place = place;
   }
 
-  /** The mark after the last whole line; undefined while there was none. */
-  get mark(): Buffer | undefined {
-    return this.#mark.byteLength > 0 ? this.#mark : undefined;
+  /** The place after the last whole line; undefined while there was none. */
+  get place(): LogPlace | undefined {
+    return this.#place.mark.byteLength > 0 ? this.#place : undefined;
   }
 
   push(data: Buffer): void {
     const end = data.lastIndexOf(NEWLINE) + 1;
-    if (end > 0) this.#mark = ending(this.#mark, this.#open, data.subarray(0, end));
-    this.#open = end > 0 ? ending(data.subarray(end)) : ending(this.#open, data);
+    if (end > 0) this.#place = movedOn(this.#place, joinedPiece(this.#open, pieceOf(data.subarray(0, end))));
+    this.#open = joinedPiece(end > 0 ? NOTHING : this.#open, pieceOf(data.subarray(end)));
   }
 }
-
-/** The last bytes of all of these, in a buffer of their own. */
-const ending = (...parts: readonly Buffer[]): Buffer<ArrayBuffer> =>
-  Buffer.from(Buffer.concat(parts).subarray(-MARK_BYTES));

@@ -1,4 +1,4 @@
-import { newsAfter } from "@rootstock/protocol";
+import { newsAfter, Prefixes, type TextHash } from "@rootstock/protocol";
 import { type Base, Pacer } from "@rootstock/service";
 import { type Connection, type StreamEnd, type StreamHandler, TunnelError } from "../control/index.ts";
 import type { AgentStream, LogRequest } from "./agentStream.ts";
@@ -25,7 +25,7 @@ export class PolledLog implements AgentStream {
   readonly #left = new AbortController();
   readonly #output: Pacer;
   #taken: (() => void) | undefined;
-  #seen: { readonly bytes: number; readonly mark: Buffer } | undefined;
+  #seen: { readonly text: TextHash; readonly mark: Buffer } | undefined;
 
   constructor(base: Base, connection: Connection, request: LogRequest, handler: StreamHandler) {
     this.#base = base;
@@ -93,15 +93,16 @@ export class PolledLog implements AgentStream {
   /** What was not in the answer before. One that shares nothing with it is a new log. */
   #news(log: Buffer): Buffer {
     const seen = this.#seen;
-    this.#seen = { bytes: log.byteLength, mark: Buffer.from(log.subarray(-MARK_BYTES)) };
+    const prefixes = new Prefixes(log);
+    const grown = seen && seen.text.bytes <= log.byteLength && prefixes.upTo(seen.text.bytes).hash === seen.text.hash;
+    this.#seen = { text: prefixes.upTo(log.byteLength), mark: Buffer.from(log.subarray(-MARK_BYTES)) };
     if (!seen) {
       const after = fromEventId(this.#request.after);
       return after ? (newsAfter(log, after) ?? log) : lastLines(log, this.#request.tail);
     }
-    const { bytes, mark } = seen;
-    if (log.subarray(bytes - mark.byteLength, bytes).equals(mark)) return log.subarray(bytes);
+    if (grown) return log.subarray(seen.text.bytes);
     // Runtime brokers answer with the end of a long log: then the same text stands further up.
-    return newsAfter(log, mark) ?? log;
+    return newsAfter(log, { mark: seen.mark, endings: [] }) ?? log;
   }
 
   #isTaken(): boolean {

@@ -77,7 +77,7 @@ export interface AttachRequest {
 export interface FollowRequest {
   /** With how many of the lines that are there it begins. */
   readonly tail: number;
-  /** The end of what the reader has had before: it goes on after that where it is found, else with all that is kept. */
+  /** The reader's `LogPlace` as bytes: it goes on after that where it is found, else with all that is kept. */
   readonly after?: Buffer | undefined;
   readonly onData: (data: Buffer) => void;
 }

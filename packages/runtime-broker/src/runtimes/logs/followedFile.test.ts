@@ -111,6 +111,16 @@ test("goes on after the last place where its reader has been, once it is replace
   for (const { file } of [near, far, tailed]) file.close();
 });
 
+test("where the same lines stand again, as far up as may be, none is left out", async () => {
+  const same = "Thinking...\n".repeat(40);
+  const between = Array.from({ length: 100_000 }, (_, n) => `step ${n}\n`).join("");
+  await writeFile(path, `${same}${between}${same}last\n`);
+  const reader = following(0, same);
+  await reader.shows("last");
+  expect(reader.state.text).toBe(`${between}${same}last\n`);
+  reader.file.close();
+});
+
 test("a place that is not kept any more lies before all that is", async () => {
   const lines = Array.from({ length: 50_000 }, (_, n) => `line ${n} ${"x".repeat(20)}\n`);
   await writeFile(path, lines.join(""));

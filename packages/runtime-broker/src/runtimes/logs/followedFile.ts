@@ -1,14 +1,14 @@
 import { type FileHandle, open, stat } from "node:fs/promises";
-import { newsAfter } from "@rootstock/protocol";
+import { newsAfter, placeOf } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import type { AttachmentEnd, Following, FollowRequest } from "../runtime.ts";
 import { previousLog } from "./outputLog.ts";
 import { PlainLines } from "./plainText.ts";
 
 const READ_BYTES = 65_536;
-/** What is there already is looked for in so much of the log's end. */
+/** The last lines are looked for in so much of the log's end. */
 const NEAR_BYTES = 1_048_576;
-/** A reader's place that is not there, in so much: all that an `OutputLog` keeps. */
+/** A reader's place, in so much: all that an `OutputLog` keeps. */
 const FAR_BYTES = 8_388_608;
 const POLL_MS = 250;
 /** A file is away for a moment when it is replaced; one that stays away was removed with its agent. */
@@ -82,13 +82,14 @@ export class FollowedFile implements Following {
   async #begin(file: FileHandle, { tail, after }: FollowRequest): Promise<void> {
     const { size } = await file.stat();
     this.#position = size;
-    const kept = await this.#kept(file, size, NEAR_BYTES);
-    if (!after) return this.#showAll(lastLines(kept.text, tail));
-    const near = newsAfter(kept.text, after);
-    if (near || kept.all) return this.#showAll(near ?? kept.text);
-    const far = await this.#kept(file, size, FAR_BYTES);
+    if (!after) return this.#showAll(lastLines((await this.#kept(file, size, NEAR_BYTES)).text, tail));
+    // All of it: where the same lines stand several times, it is the first that leaves nothing out.
+    const kept = await this.#kept(file, size, FAR_BYTES);
+    const news = newsAfter(kept.text, placeOf(after));
     // A place that is not kept any more lies before all that is; the first line of that may be a part of one.
-    await this.#showAll(newsAfter(far.text, after) ?? (far.all ? far.text : withoutFirstLine(far.text)));
+    const text = news ?? (kept.all ? kept.text : withoutFirstLine(kept.text));
+    // A copy: a slow reader would keep the rest in memory.
+    await this.#showAll(Buffer.from(text));
   }
 
   /** The end of the log as text, with that of the one before; the line without an end is kept for what follows. */
