@@ -34,8 +34,8 @@ export const pieceOf = (text: Buffer): LogPiece => ({ ...hashOf(text), end: last
 export const joinedPiece = (a: LogPiece, b: LogPiece): LogPiece => ({ ...joined(a, b), end: lastOf(a.end, b.end) });
 
 /** The place of a reader who has had another piece. */
-export const movedOn = (place: LogPlace, { bytes, hash, end }: LogPiece): LogPlace => {
-  const endings = place.endings.map((ending) => joined(ending, { bytes, hash }));
+export const movedOn = (place: LogPlace, { bytes, sum, end }: LogPiece): LogPlace => {
+  const endings = place.endings.map((ending) => joined(ending, { bytes, sum }));
   if ((endings.at(-1)?.bytes ?? 0) > MARK_BYTES) endings.push(NO_TEXT);
   const kept: TextHash[] = [];
   for (const [n, ending] of endings.entries()) {
@@ -50,9 +50,9 @@ export const toBytes = ({ mark, endings }: LogPlace): Buffer => {
   const head = Buffer.alloc(HEAD_BYTES + ENDING_BYTES * endings.length);
   head.writeUInt8(VERSION, 0);
   head.writeUInt8(endings.length, 1);
-  for (const [n, { bytes, hash }] of endings.entries()) {
+  for (const [n, { bytes, sum }] of endings.entries()) {
     head.writeUIntBE(bytes, HEAD_BYTES + n * ENDING_BYTES, 5);
-    head.writeUInt32BE(hash, HEAD_BYTES + n * ENDING_BYTES + 5);
+    head.writeUInt32BE(sum, HEAD_BYTES + n * ENDING_BYTES + 5);
   }
   return Buffer.concat([head, mark]);
 };
@@ -64,7 +64,7 @@ export const placeOf = (bytes: Buffer): LogPlace => {
   if (count === 0 || head >= bytes.byteLength) return { mark: bytes, endings: [hashOf(bytes)] };
   const endings = Array.from({ length: count }, (_, n) => ({
     bytes: bytes.readUIntBE(HEAD_BYTES + n * ENDING_BYTES, 5),
-    hash: bytes.readUInt32BE(HEAD_BYTES + n * ENDING_BYTES + 5),
+    sum: bytes.readUInt32BE(HEAD_BYTES + n * ENDING_BYTES + 5),
   }));
   return { mark: bytes.subarray(head), endings };
 };
@@ -81,7 +81,7 @@ export const newsAfter = (log: Buffer, { mark, endings }: LogPlace): Buffer | un
   for (let at = log.indexOf(mark); at >= 0; ) {
     const end = at + mark.byteLength;
     const longest = endings.find(({ bytes }) => bytes <= end);
-    if (!longest || behind(begins.upTo(end - longest.bytes), ends.upTo(end)).hash === longest.hash) {
+    if (!longest || behind(begins.upTo(end - longest.bytes), ends.upTo(end)).sum === longest.sum) {
       if (end >= all) return log.subarray(end);
       // The log has lost its beginning, unless all that the reader has had stands further down.
       likely ??= log.subarray(end);

@@ -94,7 +94,7 @@ export class PolledLog implements AgentStream {
   #news(log: Buffer): Buffer {
     const seen = this.#seen;
     const prefixes = new Prefixes(log);
-    const grown = seen && seen.text.bytes <= log.byteLength && prefixes.upTo(seen.text.bytes).hash === seen.text.hash;
+    const grown = seen && seen.text.bytes <= log.byteLength && prefixes.upTo(seen.text.bytes).sum === seen.text.sum;
     this.#seen = { text: prefixes.upTo(log.byteLength), mark: Buffer.from(log.subarray(-MARK_BYTES)) };
     if (!seen) {
       const after = fromEventId(this.#request.after);
