@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
+import { eventually } from "@rootstock/testkit";
 import { agentDirectory, agentKey } from "../../agents/agentRecord.ts";
 import { type FakeDocker, makeFakeDocker } from "../../testing/fakeDocker.ts";
 import { createBody, type Joined, joinedBroker, messageBody, PROJECT, query } from "../../testing/setup.ts";
@@ -198,6 +199,14 @@ test("exec, look and logs", async () => {
     "the screen\n",
   );
   expect((await call("GET", "/logs")).text).toBe("from the container\n");
+  // A reader's place is not looked for in what the container prints: whoever comes back gets all of it, and misses nothing.
+  const follow = { type: "stream_open", streamType: "logs", slug, projectId: PROJECT, tail: 0 } as const;
+  const asked = async (tail: string) =>
+    (await docker.calls()).some((c) => c[0] === "logs" && c[1] === "--follow" && c[3] === tail);
+  joined.session.send({ ...follow, streamId: systemRandom.uuid() });
+  await eventually(() => asked("0"));
+  joined.session.send({ ...follow, streamId: systemRandom.uuid(), after: "b25lCg" });
+  await eventually(() => asked("all"));
   await writeFile(join(home(), "agent.log"), "kept by the tool\n");
   expect((await call("GET", "/logs")).text).toBe("kept by the tool\n");
 });

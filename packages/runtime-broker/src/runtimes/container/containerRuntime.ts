@@ -195,7 +195,9 @@ export class ContainerRuntime implements Runtime {
     );
     const container = size > 0 ? undefined : await this.#find(place);
     if (!container) return FollowedFile.open(this.#base, kept, request);
-    const args = ["logs", "--follow", "--tail", String(request.tail), container.id];
+    // A reader's place is not looked for in what the container prints: all of it leaves nothing out.
+    const tail = request.after ? "all" : String(request.tail);
+    const args = ["logs", "--follow", "--tail", tail, container.id];
     return FollowedCommand.start([this.#options.command, ...args], this.#options.hostEnv, request.onData);
   }
 
