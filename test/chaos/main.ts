@@ -16,7 +16,7 @@ once, told by a replica that has no say any more. Round i has the seed S + i; th
   --seed S             of the first round (by the clock)
   --seconds T          how long the load of a round lasts (20)
   --replicas N, --runtime-brokers N, --senders N
-                       the size of the world (3, 12, 8)
+                       the size of the world (3, 20, 8)
   --beside VERSION     another version of the code beside this one: none; before, the newest release; next, this code with
                        one more migration (by the seed: two rounds in three have one)
   --commit COMMIT      what "before" is
@@ -32,7 +32,7 @@ const { values } = parseArgs({
     seed: { type: "string" },
     seconds: { type: "string", default: "20" },
     replicas: { type: "string", default: "3" },
-    "runtime-brokers": { type: "string", default: "12" },
+    "runtime-brokers": { type: "string", default: "20" },
     senders: { type: "string", default: "8" },
     beside: { type: "string" },
     commit: { type: "string" },
