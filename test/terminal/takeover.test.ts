@@ -30,11 +30,22 @@ const keepRefusals = async (): Promise<void> => {
 };
 
 const THROUGH_DATABASE = { ROOTSTOCK_STREAM_RELAY: "postgres" };
-
-test.each([
+const WAYS: [string, Readonly<Record<string, string>>][] = [
   ["directly", {}],
   ["through the database", THROUGH_DATABASE],
-])(
+];
+
+/** An owner in a process of its own, two replicas beside it, and an agent whose runtime broker dials `place`. */
+const ownerToKill = async (env: Readonly<Record<string, string>>) => {
+  const owner = await replicaProcess(scene, "owner");
+  const entry = await scene.replica(env);
+  const third = await scene.replica(env);
+  const place = { url: owner.url };
+  const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+  return { owner, entry, third, place, s };
+};
+
+test.each(WAYS)(
   "affinity that lags behind, asked %s: the entry replica follows the runtime broker to its new owner",
   async (_, env) => {
     const owner = await scene.replica();
@@ -80,17 +91,10 @@ test("a replica that stops sends its viewers elsewhere", async () => {
   }
 });
 
-test.each([
-  ["directly", {}],
-  ["through the database", THROUGH_DATABASE],
-])(
+test.each(WAYS)(
   "the owner is killed, reached %s: the viewer is told to come back, and the new owner serves it",
   async (_, env) => {
-    const owner = await replicaProcess(scene, "owner");
-    const entry = await scene.replica(env);
-    const third = await scene.replica(env);
-    const place = { url: owner.url };
-    const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+    const { owner, entry, third, place, s } = await ownerToKill(env);
     const client = await attach(entry, s.agent);
     (await s.terminals.nth(0)).print("before");
     await client.shows("before");
@@ -104,17 +108,10 @@ test.each([
   60_000,
 );
 
-test.each([
-  ["directly", {}],
-  ["through the database", THROUGH_DATABASE],
-])(
+test.each(WAYS)(
   "the owner is killed, reached %s, before it has answered: a question is asked again, a command is in doubt",
   async (_, env) => {
-    const owner = await replicaProcess(scene, "owner");
-    const entry = await scene.replica(env);
-    const third = await scene.replica(env);
-    const place = { url: owner.url };
-    const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+    const { owner, entry, third, place, s } = await ownerToKill(env);
     s.runtimeBroker.holdAnswers();
     const arrived = [/\/exec$/, /\/logs$/].map((end) => s.runtimeBroker.onRequest.next(({ path }) => end.test(path)));
     const exec = api(entry, "POST", `/api/v1/agents/${s.agent}/exec`, { command: ["true"] });
@@ -133,17 +130,10 @@ test.each([
   60_000,
 );
 
-test.each([
-  ["directly", {}],
-  ["through the database", THROUGH_DATABASE],
-])(
+test.each(WAYS)(
   "an owner that died a moment ago, reached %s: who asks meanwhile is served by the new one",
   async (_, env) => {
-    const owner = await replicaProcess(scene, "owner");
-    const entry = await scene.replica(env);
-    const third = await scene.replica(env);
-    const place = { url: owner.url };
-    const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+    const { owner, entry, third, place, s } = await ownerToKill(env);
     owner.signal("SIGKILL");
     await owner.exited;
     const attaching = attach(entry, s.agent);
@@ -181,10 +171,7 @@ test("the owner hangs while it is asked: once the runtime broker is elsewhere a 
   expect((await exec).status).toBe(502);
 }, 60_000);
 
-test.each([
-  ["directly", {}],
-  ["through the database", THROUGH_DATABASE],
-])(
+test.each(WAYS)(
   "the entry replica is killed, the owner reached %s: what it had open ends at the runtime broker",
   async (_, env) => {
     const owner = await scene.replica();
