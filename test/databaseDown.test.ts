@@ -111,3 +111,51 @@ test("a runtime broker that dials while the database is away is told to come bac
   await connected;
   expect(new Set(late.refusedDials)).toEqual(new Set([503]));
 });
+
+test("a standby takes the database's place and is promoted late: not ready, no internal errors, sockets are kept, nothing is lost", async () => {
+  const { replica, runtimeBroker, scene } = world;
+  const { sessions, delivered, closes } = runtimeBroker;
+  const before = { sessions: sessions.length, delivered: delivered.length, closes: closes.length };
+  const late = await scene.join(replica, "dials a standby");
+  runtimeBroker.holdAnswers();
+  const onWire = send("on the wire when the database goes");
+  await runtimeBroker.onRequest.next((r) => r.path.endsWith("/message"));
+  await postgres.takeDown();
+  await postgres.bringUpAsStandby();
+  runtimeBroker.releaseAnswers();
+  await eventually(async () => {
+    const ready = await api(replica, "GET", "/readyz");
+    expect([ready.status, ready.get("checks.database")]).toEqual([503, "read_only"]);
+  });
+  expect((await onWire).status).toBe(200);
+
+  const found = await forEach(world.routes, async (route) => {
+    const path = nothing(route);
+    const reply = await callAllowed(world, route, path, { body: route.body && sampleOf(route.body) });
+    if (reply.status < 500 || isNotHad(route, reply) || path === "/readyz") return [];
+    const isTold = reply.get("error.code") === "unavailable" && reply.headers.has("retry-after");
+    return isTold ? [] : [`${name(route, path)} -> ${reply.status} ${reply.body.slice(0, 200)}`];
+  });
+  expect(found).toEqual([]);
+  expect((await send("refused")).status).toBe(503);
+  expect((await runtimeBroker.heartbeat()).status).toBe(503);
+  const dialling = new SimulatedRuntimeBroker({ hubUrl: replica.url, credentials: late, firstRetryMs: 50 });
+  scene.onEnd(() => dialling.stop());
+  const refused = dialling.onRefusedDial.next();
+  const connected = dialling.connect();
+  expect(await refused).toBe(503);
+
+  await postgres.promote();
+  await connected;
+  await eventually(async () => (await api(replica, "GET", "/readyz")).status === 200);
+  await eventually(async () => [200, 202].includes((await send("after the promotion")).status));
+  await eventually(async () => {
+    const open = await scene.database.query("select msg, state from messages where state <> 'delivered'");
+    expect(open).toEqual([]);
+  });
+  expect([sessions.length, closes.length]).toEqual([before.sessions, before.closes]);
+  const texts = delivered
+    .slice(before.delivered)
+    .map((d) => Reflect.get(Object(Reflect.get(Object(d.body), "structured_message")), "msg"));
+  expect(texts).toEqual(["on the wire when the database goes", "after the promotion"]);
+}, 60_000);

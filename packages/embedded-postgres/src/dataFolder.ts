@@ -58,12 +58,15 @@ export const serverArguments = (
   return ["-D", dir, ...Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`])];
 };
 
-/** The process that serves a data folder, or last did, from the file that the server keeps. */
+/**
+ * The process that serves a data folder, or last did, from the file that the server keeps. `ready`: it takes connections,
+ * if only to read, as a standby.
+ */
 export const readServerState = (dir: string): { readonly pid: number; readonly ready: boolean } | undefined => {
   try {
     const lines = readFileSync(join(dir, "postmaster.pid"), "utf8").split("\n");
     const pid = Number(lines[0]);
-    return Number.isSafeInteger(pid) ? { pid, ready: lines[7]?.trim() === "ready" } : undefined;
+    return Number.isSafeInteger(pid) ? { pid, ready: ["ready", "standby"].includes(lines[7]?.trim() ?? "") } : undefined;
   } catch {
     return undefined;
   }

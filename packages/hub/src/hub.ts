@@ -76,7 +76,7 @@ export class Hub implements Service {
       database,
       coordination,
       sweeps: [
-        replicaReaper(own, { database, coordination, signaller, instanceId: membership.instanceId }),
+        replicaReaper(own, { database, coordination, signaller, membership }),
         ...standardSweeps({ ...config, ...own, database, signaller, agentConfigs: this.#foundation.agentConfigs }),
         authResets(actions),
       ],

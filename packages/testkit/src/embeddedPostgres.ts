@@ -1,7 +1,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
 import { closeSync, openSync } from "node:fs";
-import { rm } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import {
@@ -15,6 +15,7 @@ import { freePort, systemRandom } from "@rootstock/service";
 import { eventually } from "./eventually.ts";
 import { logFile, noteSecrets } from "./runRecord.ts";
 import { scratchFolder } from "./scratchFolder.ts";
+import { databaseAt } from "./testDatabase.ts";
 
 /** A PostgreSQL server that a test owns: it may be stopped and started again. */
 export interface OwnedPostgres {
@@ -24,6 +25,10 @@ export interface OwnedPostgres {
   /** As `takeDown`, without a last word to the disk: what the server has not yet written is lost, as in a crash. */
   crash(): Promise<void>;
   bringUp(): Promise<void>;
+  /** As `bringUp`, as a standby that waits for more of its primary's log: it can be read, and refuses every write. */
+  bringUpAsStandby(): Promise<void>;
+  /** The standby becomes a primary, with a history of its own from here on. Connections stay. */
+  promote(): Promise<void>;
   /** One after the other. */
   restart(): Promise<void>;
   /** Stops every process of the server where it is: connections stay and are accepted, and nothing is answered. */
@@ -111,11 +116,17 @@ export const startEmbeddedPostgres = async (
   process.once("exit", () => server?.kill("SIGINT"));
 
   await begin();
+  const url = `postgres://${USER}:${password}@127.0.0.1:${port}/postgres`;
   return {
-    url: `postgres://${USER}:${password}@127.0.0.1:${port}/postgres`,
+    url,
     takeDown: () => end(),
     crash: () => end("SIGQUIT"),
     bringUp: begin,
+    bringUpAsStandby: async () => {
+      await writeFile(join(dir, "standby.signal"), "");
+      await begin();
+    },
+    promote: async () => void (await databaseAt(url).query("select pg_promote()")),
     restart: async () => {
       await end();
       await begin();

@@ -84,6 +84,11 @@ export class Membership implements Service {
     );
   }
 
+  /** Milliseconds for which the lease has been renewed without a long break; 0 while it is not. */
+  renewedForMs(): number {
+    return this.#databaseAnswers() ? this.#base.clock.elapsed() - this.#answeringSince : 0;
+  }
+
   draining(): boolean {
     return this.#draining;
   }

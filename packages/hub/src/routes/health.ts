@@ -82,8 +82,9 @@ export const healthRoutes = (deps: HealthDeps): Route[] => {
     );
     const unreachable = found instanceof HubError;
     const schemaProblem = unreachable ? "unknown" : schemaFault(found, deps.knownSchema);
+    const readOnly = !unreachable && found?.readOnly === true;
     const checks = {
-      database: unreachable ? "unavailable" : "ok",
+      database: unreachable ? "unavailable" : readOnly ? "read_only" : "ok",
       signals: signals.healthy ? "ok" : "degraded",
       coordination: coordination.held && !coordination.pooled ? "ok" : "degraded",
       schema: schemaProblem ?? "ok",
@@ -93,7 +94,9 @@ export const healthRoutes = (deps: HealthDeps): Route[] => {
       ? "draining"
       : unreachable
         ? "the database does not answer"
-        : schemaProblem && `schema: ${schemaProblem}`;
+        : readOnly
+          ? "the database takes no writes"
+          : schemaProblem && `schema: ${schemaProblem}`;
     return reason ? json(503, { status: "not_ready", reason, checks }) : json(200, { status: "ready", checks });
   };
 

@@ -44,7 +44,7 @@ beforeEach(() => {
   const { db } = hub.database;
   state = {
     statistics: () => hubStatistics(db),
-    schema: async () => ({ version: KNOWN_SCHEMA, minCompatible: KNOWN_SCHEMA }),
+    schema: async () => ({ version: KNOWN_SCHEMA, minCompatible: KNOWN_SCHEMA, readOnly: false }),
     signals: () => ({ healthy: true, roundTripMs: 1.234 }),
     coordination: () => ({ held: true, pooled: false }),
     draining: () => false,
@@ -109,15 +109,20 @@ test("ready tells each part; degraded signals and coordination are told and no r
 
 test.each<[string, () => Partial<typeof state>, string]>([
   ["the database is down", () => ({ schema: down }), "the database does not answer"],
+  [
+    "the database takes no writes",
+    () => ({ schema: async () => ({ version: KNOWN_SCHEMA, minCompatible: KNOWN_SCHEMA, readOnly: true }) }),
+    "the database takes no writes",
+  ],
   ["the replica drains", () => ({ draining: () => true }), "draining"],
   [
     "the schema is too new",
-    () => ({ schema: async () => ({ version: 9, minCompatible: 8 }) }),
+    () => ({ schema: async () => ({ version: 9, minCompatible: 8, readOnly: false }) }),
     "schema: this release is too old for the database",
   ],
   [
     "migrations are missing",
-    () => ({ schema: async () => ({ version: 2, minCompatible: 2 }) }),
+    () => ({ schema: async () => ({ version: 2, minCompatible: 2, readOnly: false }) }),
     "schema: migrations are pending",
   ],
 ])("not ready: %s", async (_, change, reason) => {
@@ -128,7 +133,7 @@ test.each<[string, () => Partial<typeof state>, string]>([
 });
 
 test("a newer schema that is compatible is ready", async () => {
-  state = { ...state, schema: async () => ({ version: 9, minCompatible: 3 }) };
+  state = { ...state, schema: async () => ({ version: 9, minCompatible: 3, readOnly: false }) };
   expect((await nobody().get("/readyz")).status).toBe(200);
 });
 

@@ -47,7 +47,7 @@ const replica = async (url = db.url, renewEveryMs = 100): Promise<StoreStack & {
 };
 
 const reaper = (r: StoreStack & { membership: Membership }, options: Partial<ReplicaReaperOptions> = {}) =>
-  replicaReaper(r.base, { ...r, instanceId: r.membership.instanceId, graceMs: 0, secondLookMs: 50, ...options });
+  replicaReaper(r.base, { ...r, graceMs: 0, secondLookMs: 50, ...options });
 
 const run = (sweep: ReturnType<typeof replicaReaper>) => sweep.runOnce(new AbortController().signal);
 const ago = (seconds: number) => new Date(testBase().clock.now() - seconds * 1000);
@@ -225,6 +225,21 @@ test("while its own coordination connection is young or down, a reaper judges no
   await r.coordination.stop();
   expect(await run(reaper(r))).toBe(0);
   expect(await replicas()).toContain(dead.instance);
+});
+
+test("after a time in which the database took no writes, the living are spared until they have renewed their leases", async () => {
+  const r = await replica();
+  await rows.replica({ last_seen: ago(11) });
+  const sweep = reaper(r, { graceMs: 500 });
+  await eventually(() => r.coordination.heldForMs() >= 500);
+  await db.query(`create function refuse() returns trigger language plpgsql as $$ begin
+    raise exception 'cannot execute UPDATE in a read-only transaction' using errcode = '25006'; end $$`);
+  await db.query("create trigger refuse before update on hub_replicas for each statement execute function refuse()");
+  await eventually(() => r.membership.renewedForMs() === 0);
+  await db.query("drop trigger refuse on hub_replicas");
+  await eventually(() => r.membership.renewedForMs() > 0);
+  expect(await run(sweep)).toBe(0);
+  await eventually(async () => expect(await run(sweep)).toBe(1));
 });
 
 test("after a restart of the database the living are spared and come back; the dead are buried", async () => {

@@ -1,4 +1,3 @@
-import type { Uuid } from "@rootstock/protocol";
 import type { Base } from "@rootstock/service";
 import {
   buryReplica,
@@ -9,6 +8,7 @@ import {
   type Signaller,
   type SuspectReplica,
 } from "@rootstock/store";
+import type { Membership } from "../replicas/index.ts";
 import type { Sweep } from "./sweeper.ts";
 
 export interface ReplicaReaperOptions {
@@ -16,9 +16,9 @@ export interface ReplicaReaperOptions {
   readonly coordination: Coordination;
   readonly signaller: Signaller;
   /** This replica, which does not bury itself. */
-  readonly instanceId: Uuid;
+  readonly membership: Pick<Membership, "instanceId" | "renewedForMs">;
   readonly rules?: DeathRules;
-  /** Milliseconds for which the own coordination connection must have stood; 5,000 by default. */
+  /** Milliseconds for which the own coordination connection must have stood and the own lease been renewed; 5,000 by default. */
   readonly graceMs?: number;
   /** Milliseconds between the two looks that a missing lock takes; 1,000 by default. */
   readonly secondLookMs?: number;
@@ -28,18 +28,22 @@ const RULES: DeathRules = { leaseSeconds: 10, unseenSeconds: 3 };
 
 /**
  * Buries dead replicas (design section 3, "Replica liveness"). After a restart of the database nobody holds a lock and
- * nobody was seen lately: so nothing counts until the own coordination connection has stood for longer than the others
- * need to come back, and a lock must be missing twice, a second apart.
+ * nobody was seen lately, and after a time in which it took no writes nobody was seen either: so nothing counts until the own
+ * coordination connection has stood, and the own lease been renewed, for longer than the others need to come back; and a
+ * lock must be missing twice, a second apart.
  */
 export const replicaReaper = (base: Base, options: ReplicaReaperOptions): Sweep => {
-  const { database, coordination, signaller, instanceId } = options;
+  const { database, coordination, signaller, membership } = options;
   const { rules = RULES, graceMs = 5_000, secondLookMs = 1_000 } = options;
-  const mayJudge = () => coordination.held() && coordination.heldForMs() >= graceMs;
+  const mayJudge = () =>
+    coordination.held() && Math.min(coordination.heldForMs(), membership.renewedForMs()) >= graceMs;
 
   const look = async (): Promise<readonly SuspectReplica[]> => {
     const found = await database.background(() => findSuspectReplicas(database.db, rules));
     // Behind a pooler this replica holds no lock itself, and cannot tell what the others' mean.
-    return found.filter((r) => r.instanceId !== instanceId && (r.reason === "lease over" || !coordination.pooled()));
+    return found.filter(
+      (r) => r.instanceId !== membership.instanceId && (r.reason === "lease over" || !coordination.pooled()),
+    );
   };
 
   const bury = async (replica: SuspectReplica): Promise<boolean> => {

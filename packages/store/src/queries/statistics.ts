@@ -23,11 +23,14 @@ export const hubStatistics = async (db: Db): Promise<HubStatistics> => {
 export interface SchemaVersion {
   readonly version: number;
   readonly minCompatible: number;
+  /** Whether the database refuses every write for now, as a standby does until it is promoted. */
+  readonly readOnly: boolean;
 }
 
 /** Reads the schema's version; undefined where no migration was ever applied. */
 export const schemaVersion = async (db: Db): Promise<SchemaVersion | undefined> => {
   const result = await sql<SchemaVersion>`
-    select version, min_compatible as "minCompatible" from schema_version`.execute(db);
+    select version, min_compatible as "minCompatible", current_setting('transaction_read_only')::boolean as "readOnly"
+      from schema_version`.execute(db);
   return result.rows[0];
 };
