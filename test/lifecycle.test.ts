@@ -50,6 +50,37 @@ test.each(["owner", "entry"] as const)("the whole life of an agent through the %
   expect(starts.map((r) => (r.json as { resume?: boolean }).resume)).toEqual([true, undefined, undefined]);
 });
 
+/** Has what `deletes` says happen at the last moment before a row is written. */
+const atTheLastMoment = async (table: string, deletes: string) => {
+  await scene.database.query(
+    `create function last_moment() returns trigger language plpgsql as $$ begin ${deletes}; return new; end $$`,
+  );
+  await scene.database.query(
+    `create trigger last_moment before insert on ${table} for each row execute function last_moment()`,
+  );
+};
+
+test.each(["owner", "entry"] as const)(
+  "an agent deleted while its stop is written down through the %s is not found",
+  async (where) => {
+    await scene.runtimeBroker(owner);
+    const agent = await scene.agent(owner, project, "a1");
+    await atTheLastMoment("broker_dispatch", "delete from agents where id = new.agent_id");
+    const replica = where === "owner" ? owner : entry;
+    const stopped = await act(replica, agent, "stop");
+    expect([stopped.status, stopped.get("error.code")]).toEqual([404, "not_found"]);
+    const all = await api(replica, "POST", `/api/v1/projects/${project}/agents/stop-all`);
+    expect([all.status, all.get("failed")]).toEqual([200, 1]);
+  },
+);
+
+test("an agent that is created while its project is deleted has none", async () => {
+  await scene.runtimeBroker(owner);
+  await atTheLastMoment("agents", "delete from projects where id = new.project_id");
+  const made = await create(owner, { name: "late", task: "wait" });
+  expect([made.status, made.get("error.code")]).toEqual([404, "not_found"]);
+});
+
 test("a call over the owner's own socket leaves a row that is done, as a forwarded one does", async () => {
   await scene.runtimeBroker(owner);
   const agent = await scene.agent(owner, project, "a1");

@@ -5,6 +5,7 @@ import {
   type AgentState,
   applySelfReports,
   findListedAgents,
+  isForeignKeyViolation,
   lockAgentStates,
   markAgentsSeen,
   patchAgents,
@@ -26,6 +27,7 @@ export interface Heartbeat {
 
 /** Without a socket, heartbeats make a runtime broker online for so long after its last one ended. */
 const ONLINE_GRACE_MS = 90_000;
+const WRITE_ATTEMPTS = 10;
 /** One is answered at once; of ten thousand runtime brokers, ten go together. */
 const BATCH = { windowMs: 0, gapMs: 30, eagerItems: 50, maxItems: 200, concurrency: 2 };
 
@@ -61,7 +63,7 @@ export class HeartbeatIntake implements Service {
       const { db } = this.#database;
       // Two of one runtime broker in a batch: the later one counts.
       const latest = new Map(heartbeats.map((h) => [h.runtimeBrokerId, h]));
-      const known = await writeHeartbeats(db, [...latest.values()]);
+      const known = await repeatedWhileGoing(() => writeHeartbeats(db, [...latest.values()]));
       const counted = [...latest.values()].filter((h) => known.has(h.runtimeBrokerId));
       const differing = counted.filter((h) => known.get(h.runtimeBrokerId)?.differs);
       const selfChanged = differing.length > 0 && (await applySelfReports(db, differing, ONLINE_GRACE_MS));
@@ -104,6 +106,17 @@ export class HeartbeatIntake implements Service {
     return true;
   }
 }
+
+/** One that is deleted between the look and the write must not take the heartbeats of all others with it. */
+const repeatedWhileGoing = async <T>(write: () => Promise<T>): Promise<T> => {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await write();
+    } catch (err) {
+      if (attempt >= WRITE_ATTEMPTS || !isForeignKeyViolation(err)) throw err;
+    }
+  }
+};
 
 const keyOf = (runtimeBrokerId: Uuid | null, projectId: Uuid, slug: string): string =>
   `${runtimeBrokerId} ${projectId} ${slug}`;

@@ -16,6 +16,7 @@ import {
   insertClaimedDispatch,
   insertDispatch,
   intentAt,
+  isForeignKeyViolation,
   isInDoubt,
   type NewDispatch,
   transaction,
@@ -179,7 +180,10 @@ export class Dispatcher implements Service {
     if (!accepted) throw new StaleTarget();
   }
 
-  /** Runs the insert of an intent in a span, below which its execution goes on, on whichever replica. */
+  /**
+   * Runs the insert of an intent in a span, below which its execution goes on, on whichever replica. Throws 404 when what
+   * it is about is gone.
+   */
   async #committing<T>(intent: Intent, insert: (dispatch: NewDispatch) => Promise<T>): Promise<T> {
     const { tracing, membership } = this.#deps;
     const span = tracing.begin(`commit ${intent.op}`, "producer", intent.traceparent, {
@@ -200,7 +204,8 @@ export class Dispatcher implements Service {
       return inserted;
     } catch (err) {
       span.end("not committed");
-      throw err;
+      if (!isForeignKeyViolation(err)) throw err;
+      throw new HubError("not_found", "the agent or its runtime broker was deleted meanwhile", { cause: err });
     }
   }
 
@@ -313,7 +318,9 @@ export class Dispatcher implements Service {
       (outcome) => this.#deps.ended(intent.runtimeBrokerId, !(outcome && "more" in outcome) || outcome.more),
       () => {},
     );
-    run.catch((err: unknown) => this.#base.log.error({ err }, "dispatch failed after its answer"));
+    run.catch((err: unknown) => {
+      if (!(err instanceof HubError)) this.#base.log.error({ err }, "dispatch failed after its answer");
+    });
     return this.#within(run, ANSWER_WITHIN_MS);
   }
 

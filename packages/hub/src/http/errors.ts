@@ -1,6 +1,6 @@
 import { HubError, wireError } from "@rootstock/protocol";
 import type { Log } from "@rootstock/service";
-import { isDatabaseUnavailable, isStatementTimeout } from "@rootstock/store";
+import { isDatabaseUnavailable, isForeignKeyViolation, isStatementTimeout } from "@rootstock/store";
 
 const RETRY_AFTER_SECONDS = 5;
 
@@ -21,6 +21,9 @@ export const toHubError = (err: unknown, log: Log): HubError => {
       cause: err,
     });
   }
+  // It was looked up a moment ago, and is gone when something that belongs to it is written.
+  if (isForeignKeyViolation(err))
+    return new HubError("not_found", "not found: what this call is about was deleted meanwhile", { cause: err });
   log.error({ err }, "request failed");
   return new HubError("internal_error", "internal error; the request id finds it in the log", { cause: err });
 };

@@ -2,11 +2,13 @@ import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
 import {
   createTestDatabase,
+  eventually,
   joinRuntimeBroker,
   type SimulatedCredentials,
   SimulatedRuntimeBroker,
   type TestDatabase,
 } from "@rootstock/testkit";
+import pg from "pg";
 import { type BrokerHub, callHub, DEVELOPMENT_TOKEN, startBrokerHub } from "./brokers.testing.ts";
 
 let database: TestDatabase;
@@ -75,6 +77,20 @@ const status = async (): Promise<string> => {
   ]);
   return row?.status ?? "none";
 };
+
+test("a runtime broker that is deleted while its heartbeat is written is unknown", async () => {
+  await database.query("delete from runtime_broker_heartbeats");
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  await client.query("begin");
+  await client.query("delete from runtime_brokers where id = $1", [credentials.brokerId]);
+  const beating = machine.heartbeat();
+  const waiting = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+  await eventually(async () => (await database.query(waiting)).length > 0);
+  await client.query("commit");
+  expect((await beating).status).toBe(404);
+  await client.end();
+});
 
 test("a heartbeat is answered 200 with nothing, and is stored when it is answered", async () => {
   await database.query("update runtime_broker_heartbeats set last_heartbeat = '2026-01-01'");
