@@ -51,6 +51,7 @@ export * from "./queries/projects.ts";
 export * from "./queries/providers.ts";
 export * from "./queries/rateBuckets.ts";
 export { type ReadGrants, type ReadRule, type ReadScope, readableGroup, readableUser } from "./queries/readScope.ts";
+export * from "./queries/removals.ts";
 export * from "./queries/replicas.ts";
 export * from "./queries/runtimeBrokerChoice.ts";
 export * from "./queries/runtimeBrokers.ts";

@@ -79,7 +79,7 @@ export const createAgent = async (
       : takenUp(plan.target, request);
 
   const prepare = async (tx: Db): Promise<Intent> => {
-    const agentId = await write(tx);
+    // The project's row before the agent's, as everybody who needs both.
     if (!runtimeBroker.isProvider)
       await linkProvider(tx, {
         projectId: project.id,
@@ -88,6 +88,7 @@ export const createAgent = async (
         linkedBy: "agent-create",
       });
     await defaultRuntimeBrokerIfNone(tx, project.id, runtimeBroker.id);
+    const agentId = await write(tx);
     if (request.notify) await subscribe(deps, tx, call.principal, agentId, project.id);
     return {
       id: deps.base.random.uuid(),

@@ -1,7 +1,7 @@
 import type { DispatchTarget } from "@rootstock/store";
 import {
-  deleteAgentRow,
-  failUndeliveredOfAgent,
+  deleteAgentRows,
+  failWaitingMessages,
   leaveEndedMessages,
   softDeleteAgent,
   transaction,
@@ -31,15 +31,14 @@ export const deleteAgent = async (
   const deletedAt = new Date(deps.base.clock.now());
   const absent = !target.runtimeBroker || (options.force && reachability(target.runtimeBroker) === "away");
   if (absent || agent.deleted_at) {
-    if (!softDelete) await leaveEndedMessages(deps.database.db, agent.id);
+    if (!softDelete) {
+      await failWaitingMessages(deps.database.db, [agent.id]);
+      await leaveEndedMessages(deps.database.db, agent.id);
+    }
     await untilCertain(deps.base, () =>
       transaction(deps.database.db, async (tx) => {
-        if (softDelete) {
-          await softDeleteAgent(tx, { agentId: agent.id, deletedAt });
-          return;
-        }
-        await failUndeliveredOfAgent(tx, agent.id, "the agent was deleted");
-        await deleteAgentRow(tx, agent.id);
+        if (softDelete) await softDeleteAgent(tx, { agentId: agent.id, deletedAt });
+        else await deleteAgentRows(tx, [agent.id]);
       }),
     );
     deps.changed();

@@ -10,7 +10,7 @@ import {
   type DispatchOp,
   type DispatchOutcome,
   type DispatchTarget,
-  deleteAgentRow,
+  deleteAgentRows,
   dispatchOutcomes,
   hasUnfinishedDispatch,
   insertClaimedDispatch,
@@ -256,7 +256,7 @@ export class Dispatcher implements Service {
     const withdraw = () =>
       transaction(database.db, async (tx) => {
         if (!(await withdrawDispatch(tx, intent.id, reason))) return false;
-        if (intent.op === "create" && intent.args.fresh === true) await deleteAgentRow(tx, intent.agentId);
+        if (intent.op === "create" && intent.args.fresh === true) await deleteAgentRows(tx, [intent.agentId]);
         return true;
       });
     if (await untilCertain(this.#base, withdraw, { begun: true })) {

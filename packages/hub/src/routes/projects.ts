@@ -3,8 +3,8 @@ import {
   changeProject,
   countProjects,
   type Db,
-  deleteEndedMessages,
   deleteProject,
+  emptyProject,
   findRuntimeBroker,
   isForeignKeyViolation,
   isUniqueViolation,
@@ -156,8 +156,8 @@ export const projectRoutes = (deps: ProjectDeps): Route[] => [
     handler: async (call) => {
       const { id } = await plainProjectOf(deps.db, call);
       await deps.deleteAgents(id, call);
-      await deleteEndedMessages(deps.db, id);
-      const gone = await transaction(deps.db, (tx) => deleteProject(tx, id));
+      await emptyProject(deps.db, id);
+      const gone = await deleteProject(deps.db, id);
       if (!gone) throw notFound("Project");
       deps.changed();
       return empty();

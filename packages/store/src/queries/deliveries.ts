@@ -88,16 +88,3 @@ const outcomesOf = statement<readonly Uuid[], MessageOutcome>(
 /** Where these messages stand; missing ones are left out. */
 export const messageOutcomes = async (db: Db, ids: readonly Uuid[]): Promise<MessageOutcome[]> =>
   (await outcomesOf(db, ids)).rows;
-
-/** Fails what an agent that is about to be deleted will never receive. Returns the ids. */
-export const failUndeliveredOfAgent = async (db: Db, agentId: Uuid, error: string): Promise<Uuid[]> => {
-  const of = (state: "pending" | "delivering") => sql`select id from messages
-    where agent_id = ${agentId} and state = ${sql.lit(state)}`;
-  const { rows } = await sql<{ id: Uuid }>`
-    with undelivered as materialized (
-      select id from messages where id in (${of("pending")} union all ${of("delivering")}) order by id for update)
-    update messages m set state = 'failed', error = ${error}
-      from undelivered where m.id = undelivered.id and m.state in ('pending', 'delivering')
-    returning m.id`.execute(db);
-  return rows.map((r) => r.id);
-};

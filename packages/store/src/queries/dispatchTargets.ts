@@ -4,6 +4,7 @@ import type { Db } from "../database.ts";
 import { statement } from "../statement.ts";
 import type { RuntimeBrokerStatus, SharedDir, Visibility } from "../tables.ts";
 import { uuids } from "./heldSockets.ts";
+import { after, type Page } from "./keyset.ts";
 import type { AgentRow } from "./lifecycle.ts";
 
 /** An agent with everything that decides whether and how an operation reaches it: one query. */
@@ -172,6 +173,9 @@ export const runningTargets = (db: Db, projectId: Uuid | null): Promise<Dispatch
       and (${projectId}::uuid is null or a.project_id = ${projectId}::uuid) order by a.created, a.id`,
   );
 
-/** Every agent of the project, deleted ones included. */
-export const targetsOfProject = (db: Db, projectId: Uuid): Promise<DispatchTarget[]> =>
-  selectTargets(db, sql`a.project_id = ${projectId}`);
+/** A page of the project's agents, newest first, deleted ones included. */
+export const targetsOfProject = (db: Db, projectId: Uuid, page: Page): Promise<DispatchTarget[]> =>
+  selectTargets(
+    db,
+    sql`a.project_id = ${projectId} and ${after("a", page.after)} order by a.created desc, a.id desc limit ${page.limit}`,
+  );

@@ -16,7 +16,8 @@ import {
   removeGroupMember,
 } from "./groups.ts";
 import { bindPolicy, insertPolicy, listPolicies, policyBindings } from "./policies.ts";
-import { changeProject, deleteProject, insertProject } from "./projects.ts";
+import { changeProject, insertProject } from "./projects.ts";
+import { deleteProject } from "./removals.ts";
 
 let store: TestStore;
 

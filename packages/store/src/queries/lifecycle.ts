@@ -296,9 +296,3 @@ export const restoreAgent = (db: Db, agentId: Uuid): Promise<AgentRow | undefine
       .returningAll()
       .executeTakeFirst(),
   );
-
-/** Removes the agent's row and, by cascade, its kept values and subscriptions. */
-export const deleteAgentRow = (db: Db, agentId: Uuid): Promise<void> =>
-  audited(db, async (tx) => {
-    await tx.deleteFrom("agents").where("id", "=", agentId).execute();
-  });

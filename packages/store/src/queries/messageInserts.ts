@@ -169,10 +169,11 @@ export const insertPendingMessages = async (db: Db, p: Accepted): Promise<Uuid[]
 const storingForPerson = statement<Accepted, unknown>(
   (given) => sql`
     with m as materialized (select * from ${recordset(given)}),
+      home as materialized (select p.id from m join projects p on p.id = m.project_id for key share of p),
       there as materialized (
-        select p.id from m join projects p on p.id = m.project_id
-         where m.agent_id is null or m.agent_id = (select a.id from agents a where a.id = m.agent_id for key share)
-         for key share of p),
+        -- Asked first: the project's row is locked before the agent's.
+        select from m where exists (select from home)
+           and (m.agent_id is null or m.agent_id = (select a.id from agents a where a.id = m.agent_id for key share))),
       stored as (
         insert into messages (${columns}) select ${columns} from m where exists (select from there)
         on conflict (id) do nothing)

@@ -191,10 +191,3 @@ export const changeProject = (tx: Db, id: Uuid, change: ProjectChange): Promise<
       .where("id", "=", id)
       .execute();
   });
-
-/** Deletes the project and everything that hangs on it. False when there was none. */
-export const deleteProject = (tx: Db, id: Uuid): Promise<boolean> =>
-  audited(tx, async (own) => {
-    const result = await own.deleteFrom("projects").where("id", "=", id).executeTakeFirst();
-    return result.numDeletedRows > 0n;
-  });

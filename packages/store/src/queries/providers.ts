@@ -42,6 +42,10 @@ export const listProviders = (db: Db, projectId: Uuid): Promise<ProviderView[]> 
 export const providerOf = (db: Db, projectId: Uuid, runtimeBrokerId: Uuid): Promise<ProviderView | undefined> =>
   views(db).where("p.project_id", "=", projectId).where("p.runtime_broker_id", "=", runtimeBrokerId).executeTakeFirst();
 
+/** The project's row before those of its links, as everybody who needs both. */
+const lockForLinks = (tx: Db, projectId: Uuid) =>
+  sql`select from projects where id = ${projectId} for no key update`.execute(tx);
+
 export interface ProviderLink {
   readonly projectId: Uuid;
   readonly runtimeBrokerId: Uuid;
@@ -56,6 +60,7 @@ export interface ProviderLink {
  */
 export const linkProvider = (tx: Db, link: ProviderLink): Promise<void> =>
   audited(tx, async (own) => {
+    await lockForLinks(own, link.projectId);
     await own
       .insertInto("project_providers")
       .values({
@@ -133,6 +138,7 @@ export const defaultRuntimeBrokerIfNone = (tx: Db, projectId: Uuid, runtimeBroke
  */
 export const unlinkProvider = (tx: Db, projectId: Uuid, runtimeBrokerId: Uuid): Promise<boolean> =>
   audited(tx, async (own) => {
+    await lockForLinks(own, projectId);
     const removed = await own
       .deleteFrom("project_providers")
       .where("project_id", "=", projectId)

@@ -114,13 +114,6 @@ export const updateRuntimeBroker = (
     return result.numUpdatedRows > 0n;
   });
 
-/** Providers, secrets and intents go with it; projects forget it as their default. */
-export const deleteRuntimeBroker = (db: Db, id: Uuid): Promise<boolean> =>
-  audited(db, async (tx) => {
-    const result = await tx.deleteFrom("runtime_brokers").where("id", "=", id).executeTakeFirst();
-    return result.numDeletedRows > 0n;
-  });
-
 /**
  * A runtime broker has joined: online until the grace for its first socket is over, which counts from now
  * (spec/01 1.3). The affinity of a machine that joined before stays until its socket ends.

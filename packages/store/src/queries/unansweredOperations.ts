@@ -14,7 +14,7 @@ export const tellAgents = (ended: RawBuilder<unknown>) => sql`
           updated = now(), state_version = a.state_version + 1
         from (
           select b.id, ended.op, ended.error, b.launching and b.phase in ('created', 'provisioning', 'starting') as launch
-            from ${ended} as ended join agents b on b.id = ended.agent_id) e
+            from ${ended} as ended join agents b on b.id = ended.agent_id order by b.id for no key update of b) e
        where a.id = e.id and (e.launch or (e.op in ('stop', 'suspend') and a.phase = 'running' and a.deleted_at is null)))`;
 
 /** Has the agents of these operations, which have ended, say what became of them. */

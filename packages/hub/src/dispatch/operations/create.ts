@@ -1,4 +1,4 @@
-import { deleteAgentRow, recordLaunched, recordLaunchFailed, recordWaiting } from "@rootstock/store";
+import { deleteAgentRows, recordLaunched, recordLaunchFailed, recordWaiting } from "@rootstock/store";
 import { z } from "zod";
 import { givenToRun, givenValues, UNREADABLE } from "./givenValues.ts";
 import type { Operation, OperationContext, OperationResult } from "./operation.ts";
@@ -153,6 +153,6 @@ const undo = async (
   message: string,
 ): Promise<void> => {
   const agentId = context.target.agent.id;
-  if (context.args.fresh === true) await deleteAgentRow(tx, agentId);
+  if (context.args.fresh === true) await deleteAgentRows(tx, [agentId]);
   else await recordLaunchFailed(tx, { agentId, runId, phase: previousPhase(context), message });
 };

@@ -1,4 +1,4 @@
-import { deleteAgentRow, failUndeliveredOfAgent, leaveEndedMessages, softDeleteAgent } from "@rootstock/store";
+import { deleteAgentRows, failWaitingMessages, leaveEndedMessages, softDeleteAgent } from "@rootstock/store";
 import type { Operation } from "./operation.ts";
 import { agentPath, callRuntimeBroker, projectQuery, runtimeFailure } from "./tunnel.ts";
 
@@ -20,7 +20,10 @@ export const remove: Operation = async (context) => {
   const removed = (answer.status >= 200 && answer.status < 300) || answer.status === 404;
   if (!removed && args.force !== true)
     return { ok: false, failure: runtimeFailure("delete agent", answer), settle: async () => {} };
-  if (!softDelete) await leaveEndedMessages(context.db, target.agent.id);
+  if (!softDelete) {
+    await failWaitingMessages(context.db, [target.agent.id]);
+    await leaveEndedMessages(context.db, target.agent.id);
+  }
   return {
     ok: true,
     result: {},
@@ -29,8 +32,7 @@ export const remove: Operation = async (context) => {
         await softDeleteAgent(tx, { agentId: target.agent.id, deletedAt });
         return;
       }
-      await failUndeliveredOfAgent(tx, target.agent.id, "the agent was deleted");
-      await deleteAgentRow(tx, target.agent.id);
+      await deleteAgentRows(tx, [target.agent.id]);
     },
   };
 };
