@@ -23,7 +23,7 @@ export class LogStream implements OpenStream {
   constructor(base: Base, options: LogStreamOptions) {
     this.#base = base;
     this.#options = options;
-    this.#output = new OutputFlow(options.channel, options.streamId);
+    this.#output = new OutputFlow(base.clock, options.channel, options.streamId);
   }
 
   /** Begins in the background; a failure ends the stream with a code. */

@@ -1,12 +1,13 @@
-import { LEGACY_MAX_FRAME_BYTES } from "@rootstock/protocol";
-import { Pacer } from "@rootstock/service";
+import { type Clock, Pacer } from "@rootstock/service";
 import type { Channel } from "../link/channel.ts";
 import type { Following } from "../runtimes/runtime.ts";
 
-/** Output goes out in pieces that the hub can read with their base64; the original reads small ones only. */
-const PIECE_BYTES = { original: 32_768, ours: 65_536 };
-/** So much may be on its way in small pieces, as keys are shown; what comes beyond it is put together. */
-const AHEAD_BYTES = 32_768;
+/** Output goes out in pieces that every hub can read with their base64. */
+const PIECE_BYTES = 32_768;
+/** So much goes in small pieces, as keys are shown; what comes beyond it is put together. */
+const AHEAD_BYTES = 8_192;
+/** For so long: a socket takes each piece at once, and a terminal is read a few kilobytes at a time. */
+const REST_MS = 1;
 /** So much of one stream's output may wait for the socket; above it the source has to wait. */
 const MAX_UNSENT_BYTES = 1_048_576;
 
@@ -15,21 +16,25 @@ const MAX_UNSENT_BYTES = 1_048_576;
  * behind and, where the hub gives credits, until its reader has read.
  */
 export class OutputFlow {
+  readonly #clock: Clock;
   readonly #channel: Channel;
   readonly #streamId: string;
   #source: Pick<Following, "pause" | "resume"> | undefined;
   readonly #pacer: Pacer;
   /** What the hub still takes; below zero when the source had more under way when it was asked to wait. */
   #creditBytes: number;
+  /** Of the pieces on their way: taken by the socket. */
+  #takenBytes = 0;
   #paused = false;
   #ended = false;
 
-  constructor(channel: Channel, streamId: string) {
+  constructor(clock: Clock, channel: Channel, streamId: string) {
+    this.#clock = clock;
     this.#channel = channel;
     this.#streamId = streamId;
     this.#creditBytes = channel.streamWindowBytes ?? Number.POSITIVE_INFINITY;
     this.#pacer = new Pacer({
-      pieceBytes: channel.maxFrameBytes > LEGACY_MAX_FRAME_BYTES * 2 ? PIECE_BYTES.ours : PIECE_BYTES.original,
+      pieceBytes: PIECE_BYTES,
       aheadBytes: AHEAD_BYTES,
       transmit: (piece) => this.#transmit(piece),
     });
@@ -70,10 +75,17 @@ export class OutputFlow {
   #transmit(piece: Buffer): void {
     const { byteLength } = piece;
     this.#channel.send({ type: "stream", streamId: this.#streamId, data: piece.toString("base64") }, () => {
-      if (this.#ended) return;
-      this.#pacer.done(byteLength);
-      this.#resumeWhenClear();
+      if (this.#takenBytes === 0) this.#clock.after(REST_MS, () => this.#goOn());
+      this.#takenBytes += byteLength;
     });
+  }
+
+  #goOn(): void {
+    const bytes = this.#takenBytes;
+    this.#takenBytes = 0;
+    if (this.#ended) return;
+    this.#pacer.done(bytes);
+    this.#resumeWhenClear();
   }
 
   #resumeWhenClear(): void {

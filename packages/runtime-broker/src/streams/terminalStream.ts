@@ -34,7 +34,7 @@ export class TerminalStream implements OpenStream {
     this.#base = base;
     this.#options = options;
     this.#size = options.size;
-    this.#output = new OutputFlow(options.channel, options.streamId);
+    this.#output = new OutputFlow(base.clock, options.channel, options.streamId);
     this.#credits = options.channel.streamWindowBytes !== undefined;
   }
 
