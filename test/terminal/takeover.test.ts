@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
+import { systemClock } from "@rootstock/service";
 import { ApiReply, api, eventually, LogClient, type Replica, Scene, TerminalClient } from "@rootstock/testkit";
 import { MovingAddress } from "./machine.ts";
 import { agentOn, replicaProcess } from "./stage.ts";
@@ -149,7 +150,7 @@ test.each(WAYS)(
   60_000,
 );
 
-test("the owner hangs while it is asked: once the runtime broker is elsewhere a question is asked there, a command is in doubt", async () => {
+test("the owner hangs: once the runtime broker is elsewhere a question is asked there, a command is in doubt, and open terminals are told to come back", async () => {
   const way = new MovingAddress({ name: "owner", url: "http://127.0.0.1:9", stop: async () => {} });
   await way.start();
   scene.onEnd(() => way.stop());
@@ -158,8 +159,11 @@ test("the owner hangs while it is asked: once the runtime broker is elsewhere a 
   const [entry, third] = [await scene.replica(), await scene.replica()];
   const place = { url: owner.url };
   const s = await agentOn(scene, owner, entry, { hubUrl: () => place.url });
+  const client = await attach(entry, s.agent);
+  (await s.terminals.nth(0)).print("before");
+  await client.shows("before");
   owner.signal("SIGSTOP");
-  const before = way.accepted;
+  const [hung, before] = [systemClock.elapsed(), way.accepted];
   const logs = api(entry, "GET", `/api/v1/agents/${s.agent}/logs`);
   const exec = api(entry, "POST", `/api/v1/agents/${s.agent}/exec`, { command: ["true"] });
   await eventually(() => way.accepted === before + 2);
@@ -169,6 +173,11 @@ test("the owner hangs while it is asked: once the runtime broker is elsewhere a 
   await again;
   expect((await logs).status).toBe(200);
   expect((await exec).status).toBe(502);
+  expect(await client.closed).toEqual({ code: 4503, reason: "broker_disconnected" });
+  expect(systemClock.elapsed() - hung).toBeLessThan(12_000);
+  const back = await attach(entry, s.agent);
+  (await s.terminals.nth(1)).print("after");
+  await back.shows("after");
 }, 60_000);
 
 test.each(WAYS)(

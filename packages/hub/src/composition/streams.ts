@@ -6,6 +6,7 @@ import {
   AgentStreams,
   answering,
   Detours,
+  isOwnerIn,
   Mailbox,
   PeerLink,
   PostgresLink,
@@ -41,8 +42,9 @@ export const buildStreams = (
     instanceId: f.membership.instanceId,
     sealed: new SealedFrames({ box: f.box, olderReplicas: () => f.releases.olderThan(CONFIGS_SEALED_SINCE) }),
   });
+  const isOwner = isOwnerIn(db);
   const throughDatabase = new PostgresLink(base, {
-    db,
+    isOwner,
     mailbox,
     tending,
     registry,
@@ -53,8 +55,8 @@ export const buildStreams = (
     detours: new Detours(base.clock),
   };
   const direct = config.streamRelay !== "postgres";
-  const relay: Relay = new Relay(base, { ...ways, db, registry, tokens, direct });
-  const peers = direct ? new PeerLink(base, { tokens, tending }) : undefined;
+  const relay: Relay = new Relay(base, { ...ways, db, isOwner, registry, tokens, direct });
+  const peers = direct ? new PeerLink(base, { tokens, tending, isOwner }) : undefined;
   const streams = new AgentStreams(base, { ...ways, db, registry, direct: peers });
   return { tending, relay, streams, stages: [[mailbox], [throughDatabase], [tending]] };
 };

@@ -31,6 +31,11 @@ export class Keepalive {
     this.#heardAt = this.#clock.elapsed();
   }
 
+  /** How long nothing was heard, in milliseconds. `now`: the clock's `elapsed`. */
+  silentMs(now: number): number {
+    return now - this.#heardAt;
+  }
+
   /** `now`: the clock's `elapsed`. A socket that is not read cannot be heard, and is left alone. */
   tick(now: number): void {
     const { isPaused } = this.#ws;

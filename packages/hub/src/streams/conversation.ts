@@ -12,13 +12,13 @@ export type Arrival = "next" | "repeated" | "gap";
 /** One stream between this replica and another through the database: numbers, signs of life. */
 export class Conversation {
   readonly thread: Thread;
-  readonly #mailbox: Mailbox;
+  readonly #mailbox: Pick<Mailbox, "send">;
   readonly #clock: Clock;
   #expected = 0;
   #heardAt: number;
   #spokeAt: number;
 
-  constructor(clock: Clock, mailbox: Mailbox, to: string, streamId: string) {
+  constructor(clock: Clock, mailbox: Pick<Mailbox, "send">, to: string, streamId: string) {
     this.#clock = clock;
     this.#mailbox = mailbox;
     this.thread = new Thread(to, streamId);

@@ -7,6 +7,7 @@ export * from "./detours.ts";
 export * from "./logFollower.ts";
 export { fromEventId } from "./logMark.ts";
 export * from "./mailbox.ts";
+export { isOwnerIn } from "./ownerMoved.ts";
 export { INTERNAL_STREAMS_PATH } from "./peerFrames.ts";
 export * from "./peerLink.ts";
 export * from "./peerStreams.ts";

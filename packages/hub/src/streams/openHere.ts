@@ -6,7 +6,7 @@ import { PolledLog } from "./polledLog.ts";
 /** Opens a stream over a socket that this replica holds; undefined when it holds none. */
 export const openHere = (
   base: Base,
-  registry: Registry,
+  registry: Pick<Registry, "get">,
   request: AgentStreamRequest,
   handler: StreamHandler,
 ): AgentStream | undefined => {

@@ -6,11 +6,14 @@ import type { StreamEnd, StreamHandler } from "../control/index.ts";
 import { bytesOf, jsonOf, Keepalive, type KeepaliveTimes } from "../sockets/index.ts";
 import type { AgentStream, AgentStreamRequest, OwnerLink, Tended } from "./agentStream.ts";
 import { LOST } from "./closeCodes.ts";
+import { Doubt, type IsOwner } from "./ownerMoved.ts";
 import { type FromEntry, fromOwner, INTERNAL_STREAMS_PATH, toQuery } from "./peerFrames.ts";
 import type { Tending } from "./tending.ts";
 
 const DIAL_TIMEOUT_MS = 3_000;
 export const PEER_KEEPALIVE: KeepaliveTimes = { pingMs: 5_000, silenceMs: 15_000 };
+/** An owner that has not answered a ping may hang. */
+const SUSPECT_MS = PEER_KEEPALIVE.pingMs * 1.5;
 /** Messages are pieces of one runtime broker's frames. */
 export const PEER_MAX_PAYLOAD_BYTES = 16_777_216;
 /** Consumed bytes are told in steps of this, well below the window of a stream. */
@@ -21,6 +24,7 @@ const NOT_OWNER = 409;
 export interface PeerLinkDeps {
   readonly tokens: ReplicaTokens;
   readonly tending: Tending;
+  readonly isOwner: IsOwner;
 }
 
 /** Streams through a WebSocket to the owner's internal URL (design section 8). */
@@ -70,12 +74,20 @@ export class PeerLink implements OwnerLink {
         ws.terminate();
       });
       ws.once("open", () => {
-        const terminal = new PeerStream(this.#base, ws, handler, () => this.#deps.tending.remove(terminal));
+        const terminal = new PeerStream(this.#base, ws, handler, {
+          isOwner: () => this.#deps.isOwner(owner, request.runtimeBrokerId),
+          onGone: () => this.#deps.tending.remove(terminal),
+        });
         this.#deps.tending.add(terminal);
         resolve(terminal);
       });
     });
   }
+}
+
+interface PeerStreamOptions {
+  readonly isOwner: () => Promise<boolean>;
+  readonly onGone: () => void;
 }
 
 /** The entry replica's end of a terminal whose runtime broker hangs on another replica. */
@@ -84,14 +96,19 @@ class PeerStream implements AgentStream, Tended {
   readonly #ws: WebSocket;
   readonly #handler: StreamHandler;
   readonly #keepalive: Keepalive;
+  readonly #doubt: Doubt;
   #unreported = 0;
   #ended = false;
 
-  constructor(base: Base, ws: WebSocket, handler: StreamHandler, onGone: () => void) {
+  constructor(base: Base, ws: WebSocket, handler: StreamHandler, { isOwner, onGone }: PeerStreamOptions) {
     this.#base = base;
     this.#ws = ws;
     this.#handler = handler;
     this.#keepalive = new Keepalive(ws, base.clock, PEER_KEEPALIVE);
+    this.#doubt = new Doubt(isOwner, () => {
+      this.#end({ code: undefined, reason: LOST.brokerDisconnected });
+      this.close(LOST.brokerDisconnected);
+    });
     ws.on("message", (data, isBinary) => this.#receive(data, isBinary));
     ws.once("close", () => {
       onGone();
@@ -123,6 +140,7 @@ class PeerStream implements AgentStream, Tended {
 
   tick(now: number): void {
     this.#keepalive.tick(now);
+    if (!this.#ended && this.#keepalive.silentMs(now) > SUSPECT_MS) this.#doubt.look();
   }
 
   shutDown(): void {

@@ -4,6 +4,7 @@ import type { StreamEnd, StreamHandler } from "../control/index.ts";
 import type { AgentStream, Tended } from "./agentStream.ts";
 import { LOST } from "./closeCodes.ts";
 import { BEAT_MS, type Conversation } from "./conversation.ts";
+import { Doubt } from "./ownerMoved.ts";
 
 /** The two ends of a terminal whose frames go through the database. */
 
@@ -14,7 +15,7 @@ const endBody = z.object({ reason: z.string(), code: z.number().int().optional()
 /** Consumed bytes are told in steps of this, well below the window of a stream. */
 const CONSUMED_STEP_BYTES = 65_536;
 
-/** An owner that has missed a beat may have died: then the database knows before it counts as silent. */
+/** An owner that has missed a beat may have died. */
 const SUSPECT_MS = BEAT_MS * 1.5;
 
 const parse = <T>(schema: z.ZodType<T>, body: Buffer): T | undefined => {
@@ -41,19 +42,26 @@ export interface EntryEndOptions {
 export class EntryEnd implements StreamEndpoint, AgentStream {
   readonly #conversation: Conversation;
   readonly #options: EntryEndOptions;
-  readonly #answer: (opened: boolean) => void;
-  /** Whether the owner has opened the terminal. */
-  readonly opened: Promise<boolean>;
+  readonly #doubt: Doubt;
+  readonly #answer: () => void;
+  /** Resolves when the owner has opened the terminal, or will not. */
+  readonly answered: Promise<void>;
+  #opened = false;
   #unreported = 0;
-  #asking = false;
   #over = false;
 
   constructor(conversation: Conversation, options: EntryEndOptions) {
     this.#conversation = conversation;
     this.#options = options;
-    const { promise, resolve } = Promise.withResolvers<boolean>();
-    this.opened = promise;
+    this.#doubt = new Doubt(options.isOwner, () => this.#end({ code: undefined, reason: LOST.brokerDisconnected }));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.answered = promise;
     this.#answer = resolve;
+  }
+
+  /** Whether the owner has opened the terminal: from then on the handler is told of it, and must not be given another. */
+  get opened(): boolean {
+    return this.#opened;
   }
 
   write(data: Uint8Array): void {
@@ -78,16 +86,7 @@ export class EntryEnd implements StreamEndpoint, AgentStream {
 
   tick(now: number): void {
     if (!this.#conversation.tick(now)) this.#end({ code: undefined, reason: LOST.brokerDisconnected });
-    else if (this.#conversation.silentMs(now) > SUSPECT_MS && !this.#asking) {
-      this.#asking = true;
-      this.#options
-        .isOwner()
-        .catch(() => true)
-        .then((isOwner) => {
-          this.#asking = false;
-          if (!isOwner) this.#end({ code: undefined, reason: LOST.brokerDisconnected });
-        });
-    }
+    else if (this.#conversation.silentMs(now) > SUSPECT_MS) this.#doubt.look();
   }
 
   shutDown(): void {
@@ -103,8 +102,10 @@ export class EntryEnd implements StreamEndpoint, AgentStream {
     }
     if (arrival !== "next") return;
     const { kind, body } = frame;
-    if (kind === "opened") this.#answer(true);
-    else if (kind === "refused") this.#answer(false);
+    if (kind === "opened") {
+      this.#opened = true;
+      this.#answer();
+    } else if (kind === "refused") this.#answer();
     else if (kind === "data") this.#options.handler.onData(body);
     else if (kind === "taken") this.#options.handler.onTaken(parse(bytesBody, body)?.bytes ?? 0);
     else if (kind === "end") {
@@ -116,7 +117,8 @@ export class EntryEnd implements StreamEndpoint, AgentStream {
   #end(end: StreamEnd): void {
     if (this.#over) return;
     this.#leave();
-    this.#options.handler.onClose(end);
+    if (this.#opened) this.#options.handler.onClose(end);
+    else this.#answer();
   }
 
   #leave(): void {

@@ -1,13 +1,13 @@
 import type { HubError, Uuid } from "@rootstock/protocol";
 import type { Base, Service } from "@rootstock/service";
-import { type Db, type Owner, ownerOf, type StreamFrameRow } from "@rootstock/store";
+import type { Owner, StreamFrameRow } from "@rootstock/store";
 import { z } from "zod";
 import type { Registry, StreamHandler } from "../control/index.ts";
 import type { AgentStream, AgentStreamRequest, OwnerLink } from "./agentStream.ts";
 import { Conversation } from "./conversation.ts";
 import type { Mailbox } from "./mailbox.ts";
 import { openHere } from "./openHere.ts";
-import { ownerMoved } from "./ownerMoved.ts";
+import { type IsOwner, ownerMoved } from "./ownerMoved.ts";
 import { fromQuery, toQuery } from "./peerFrames.ts";
 import { EntryEnd, OwnerEnd, type StreamEndpoint } from "./postgresEnds.ts";
 import { type RelayedRequest, type RelayedResponse, relayedRequest } from "./relayedCall.ts";
@@ -38,10 +38,10 @@ export const answering = async (
 };
 
 export interface PostgresLinkDeps {
-  readonly db: Db;
-  readonly mailbox: Mailbox;
+  readonly isOwner: IsOwner;
+  readonly mailbox: Pick<Mailbox, "onFrame" | "send" | "withdraw">;
   readonly tending: Tending;
-  readonly registry: Registry;
+  readonly registry: Pick<Registry, "get">;
   /** Answers a call for a runtime broker whose socket is held here. Never rejects. */
   readonly serve: (request: RelayedRequest) => Promise<PeerAnswer>;
 }
@@ -101,42 +101,44 @@ export class PostgresLink implements OwnerLink, Service {
     const { streamId } = conversation.thread;
     const end: EntryEnd = new EntryEnd(conversation, {
       handler,
-      isOwner: () => this.#isOwner(owner, request.runtimeBrokerId),
+      isOwner: () => this.#deps.isOwner(owner, request.runtimeBrokerId),
       onGone: () => this.#remove(streamId, end),
     });
     this.#add(streamId, end);
     conversation.say("open", Buffer.from(toQuery(request)));
-    const opened = await this.#heard(owner, request.runtimeBrokerId, end.opened);
-    if (opened === true) return end;
+    const heard = await this.#heard(owner, request.runtimeBrokerId, end.answered);
+    // It may have come while the database was asked who the owner is, and output with it.
+    if (end.opened) return end;
     end.close("not opened");
-    return opened === undefined ? "unreachable" : "not_owner";
+    return heard ? "not_owner" : "unreachable";
   }
 
   /** Has the owner run a call; `unreachable` when it has certainly not. */
   async call(owner: Owner, request: RelayedRequest): Promise<PeerAnswer | "unreachable"> {
     const conversation = this.#converse(owner.instanceId, this.#base.random.uuid());
     const { streamId } = conversation.thread;
-    const [accepted, answered] = [Promise.withResolvers<true>(), Promise.withResolvers<PeerAnswer>()];
-    this.#calls.set(streamId, { accepted: () => accepted.resolve(true), answered: answered.resolve });
+    const [accepted, answered] = [Promise.withResolvers<void>(), Promise.withResolvers<PeerAnswer>()];
+    this.#calls.set(streamId, { accepted: accepted.resolve, answered: answered.resolve });
     try {
       conversation.say("call", request);
       // Taken back from the table, it has not been read and never will be.
       const heard = await this.#heard(owner, request.runtimeBrokerId, accepted.promise);
-      if (heard !== true && (await this.#deps.mailbox.withdraw(conversation.thread)))
-        return heard === undefined ? "unreachable" : NOT_OWNER;
+      if (heard !== "heard" && (await this.#deps.mailbox.withdraw(conversation.thread)))
+        return heard ? NOT_OWNER : "unreachable";
       return (await this.#answerFrom(owner, request, answered.promise)) ?? NO_ANSWER;
     } finally {
       this.#calls.delete(streamId);
     }
   }
 
-  /** What the owner says first. Undefined when it says nothing in time, "moved" as soon as it is not the owner any more. */
-  async #heard<T>(owner: Owner, runtimeBrokerId: Uuid, first: Promise<T>): Promise<T | "moved" | undefined> {
+  /** Whether the owner says anything. Undefined when it does not in time, "moved" as soon as it is not the owner any more. */
+  async #heard(owner: Owner, runtimeBrokerId: Uuid, first: Promise<void>): Promise<"heard" | "moved" | undefined> {
     const { clock } = this.#base;
+    const heard = first.then((): "heard" => "heard");
     for (const until = clock.elapsed() + OPEN_TIMEOUT_MS; clock.elapsed() < until; ) {
-      const heard = await this.#within(Math.min(OPEN_LOOK_MS, until - clock.elapsed()), first);
-      if (heard !== undefined) return heard;
-      if (!(await this.#isOwner(owner, runtimeBrokerId).catch(() => true))) return "moved";
+      const said = await this.#within(Math.min(OPEN_LOOK_MS, until - clock.elapsed()), heard);
+      if (said) return said;
+      if (!(await this.#deps.isOwner(owner, runtimeBrokerId).catch(() => true))) return "moved";
     }
     return undefined;
   }
@@ -144,17 +146,13 @@ export class PostgresLink implements OwnerLink, Service {
   /** Undefined when there is none in time, or its replica has lost the runtime broker's socket and says nothing. */
   async #answerFrom(owner: Owner, request: RelayedRequest, answer: Promise<PeerAnswer>) {
     const over = new AbortController();
-    const isOwner = () => this.#isOwner(owner, request.runtimeBrokerId);
+    const isOwner = () => this.#deps.isOwner(owner, request.runtimeBrokerId);
     const moved = ownerMoved(this.#base.clock, isOwner, over.signal);
     try {
       return await this.#within(request.timeoutMs + ANSWER_GRACE_MS, Promise.race([answer, moved]));
     } finally {
       over.abort();
     }
-  }
-
-  async #isOwner(owner: Owner, runtimeBrokerId: Uuid): Promise<boolean> {
-    return (await ownerOf(this.#deps.db, runtimeBrokerId))?.instanceId === owner.instanceId;
   }
 
   #converse(to: Uuid, streamId: Uuid): Conversation {

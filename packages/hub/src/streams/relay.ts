@@ -6,7 +6,7 @@ import { REPLICA_TOKEN_HEADER, type ReplicaTokens } from "../auth/index.ts";
 import { type Registry, TunnelError, type TunnelRequest, type TunnelResponse } from "../control/index.ts";
 import { acceptedTraceparent } from "../telemetry/index.ts";
 import type { Detours } from "./detours.ts";
-import { ownerMoved } from "./ownerMoved.ts";
+import { type IsOwner, ownerMoved } from "./ownerMoved.ts";
 import { PeerNotConnected, postToPeer } from "./peerCall.ts";
 import { NO_ANSWER, type PeerAnswer } from "./postgresLink.ts";
 import { INTERNAL_TUNNEL_PATH, type RelayedRequest, type RelayedResponse, relayedResponse } from "./relayedCall.ts";
@@ -24,6 +24,7 @@ export interface RelayRequest extends Omit<TunnelRequest, "timeoutMs" | "signal"
 
 export interface RelayDeps {
   readonly db: Db;
+  readonly isOwner: IsOwner;
   readonly registry: Registry;
   readonly tokens: ReplicaTokens;
   /** Whether replicas are called at their internal URLs. */
@@ -132,8 +133,7 @@ export class Relay {
   async #post(owner: Owner, internalUrl: string, request: RelayedRequest): Promise<PeerAnswer | undefined> {
     const { clock } = this.#base;
     const over = new AbortController();
-    const isOwner = async () =>
-      (await ownerOf(this.#deps.db, request.runtimeBrokerId))?.instanceId === owner.instanceId;
+    const isOwner = () => this.#deps.isOwner(owner, request.runtimeBrokerId);
     try {
       const answer = postToPeer(clock, {
         url: new URL(INTERNAL_TUNNEL_PATH, internalUrl),
