@@ -114,10 +114,18 @@ test("a command that is put down twice, since nobody knew whether it was, runs o
   }
 });
 
-test("switched off, it is not used", async () => {
+test("switched off, it is not used, and who asks first whether there is a terminal is told so where no way leads there", async () => {
   const [owner, entry] = [await scene.replica(NOWHERE), await scene.replica({ ROOTSTOCK_STREAM_RELAY: "peer" })];
   const { agent } = await agentOn(scene, owner, entry);
   expect((await refusal(entry, agent)).status).toBe(503);
+  const preflight = () => api(entry, "GET", `/api/v1/agents/${agent}/pty`);
+  expect((await preflight()).status).toBe(200);
+  await scene.database.query("update hub_replicas set internal_url = null where instance_id = $1", [
+    owner.hub.instanceId,
+  ]);
+  expect((await refusal(entry, agent)).status).toBe(503);
+  const refused = await preflight();
+  expect([refused.status, refused.get("error.code")]).toEqual([503, "runtime_broker_unavailable"]);
   expect((await api(entry, "GET", `/api/v1/agents/${agent}/logs`)).status).toBe(503);
 });
 

@@ -33,10 +33,12 @@ export class AgentStreams {
     this.#deps = deps;
   }
 
-  /** Throws 503 `runtime_broker_unavailable` when nobody holds the runtime broker's socket. */
+  /** Throws 503 `runtime_broker_unavailable` when nobody holds the runtime broker's socket, or no way leads there. */
   async check(runtimeBrokerId: Uuid): Promise<void> {
     for (let attempt = 0; attempt < MAX_RESOLUTIONS; attempt += 1) {
-      if (this.#deps.registry.get(runtimeBrokerId) || (await this.#ownerOf(runtimeBrokerId))) return;
+      if (this.#deps.registry.get(runtimeBrokerId)) return;
+      const owner = await this.#ownerOf(runtimeBrokerId);
+      if (owner && (this.#deps.detour ?? this.#deps.direct)?.reaches(owner)) return;
       await this.#base.clock.sleep(FIRST_WAIT_MS * 2 ** attempt);
     }
     throw notConnected(runtimeBrokerId);
