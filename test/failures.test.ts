@@ -163,6 +163,7 @@ test("coordination connection cut: the replica claims nothing until it has it ba
   const place = { url: owner.url };
   const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
   const agent = await scene.agent(entry, project, "a1");
+  const [second, third] = [await scene.agent(entry, project, "a2"), await scene.agent(entry, project, "a3")];
   const coordination = async (expected: string) =>
     eventually(async () => {
       const ready = await api(owner, "GET", "/readyz");
@@ -179,13 +180,21 @@ test("coordination connection cut: the replica claims nothing until it has it ba
   place.url = entry.url;
   await proxy.stop();
   await coordination("degraded");
-  const accepted = await send(entry, agent, "while nobody may claim");
-  expect([accepted.status, runtimeBroker.delivered.length]).toEqual([202, 1]);
-  const closed = await runtimeBroker.onClose.next();
+  const closing = runtimeBroker.onClose.next();
+  const before = runtimeBroker.received.length;
+  const stopped = api(owner, "POST", `/api/v1/agents/${third}/stop`);
+  const [accepted, alsoThere] = await Promise.all([
+    send(entry, agent, "while nobody may claim"),
+    send(owner, second, "nor its own"),
+  ]);
+  expect([accepted.status, alsoThere.status]).toEqual([202, 202]);
+  const closed = await closing;
   expect(closed.code).toBe(1012);
-  await eventually(async () => expect(await states()).toEqual(["delivered", "delivered"]));
-  expect(runtimeBroker.received.at(-1)?.sessionId).toBe(runtimeBroker.session?.sessionId);
-  expect(messageIds(runtimeBroker.received)).toHaveLength(2);
+  expect((await stopped).get("phase")).toBe("stopped");
+  await eventually(async () => expect(await states()).toEqual(["delivered", "delivered", "delivered"]));
+  const since = runtimeBroker.received.slice(before);
+  expect(new Set(since.map((r) => r.sessionId))).toEqual(new Set([runtimeBroker.session?.sessionId]));
+  expect(messageIds(since)).toHaveLength(2);
   expect((await send(owner, agent, "through the one that has lost it")).status).toBe(200);
 });
 

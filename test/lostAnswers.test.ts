@@ -35,6 +35,9 @@ const send = (replica: InProcessReplica, agent: string, msg: string, key?: strin
     key === undefined ? {} : { headers: { "idempotency-key": key } },
   );
 
+/** Far sooner than sockets that nobody holds are found by looking for them, in milliseconds. */
+const GIVEN_UP_WITHIN_MS = 5_000;
+
 const messages = () =>
   scene.database.query<{ state: string }>("select state from messages").then((rows) => rows.map((r) => r.state));
 
@@ -174,6 +177,22 @@ test("of settling: what was acknowledged is not sent again", async () => {
   expect(paths(runtimeBroker.received, "/message")).toHaveLength(2);
 });
 
+test("of settling with the next message's insert, which never came: both count, and those behind them", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  let broken = false;
+  void proxy.hold("settled as (").then(() => {
+    broken = true;
+    proxy.cut("pool");
+  });
+  const sent: number[] = [];
+  while (!broken) sent.push((await send(owner, agent, `m${sent.length}`)).status);
+  sent.push((await send(owner, agent, "after")).status);
+  expect(sent.filter((status) => status >= 300)).toEqual([]);
+  await eventually(async () => expect(await messages()).toEqual(sent.map(() => "delivered")));
+  expect(paths(runtimeBroker.received, "/message")).toHaveLength(sent.length);
+});
+
 test("of a dial's claim: a socket that never was is not named as the runtime broker's", async () => {
   const credentials = await scene.join(entry, "laptop");
   const lost = proxy.loseAnswer("connected_session_id = ", true);
@@ -186,7 +205,7 @@ test("of a dial's claim: a socket that never was is not named as the runtime bro
   await eventually(async () => {
     const rows = await scene.database.query("select connected_session_id as session from runtime_brokers");
     expect(rows).toEqual([{ session: null }]);
-  });
+  }, GIVEN_UP_WITHIN_MS);
 });
 
 test("of the commit of a message to a person: it is stored once and its end is told", async () => {

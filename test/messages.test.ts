@@ -209,6 +209,31 @@ test("a message that the runtime broker refuses fails with its reason and lets t
   });
 });
 
+test("a runtime broker in trouble, or one that does not know the agent now, is asked again after longer and longer, and the message is delivered", async () => {
+  const asked: number[] = [];
+  const troubles = [409, 500];
+  const runtimeBroker = await scene.runtimeBroker(owner, {
+    like: "unmodified",
+    handle: (request) => {
+      const status = request.path.endsWith("/message") && asked.length > 1 ? troubles.shift() : undefined;
+      return status === undefined ? runtimeBroker.agents.handle(request) : { status };
+    },
+  });
+  const agent = await scene.agent(owner, project, "a1");
+  runtimeBroker.onRequest.on(({ path, requestId }) => {
+    if (!path.endsWith("/message")) return;
+    asked.push(systemClock.elapsed());
+    if (asked.length === 1) runtimeBroker.sendFrame({ type: "response", requestId, statusCode: "no number" });
+  });
+  expect((await send(entry, agent, "in the end")).status).toBe(202);
+  await eventually(async () => {
+    expect(await scene.database.query("select state from messages")).toEqual([{ state: "delivered" }]);
+  });
+  const pauses = asked.slice(1).map((at, i) => at - (asked[i] ?? 0));
+  expect(pauses).toHaveLength(3);
+  for (const [i, pause] of pauses.entries()) expect(pause).toBeGreaterThan(450 * 2 ** i);
+});
+
 test("a message too large for an unmodified runtime broker fails before it is sent and does not cost the socket", async () => {
   const runtimeBroker = await scene.runtimeBroker(owner, { like: "unmodified" });
   const agent = await scene.agent(owner, project, "a1");

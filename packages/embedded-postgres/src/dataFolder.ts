@@ -66,7 +66,9 @@ export const readServerState = (dir: string): { readonly pid: number; readonly r
   try {
     const lines = readFileSync(join(dir, "postmaster.pid"), "utf8").split("\n");
     const pid = Number(lines[0]);
-    return Number.isSafeInteger(pid) ? { pid, ready: ["ready", "standby"].includes(lines[7]?.trim() ?? "") } : undefined;
+    return Number.isSafeInteger(pid)
+      ? { pid, ready: ["ready", "standby"].includes(lines[7]?.trim() ?? "") }
+      : undefined;
   } catch {
     return undefined;
   }

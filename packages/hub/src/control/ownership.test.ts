@@ -145,6 +145,31 @@ test("a claim of an older dial that commits after the newer one: the live socket
   });
 });
 
+test("a dial that is given up while it is being claimed leaves no socket named, and the next one displaces nobody", async () => {
+  const a = await plane();
+  const credentials = await seedRuntimeBroker(a, "one");
+  const impatient = dial(credentials, a.url, { redials: false });
+  await transaction(a.database.db, async (tx) => {
+    await tx.selectFrom("runtime_brokers").select("id").forUpdate().execute();
+    void impatient.connect();
+    await eventually(async () => {
+      const waiting = await scene.database.query(
+        "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+      );
+      return waiting.length > 0;
+    });
+    impatient.cut();
+    await impatient.onRefusedDial.next();
+  });
+  // Without a poll, by which sockets that nobody holds are found.
+  await eventually(
+    async () => expect(await rowOf(credentials.brokerId)).toMatchObject({ hub: null, away: true }),
+    5_000,
+  );
+  await dial(credentials, a.url).connect();
+  expect(a.channel.stats()).toEqual({ displaced: 0, delayed: 0 });
+});
+
 test("a claim that commits late for a socket that looks alive: the live one is made to redial and owns", async () => {
   const [a, b] = [await plane(), await plane()];
   const credentials = await seedRuntimeBroker(a, "one");

@@ -64,12 +64,12 @@ export class MessagesOnWire {
     const { locks, metrics, announceMessage, commandBus, settlements, round, wake } = this.#deps;
     const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
     if (settlements.has(message.id)) {
-      // Acknowledged over the socket before, and claimed anew before that was written down: it counts for this claim.
+      // Acknowledged, and claimed anew before that was written down: it counts for this claim.
       settlements.acknowledged({ ...delivery, agentId, runtimeBrokerId });
       round();
       return;
     }
-    settlements.sent(delivery);
+    settlements.sent(message.id);
     // A stop that began while the message was claimed would meet it at a runtime broker that acknowledges and drops it.
     if (locks.inLifecycle(agentId)) {
       await this.#giveBack(message, delivery, { kind: "lost", reason: "an operation on the agent is under way" });

@@ -244,9 +244,7 @@ export class Reconciler implements Service {
     const connection = this.#deps.registry.get(runtimeBrokerId);
     // The socket went between claim and here: its successor voids the claim, or the reaper does.
     if (!connection || connection.sessionId !== sessionId) return;
-    // Taken for dead meanwhile, this replica may claim again what it has on this very wire: that stands for it.
-    if (this.#settlements.hasOver(key, connection.sessionId)) return;
-    // Over the socket before, the same message may not have come to its end here, while it is claimed for this one.
+    // The same message may not have come to its end here, over the socket before, or over this one for a claim that was lost.
     const before = this.#running.get(key);
     this.#track(key, before ? before.then(() => work(connection)) : work(connection));
   }

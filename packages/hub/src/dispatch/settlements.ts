@@ -27,7 +27,7 @@ export class Settlements {
   readonly #deps: SettlementDeps;
   #acknowledged: Acknowledged[] = [];
   /** Messages on the wire or acknowledged and not yet settled, by id: never sent twice over one socket. */
-  readonly #onWire = new Map<Uuid, Uuid>();
+  readonly #onWire = new Set<Uuid>();
   /**
    * Messages acknowledged over a socket that lives, by id, whose claim was another's when they were to be settled: the
    * claim of an older socket can come late, and go with its socket. Claimed for that socket again, they are not sent again.
@@ -47,14 +47,9 @@ export class Settlements {
     return this.#onWire.has(messageId);
   }
 
-  /** As {@link has}, over the socket of this session. */
-  hasOver(messageId: Uuid, sessionId: Uuid): boolean {
-    return this.#onWire.get(messageId) === sessionId;
-  }
-
   /** From now until it is settled or given back the message is on the wire. */
-  sent({ id, sessionId }: EndedDelivery): void {
-    this.#onWire.set(id, sessionId);
+  sent(messageId: Uuid): void {
+    this.#onWire.add(messageId);
   }
 
   /** Off the wire, without having been taken. */
@@ -71,7 +66,7 @@ export class Settlements {
   countsAgain(delivery: Acknowledged): boolean {
     if (this.#uncounted.get(delivery.id) !== delivery.sessionId) return false;
     this.#uncounted.delete(delivery.id);
-    this.sent(delivery);
+    this.sent(delivery.id);
     this.acknowledged(delivery);
     this.#deps.due();
     return true;
@@ -113,13 +108,13 @@ export class Settlements {
     const ofAgent = (d: Acknowledged) => d.agentId === agentId;
     const acknowledged = this.#acknowledged.filter(ofAgent);
     if (acknowledged.length > 0) this.#acknowledged = this.#acknowledged.filter((d) => !ofAgent(d));
+    let settled: readonly Uuid[] = [];
     try {
-      const { stored, settled } = await this.#settleWith(() => insert({ acknowledged }));
+      const inserted = await this.#settleWith(() => insert({ acknowledged }));
+      settled = inserted.settled;
+      return inserted.stored;
+    } finally {
       if (settled.length < acknowledged.length) this.#acknowledgedAgain(acknowledged, new Set(settled));
-      return stored;
-    } catch (err) {
-      this.#acknowledgedAgain(acknowledged, new Set());
-      throw err;
     }
   }
 
