@@ -198,6 +198,39 @@ test("coordination connection cut: the replica claims nothing until it has it ba
   expect((await send(owner, agent, "through the one that has lost it")).status).toBe(200);
 });
 
+test("no replica reaches DATABASE_DIRECT_URL while the pool works: calls are accepted, nobody claims, and all is done when it is back", async () => {
+  const proxy = await PostgresProxy.start(scene.database.url);
+  scene.onEnd(() => proxy.stop());
+  const owner = await scene.replica({}, { directUrl: proxy.url });
+  const entry = await scene.replica({}, { directUrl: proxy.url });
+  const project = await scene.project(entry);
+  const place = { url: owner.url };
+  const runtimeBroker = await scene.runtimeBroker(owner, { hubUrl: () => place.url });
+  const agent = await scene.agent(entry, project, "a1");
+  proxy.refusing = true;
+  for (const replica of [owner, entry])
+    await eventually(async () => {
+      const ready = await api(replica, "GET", "/readyz");
+      const checks = ["database", "signals", "coordination"].map((check) => ready.get(`checks.${check}`));
+      expect([ready.status, ...checks]).toEqual([200, "ok", "degraded", "degraded"]);
+    });
+  const refused = runtimeBroker.onRefusedDial.next();
+  const sent = await Promise.all([send(owner, agent, "m0"), send(entry, agent, "m1")]);
+  expect(sent.map((s) => s.status)).toEqual([202, 202]);
+  expect(await refused).toBe(503);
+  expect(runtimeBroker.closes.map((c) => c.code)).toEqual([1012]);
+  expect(runtimeBroker.delivered).toEqual([]);
+  place.url = entry.url;
+  proxy.refusing = false;
+  await eventually(async () => expect(await states()).toEqual(["delivered", "delivered"]));
+  expect(messageIds(runtimeBroker.received)).toHaveLength(2);
+  for (const replica of [owner, entry])
+    await eventually(async () => {
+      const ready = await api(replica, "GET", "/readyz");
+      expect([ready.get("checks.signals"), ready.get("checks.coordination")]).toEqual(["ok", "ok"]);
+    });
+});
+
 test("listen connection cut: latency is bounded by the poll, nothing is lost", async () => {
   const owner = await scene.replica();
   const entry = await scene.replica();

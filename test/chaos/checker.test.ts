@@ -93,6 +93,11 @@ const step = (over: Partial<Transition>): Transition => ({
   ...over,
 });
 
+/** How often operations on the agent were begun. */
+const begun = (times: Readonly<Record<string, number>>): Partial<Rest> => ({
+  dispatches: Object.entries(times).map(([op, attempts]) => ({ id: op, agent: "a1", op, state: "done", attempts })),
+});
+
 const rulesOf = (facts: readonly Fact[], rest: Partial<Rest> = {}, remembers = true): Rule[] => {
   const whole: Rest = {
     messages: [],
@@ -147,7 +152,8 @@ test("a history that keeps every promise has no breach", () => {
       { agent: "a1", value: "running/" },
     ],
     sockets: [{ runtimeBroker: "rb", session: "s2", named: "s2" }],
-    phases: [{ agent: "a1", phase: "running" }],
+    phases: [{ agent: "a1", phase: "running", there: "running" }],
+    dispatches: [{ id: "d1", agent: "a1", op: "restart", state: "done", attempts: 1 }],
   };
   expect(rulesOf(facts, rest)).toEqual([]);
 });
@@ -162,11 +168,20 @@ describe("lost", () => {
     expect(rulesOf(facts, { messages: [row("m", "failed")] })).toEqual(["lost"]);
     expect(rulesOf(facts)).toEqual(["lost"]);
   });
+  test("stored, and given up, though nobody heard that it was accepted", () => {
+    const facts = [asked(1, "m"), answered(2, "m", 0)];
+    expect(rulesOf(facts, { messages: [row("m", "failed")] })).toEqual(["lost"]);
+    const large = { ...asked(1, "m"), oversize: true } as Fact;
+    expect(rulesOf([large, answered(2, "m", 0)], { messages: [row("m", "failed")] })).toEqual([]);
+  });
   test("counted as delivered, and never was", () => {
     expect(rulesOf([asked(1, "m"), answered(2, "m", 0)], { messages: [row("m")] })).toEqual(["lost"]);
   });
   test("a stop answered as done that never reached the runtime broker", () => {
     expect(rulesOf(operation(1, 2, "stop"))).toEqual(["lost"]);
+  });
+  test("a stop answered as under way that never reached the runtime broker", () => {
+    expect(rulesOf(operation(1, 2, "stop", 202))).toEqual(["lost"]);
   });
   test("an agent that runs, and of which the hub has no record", () => {
     const held = { runtimeBroker: "rb", slug: "m-1", known: true };
@@ -231,20 +246,31 @@ describe("executed twice at once", () => {
       ...execution(3, 9, "stop"),
       ...execution(5, 8, "start", session),
     ];
-    expect(rulesOf(facts("s1"))).toEqual(["executed twice at once"]);
-    expect(rulesOf([...facts("s2"), sessionEnded(4, "s1")])).toEqual([]);
+    const rest = begun({ stop: 1, start: 1 });
+    expect(rulesOf(facts("s1"), rest)).toEqual(["executed twice at once"]);
+    expect(rulesOf([...facts("s2"), sessionEnded(4, "s1")], rest)).toEqual([]);
   });
   test("executed again after its call was answered as done", () => {
     const facts = [...operation(1, 5, "stop"), ...execution(2, 4, "stop"), ...execution(10, 12, "stop")];
-    expect(rulesOf(facts)).toEqual(["executed twice at once"]);
+    expect(rulesOf(facts, begun({ stop: 2 }))).toEqual(["executed twice at once"]);
+  });
+  test("executed more often than it was begun, though nobody knows how its call ended", () => {
+    const facts = [...operation(1, 5, "stop", 202), ...execution(2, 4, "stop"), ...execution(10, 12, "stop")];
+    expect(rulesOf(facts, begun({ stop: 1 }))).toEqual(["executed twice at once"]);
+    expect(rulesOf(facts, begun({ stop: 2 }))).toEqual([]);
+    // Begun directly by a replica that died, it has no row.
+    const died = [...operation(1, 5, "start", 0), ...execution(2, 4, "start"), ...execution(10, 12, "start")];
+    expect(rulesOf(died, begun({ start: 1 }))).toEqual([]);
+    expect(rulesOf(died)).toEqual(["executed twice at once"]);
   });
 });
 
 describe("failed, and ran later", () => {
   test("an operation", () => {
-    expect(rulesOf([...operation(1, 5, "stop", 503), ...execution(10, 12, "stop")])).toEqual(["failed, and ran later"]);
-    expect(rulesOf([...operation(1, 5, "stop", 202), ...execution(10, 12, "stop")])).toEqual([]);
-    expect(rulesOf([...operation(1, 5, "stop", 0), ...execution(10, 12, "stop")])).toEqual([]);
+    const facts = (status: number) => [...operation(1, 5, "stop", status), ...execution(10, 12, "stop")];
+    expect(rulesOf(facts(503), begun({ stop: 1 }))).toEqual(["failed, and ran later"]);
+    expect(rulesOf(facts(202), begun({ stop: 1 }))).toEqual([]);
+    expect(rulesOf(facts(0), begun({ stop: 1 }))).toEqual([]);
   });
   test("a message", () => {
     const facts = [asked(1, "m"), answered(2, "m", 503), received(3, "m"), delivered(4, "m")];
@@ -259,6 +285,21 @@ describe("an old connection spoke", () => {
   });
   test("completion of what was taken back, by a replica that does not hold the socket any more", () => {
     expect(rules(step({ from: "pending", claimedBy: null, ownerHub: "i2" }))).toEqual(["an old connection spoke"]);
+  });
+  test("taken back from the replica that holds the socket", () => {
+    const taken = step({ to: "pending", writers: ["i2"] });
+    expect(rules(taken)).toEqual(["an old connection spoke"]);
+    expect(rules({ ...taken, writers: ["i1"] })).toEqual([]);
+    expect(rules({ ...taken, ownerHub: "i2", ownerSession: "s2" })).toEqual([]);
+    expect(rules({ ...taken, ownerSession: "s2" })).toEqual([]);
+  });
+  test("a message that fails through a replica whose claim it was not", () => {
+    expect(rules(step({ to: "failed", writers: ["i2"] }))).toEqual(["an old connection spoke"]);
+    expect(rules(step({ to: "failed" }))).toEqual([]);
+  });
+  test("an agent that counts as running and is not", () => {
+    const phases = [{ agent: "a1", phase: "running", there: "stopped" }];
+    expect(rulesOf([], { phases })).toEqual(["an old connection spoke"]);
   });
   test("a claim for a socket that is not the runtime broker's own", () => {
     const claim = { from: "pending", to: "in_progress", claimedBy: null, claimsNow: "i1", claimSessionNow: "s0" };
@@ -313,6 +354,7 @@ describe("events", () => {
   test("a gap that was told is none after a crash of the database, and there is no other reason for one", () => {
     expect(rulesOf([...load, resync, crash, heard(20, "m2")], { messages })).toEqual([]);
     expect(rulesOf([...load, resync, heard(20, "m2")], { messages })).toEqual(breached);
+    expect(rulesOf([...load, resync, { ...resync, at: 9 }, crash, heard(20, "m2")], { messages })).toEqual(breached);
     expect(rulesOf([...load, resync, { ...crash, what: "restart database" }, heard(20, "m2")], { messages })).toEqual(
       breached,
     );
@@ -354,7 +396,7 @@ describe("idempotent call executed twice", () => {
     ).toContain(breached[0]);
   });
   test("one call left two intents", () => {
-    const intent = (id: string) => ({ id, agent: "a1", op: "stop", state: "done" });
+    const intent = (id: string) => ({ id, agent: "a1", op: "stop", state: "done", attempts: 1 });
     const facts = [...operation(1, 9, "stop"), ...execution(2, 3, "stop")];
     expect(rulesOf(facts, { dispatches: [intent("d1")] })).toEqual([]);
     expect(rulesOf(facts, { dispatches: [intent("d1"), intent("d2")] })).toEqual(breached);
@@ -370,16 +412,17 @@ describe("late", () => {
     expect(rulesOf([...facts, fault(2, 3)], { messages })).toEqual([]);
   });
   test("an operation", () => {
-    expect(rulesOf([...operation(1, 25_000, "stop"), ...execution(2, 3, "stop")])).toEqual(["late"]);
+    const facts = [...operation(1, 25_000, "stop"), ...execution(2, 3, "stop")];
+    expect(rulesOf(facts, begun({ stop: 1 }))).toEqual(["late"]);
   });
 });
 
 test("not at rest: what is still under way in the end", () => {
   expect(rulesOf([], { messages: [row("m", "delivering")] })).toEqual(["not at rest"]);
-  expect(rulesOf([], { dispatches: [{ id: "d", agent: "a1", op: "stop", state: "pending" }] })).toEqual([
+  expect(rulesOf([], { dispatches: [{ id: "d", agent: "a1", op: "stop", state: "pending", attempts: 0 }] })).toEqual([
     "not at rest",
   ]);
-  expect(rulesOf([], { phases: [{ agent: "a1", phase: "stopped" }] })).toEqual(["not at rest"]);
+  expect(rulesOf([], { phases: [{ agent: "a1", phase: "stopped", there: "stopped" }] })).toEqual(["not at rest"]);
 });
 
 test("the same seed draws the same schedule, another one another", () => {

@@ -4,7 +4,7 @@ import { checkEvents } from "./checks/events.ts";
 import { checkKeys } from "./checks/keys.ts";
 import { checkLate } from "./checks/late.ts";
 import { checkDuplicated, checkLost, checkOrder } from "./checks/messages.ts";
-import { checkAnswered, checkCarriedOut, checkHeld, checkOverlap } from "./checks/operations.ts";
+import { checkAnswered, checkAttempts, checkCarriedOut, checkHeld, checkOverlap } from "./checks/operations.ts";
 import type { Round } from "./history.ts";
 
 /** How long what nothing stands in the way of may take, in milliseconds: polls on a machine that has much to do. */
@@ -25,6 +25,7 @@ export const check = (
   ...checkOverlap(round),
   ...checkAnswered(round),
   ...checkCarriedOut(round),
+  ...checkAttempts(round),
   ...checkHeld(round),
   ...checkClaims(round),
   ...checkGivenUp(round),

@@ -81,14 +81,24 @@ export const copyCommit = async (commit: string): Promise<CodeCopy> => {
   return copyAt(`the code of ${stdout.trim()}`, root);
 };
 
-/** The tag of the newest release before the checkout. Undefined without git, and before there was any. */
-export const releaseBefore = async (): Promise<string | undefined> => {
+const git = async (...args: string[]): Promise<string | undefined> => {
   try {
-    const { stdout } = await run("git", ["-C", CHECKOUT.root, "describe", "--tags", "--abbrev=0", "HEAD^"]);
-    return stdout.trim() || undefined;
+    return (await run("git", ["-C", CHECKOUT.root, ...args])).stdout.trim() || undefined;
   } catch {
     return undefined;
   }
+};
+
+/**
+ * The tag of the newest release before the checkout; before there was any, the last commit that knew one migration less.
+ * Undefined without git, or without its history.
+ */
+export const releaseBefore = async (): Promise<string | undefined> => {
+  const tag = await git("describe", "--tags", "--abbrev=0", "HEAD^");
+  if (tag !== undefined) return tag;
+  const newest = (await readdir(join(CHECKOUT.root, "migrations"))).sort().at(-1);
+  const added = await git("log", "-1", "--diff-filter=A", "--format=%H", "--", `migrations/${newest}`);
+  return added && git("rev-parse", "--verify", `${added}^`);
 };
 
 /**

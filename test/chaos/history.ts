@@ -155,6 +155,8 @@ export interface Rest {
     readonly agent: string;
     readonly op: string;
     readonly state: string;
+    /** How often it was begun. */
+    readonly attempts: number;
   }[];
   readonly transitions: readonly Transition[];
   readonly moves: readonly Move[];
@@ -162,8 +164,8 @@ export interface Rest {
   readonly subscribers: readonly string[];
   /** What the change log says of agents, in its order: what subscribers had to hear. */
   readonly agentChanges: readonly { readonly agent: string; readonly value: string }[];
-  /** What the database says that each agent does: all of them have been asked to run. */
-  readonly phases: readonly { readonly agent: string; readonly phase: string }[];
+  /** What the database says that each agent does, and what it does at its runtime broker: all have been asked to run. */
+  readonly phases: readonly { readonly agent: string; readonly phase: string; readonly there: string | undefined }[];
   /** What runs at runtime brokers, and whether the hub has a record of it that is not deleted. */
   readonly held: readonly { readonly runtimeBroker: string; readonly slug: string; readonly known: boolean }[];
   /** The session that each runtime broker has, and the one that the database names. */

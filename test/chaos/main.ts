@@ -17,8 +17,8 @@ once, told by a replica that has no say any more. Round i has the seed S + i; th
   --seconds T          how long the load of a round lasts (20)
   --replicas N, --runtime-brokers N, --senders N
                        the size of the world (3, 20, 8)
-  --beside VERSION     another version of the code beside this one: none; before, the newest release; next, this code with
-                       one more migration (by the seed: two rounds in three have one)
+  --beside VERSION     another version of the code beside this one: none; before, the newest release, or the last commit that
+                       knew one migration less; next, this code with one more (by the seed: two rounds in three have one)
   --commit COMMIT      what "before" is
   --keep FOLDER        where histories and logs of rounds with a breach go
   --verbose            tells each strike

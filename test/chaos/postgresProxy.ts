@@ -37,6 +37,7 @@ export class PostgresProxy {
   readonly #target: URL;
   #deaf = false;
   #hung = false;
+  #refusing = false;
   #commitsWaitMs = 0;
   #losing: Losing | undefined;
   #holding: Holding | undefined;
@@ -116,6 +117,12 @@ export class PostgresProxy {
       }
   }
 
+  /** While it refuses, no connection is to be had, and those that there were have ended. */
+  set refusing(refusing: boolean) {
+    this.#refusing = refusing;
+    if (refusing) for (const link of [...this.#links]) end(link);
+  }
+
   /** Each COMMIT is kept back for so many milliseconds. */
   set commitsWaitMs(ms: number) {
     this.#commitsWaitMs = ms;
@@ -127,6 +134,10 @@ export class PostgresProxy {
   }
 
   #serve(client: Socket): void {
+    if (this.#refusing) {
+      client.on("error", () => {}).destroy();
+      return;
+    }
     const server = connect(Number(this.#target.port), this.#target.hostname);
     const link: Link = {
       client,

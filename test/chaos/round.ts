@@ -137,11 +137,19 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
     ending.abort();
     await stage("the calls under way end", Promise.all(calls));
     await stage("every agent is started", Promise.all(agents.filter((a) => a.cycled).map((a) => bringUp(context, a))));
+    const endedAt = history.now();
     const sockets = () => socketsOf(database, runtimeBrokers);
     await patiently(async () => (await unsettled(database)) === 0, settleMs);
     await patiently(async () => (await sockets()).every((s) => s.session === s.named), settleMs);
+    const settledAfterMs = Math.round(history.now() - endedAt);
+    const stored = await readRest(database, textOf);
     const rest = {
-      ...(await readRest(database, textOf)),
+      ...stored,
+      phases: stored.phases.map(({ agent, slug, phase }) => ({
+        agent,
+        phase,
+        there: phaseThere(runtimeBrokers, slug),
+      })),
       subscribers: subscribers.map((s) => s.name),
       sockets: await sockets(),
       held: await heldAgents(database, runtimeBrokers),
@@ -157,7 +165,7 @@ export const runRound = async (postgres: OwnedPostgres, options: RoundOptions): 
       schedule,
       round,
       breaches: [...hung, ...check(round, (id) => remembers.get(id) === true, options.lateMs)],
-      figures: figuresOf(round),
+      figures: { ...figuresOf(round), settledAfterMs },
       logs: fleet.logs(),
     };
   } finally {
@@ -201,6 +209,9 @@ const heldAgents = async (database: TestDatabase, runtimeBrokers: readonly Recor
     [...rb.peer.agents.phases.keys()].map((slug) => ({ runtimeBroker: rb.id, slug, known: known.has(slug) })),
   );
 };
+
+const phaseThere = (runtimeBrokers: readonly RecordedRuntimeBroker[], slug: string): string | undefined =>
+  runtimeBrokers.map((rb) => rb.peer.agents.phases.get(slug)).find((phase) => phase !== undefined);
 
 const createAgents = async (p: {
   readonly fleet: Fleet;

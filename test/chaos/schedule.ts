@@ -194,17 +194,17 @@ const KINDS: readonly { readonly weight: number; readonly draw: Draw }[] = [
 ];
 
 const GAP_MS = { min: 300, max: 2_000 };
+/** How often a fault comes together with the one before, and how long after it. */
+const TOGETHER = { chance: 0.3, withinMs: 60 };
 
 /** The schedule of a round: the same for the same seed and world. */
 export const drawSchedule = (seed: number, world: World): readonly Planned[] => {
   const dice = new Dice(seed);
   const tickets = KINDS.flatMap(({ weight, draw }) => Array.from({ length: weight }, () => draw));
   const planned: Planned[] = [];
-  for (
-    let atMs = dice.between(GAP_MS.min, GAP_MS.max);
-    atMs < world.seconds * 1_000;
-    atMs += dice.between(GAP_MS.min, GAP_MS.max)
-  )
+  const gap = () =>
+    dice.chance(TOGETHER.chance) ? dice.between(0, TOGETHER.withinMs) : dice.between(GAP_MS.min, GAP_MS.max);
+  for (let atMs = dice.between(GAP_MS.min, GAP_MS.max); atMs < world.seconds * 1_000; atMs += gap())
     planned.push({ atMs, fault: dice.pick(tickets)(dice, world) });
   return planned;
 };

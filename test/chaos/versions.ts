@@ -9,14 +9,14 @@ export class Versions {
   #copies = new Map<Beside, Promise<CodeCopy>>();
   readonly #commit: string | undefined;
 
-  /** `commit`: what "the release before" is; by default the newest tag. */
+  /** `commit`: what "the release before" is; see {@link releaseBefore}. */
   constructor(commit?: string) {
     this.#commit = commit;
   }
 
   /**
-   * The versions, the one whose schema the database has first. Without git, and before the first release, there is none
-   * before this one: the next one, to which this code is the older, stands in for it.
+   * The versions, the one whose schema the database has first. Without git there is none before this
+   * one: the next one, to which this code is the older, stands in for it.
    */
   async beside(beside: Beside): Promise<readonly Code[]> {
     if (beside === "none") return [CHECKOUT];

@@ -94,11 +94,14 @@ export const knownAgents = async (database: TestDatabase): Promise<ReadonlySet<s
 /** The instances that the writer's name stands for. */
 const WRITERS = "(select array_agg(i.instance_id::text) from chaos_instances i where 'rootstock ' || i.name = writer)";
 
+/** What the database says that an agent does. */
+export type AgentPhase = Readonly<Record<"agent" | "slug" | "phase", string>>;
+
 /** What the database holds in the end. `textOf` names a message as the history does. */
 export const readRest = async (
   database: TestDatabase,
   textOf: (msg: string, agent: string) => string,
-): Promise<Omit<Rest, "sockets" | "held" | "subscribers">> => {
+): Promise<Omit<Rest, "sockets" | "held" | "subscribers" | "phases"> & { readonly phases: readonly AgentPhase[] }> => {
   const messages = await database.query<{
     id: string;
     agent: string;
@@ -106,8 +109,8 @@ export const readRest = async (
     state: string;
     error: string | null;
   }>(`select id, agent_id as agent, msg, state, error from messages where agent_id in ${LASTING} order by seq`);
-  const dispatches = await database.query<{ id: string; agent: string; op: string; state: string }>(
-    "select id, agent_id as agent, op, state from broker_dispatch order by seq",
+  const dispatches = await database.query<{ id: string; agent: string; op: string; state: string; attempts: number }>(
+    "select id, agent_id as agent, op, state, attempts from broker_dispatch order by seq",
   );
   const transitions = await database.query<Omit<Transition, "writers"> & { writers: string[] | null }>(
     `select tbl as "table", id, old_state as "from", new_state as "to", old_hub as "claimedBy", old_session as "claimSession",
@@ -123,9 +126,7 @@ export const readRest = async (
     `select entity_id as agent, concat(payload ->> 'phase', '/', payload ->> 'activity') as value from change_log
       where entity = 'agent' and op = 'U' and payload ->> 'deleted_at' is null and entity_id in ${LASTING} order by id`,
   );
-  const phases = await database.query<{ agent: string; phase: string }>(
-    `select id as agent, phase from agents where id in ${LASTING}`,
-  );
+  const phases = await database.query<AgentPhase>(`select id as agent, slug, phase from agents where id in ${LASTING}`);
   return {
     phases,
     messages: messages.map((m) => ({ ...m, text: textOf(m.msg, m.agent) })),

@@ -15,6 +15,12 @@ const judge = (t: Transition): string | undefined => {
       return "was claimed for a socket that was not the runtime broker's own";
     return writes(t.claimsNow) ? undefined : "was claimed in another replica's name";
   }
+  const held = t.claimedBy !== null && t.claimedBy === t.ownerHub && t.claimSession === t.ownerSession;
+  if (UNDER_WAY.includes(t.from) && t.to === "pending" && held && !writes(t.claimedBy))
+    return "was taken from the replica that held the runtime broker's socket";
+  // Of an operation a sweep may find that it is overdue; a message fails by what was answered alone.
+  if (t.table === "messages" && t.from === "delivering" && t.to === "failed" && !writes(t.claimedBy))
+    return "failed through a replica whose claim it was not";
   if (ENDED_BY_ANSWER.includes(t.to)) {
     if (UNDER_WAY.includes(t.from) && !writes(t.claimedBy))
       return `became ${t.to} through a replica whose claim it was not`;

@@ -39,7 +39,15 @@ export const checkLost = (round: Round): Breach[] => {
       breaches.push({ rule: "failed, and ran later", what: `${about}, delivered at ${seconds(delivered.at)}` });
   }
   const arrived = new Set(factsOf(round.facts, "delivered").map((f) => f.messageId));
+  const oversize = new Set(factsOf(round.facts, "asked").flatMap((f) => (f.oversize ? [f.text] : [])));
+  const told = new Set(breaches.map((b) => b.what.split(" ", 1)[0]));
   for (const row of round.rest.messages) {
+    // Also of a call whose answer nobody has heard: what is stored was accepted.
+    if (row.state === "failed" && !oversize.has(row.text) && !told.has(row.text))
+      breaches.push({
+        rule: "lost",
+        what: `${row.text} (${row.id}) was stored, and given up: ${row.error ?? "no reason"}`,
+      });
     if (row.state === "delivered" && !arrived.has(row.id))
       breaches.push({ rule: "lost", what: `${row.text} (${row.id}) counts as delivered and never was` });
     if (row.state === "pending" || row.state === "delivering")

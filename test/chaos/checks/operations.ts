@@ -65,13 +65,57 @@ export const checkAnswered = ({ facts, rest }: Round): Breach[] => {
       }`,
     });
   }
-  for (const { agent, phase } of rest.phases)
+  for (const { agent, phase, there } of rest.phases) {
     if (phase !== "running")
       breaches.push({ rule: "not at rest", what: `agent ${agent} is ${phase} and could not be started` });
+    else if (there !== phase)
+      breaches.push({
+        rule: "an old connection spoke",
+        what: `agent ${agent} counts as ${phase} and is ${there ?? "gone"}`,
+      });
+  }
   for (const d of rest.dispatches)
     if (d.state === "pending" || d.state === "in_progress")
       breaches.push({ rule: "not at rest", what: `${d.op} of agent ${d.agent} (${d.id}) is still ${d.state}` });
   return breaches;
+};
+
+/** The operations that have the runtime broker do this. */
+const BEGUN_BY: Readonly<Partial<Record<Action, readonly string[]>>> = {
+  start: ["start", "resume", "restart"],
+  stop: ["stop", "restart"],
+};
+const BEGUN_BY_CALL: Readonly<Partial<Record<Action, readonly Verb[]>>> = {
+  start: ["start", "restart"],
+  stop: ["stop", "restart"],
+};
+
+/**
+ * Each execution is one attempt of an intent. What a replica began directly, and did not live to write down, only its
+ * call tells of: one whose end nobody knows.
+ */
+export const checkAttempts = ({ facts, rest }: Round): Breach[] => {
+  const answers = new Map(factsOf(facts, "operation answered").map((f) => [f.call, f]));
+  const asked = groupBy(factsOf(facts, "operation asked"), (f) => f.agent);
+  return [...groupBy(factsOf(facts, "execution began"), (f) => f.agent)].flatMap(([agent, executions]) =>
+    (Object.keys(BEGUN_BY) as Action[]).flatMap((action): Breach[] => {
+      const times = executions.filter((e) => e.action === action).length;
+      const attempts = rest.dispatches
+        .filter((d) => d.agent === agent && BEGUN_BY[action]?.includes(d.op))
+        .reduce((sum, d) => sum + d.attempts, 0);
+      const unknown = (asked.get(agent) ?? []).filter(
+        (c) => BEGUN_BY_CALL[action]?.includes(c.verb) && (answers.get(c.call)?.status ?? 0) === 0,
+      ).length;
+      return times <= attempts + unknown
+        ? []
+        : [
+            {
+              rule: "executed twice at once",
+              what: `agent ${agent}: ${action} ran ${times} times, in ${attempts} attempts and ${unknown} calls of unknown end`,
+            },
+          ];
+    }),
+  );
 };
 
 /** What runs at a runtime broker is known to the hub, or nobody could ever stop it. */
@@ -87,18 +131,21 @@ export const checkHeld = ({ rest }: Round): Breach[] =>
         ],
   );
 
-/** An operation answered as done was executed: at least one of its actions began between question and answer. */
+/**
+ * An operation answered as done was executed: at least one of its actions began between question and answer; or after it,
+ * where it was answered as under way.
+ */
 export const checkCarriedOut = ({ facts }: Round): Breach[] => {
   const answers = new Map(factsOf(facts, "operation answered").map((f) => [f.call, f]));
   const executions = groupBy(factsOf(facts, "execution began"), (f) => f.agent);
   return factsOf(facts, "operation asked").flatMap((asked): Breach[] => {
     const answer = answers.get(asked.call);
     // A start may find that the agent runs already, and then begins nothing.
-    if (!answer || asked.verb === "start" || !accepted(answer.status) || answer.unfinished) return [];
+    if (!answer || asked.verb === "start" || !accepted(answer.status)) return [];
     const actions = ACTIONS[asked.verb];
     const done = executions
       .get(asked.agent)
-      ?.some((e) => actions.includes(e.action) && e.at >= asked.at && e.at <= answer.at);
+      ?.some((e) => actions.includes(e.action) && e.at >= asked.at && (answer.unfinished || e.at <= answer.at));
     return done
       ? []
       : [
