@@ -11,6 +11,14 @@ const HARNESSES = {
     args: ["-c", "echo up; read -r x; head -c 6000000 /dev/zero | tr '\\0' z; echo; echo done; cat"],
     taskArgs: [],
   },
+  colours: {
+    command: "sh",
+    args: [
+      "-c",
+      `echo up; read -r x; awk 'BEGIN { for (n = 0; n < 220000; n++) printf "\\033[38;2;%d;%d;200m#", n % 256, 100 + n / 2200 }'; echo painted; cat`,
+    ],
+    taskArgs: [],
+  },
 };
 
 let joined: Joined;
@@ -20,11 +28,14 @@ beforeAll(async () => {
 });
 afterAll(() => joined.stop());
 
-const agent = async (harnessConfig: string): Promise<{ slug: string; terminal: FakeTerminal }> => {
+const agent = async (
+  harnessConfig: string,
+  look: { readonly cols?: number } = {},
+): Promise<{ slug: string; terminal: FakeTerminal }> => {
   const slug = `t${++names}`;
   const body = createBody(slug, { config: { harnessConfig } });
   expect((await joined.session.request("POST", "/api/v1/agents", { body })).status).toBe(201);
-  return { slug, terminal: joined.session.terminal(slug, PROJECT) };
+  return { slug, terminal: joined.session.terminal(slug, PROJECT, look) };
 };
 
 test("a terminal shows what was there before, then what comes, and takes keys", async () => {
@@ -111,6 +122,18 @@ test("a flood of output reaches its end, and holds up nothing else", async () =>
   });
   expect((await joined.session.request("GET", "/healthz")).status).toBe(200);
   await terminal.shows("done");
+});
+
+test("a screen whose picture takes megabytes, as a wide one in all colours does, is shown to whoever comes later", async () => {
+  const { slug, terminal } = await agent("colours", { cols: 400 });
+  await terminal.shows("up");
+  terminal.type("\r");
+  await terminal.shows("painted");
+  const later = joined.session.terminal(slug, PROJECT, { cols: 400 });
+  await later.shows("painted");
+  expect(later.output.length).toBeGreaterThan(3_200_000);
+  later.type("typed\r");
+  await later.shows("typed\r\ntyped");
 });
 
 test("streams end with the channel they came over", async () => {

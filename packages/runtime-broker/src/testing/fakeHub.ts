@@ -304,9 +304,15 @@ export class FakeSession {
   }
 
   /** Opens a terminal on an agent. */
-  terminal(slug: string, projectId: string, options: { readonly readonly?: boolean } = {}): FakeTerminal {
+  terminal(slug: string, projectId: string, options: LookOptions = {}): FakeTerminal {
     return new FakeTerminal(this, slug, projectId, options);
   }
+}
+
+interface LookOptions {
+  readonly readonly?: boolean;
+  /** 100 unless said otherwise. */
+  readonly cols?: number;
 }
 
 /** Somebody who looks at an agent's terminal through the hub. */
@@ -321,7 +327,7 @@ export class FakeTerminal {
   /** A frame may end in the middle of a character. */
   readonly #decoder = new StringDecoder("utf8");
 
-  constructor(session: FakeSession, slug: string, projectId: string, options: { readonly readonly?: boolean }) {
+  constructor(session: FakeSession, slug: string, projectId: string, options: LookOptions) {
     this.#session = session;
     session.frame.on((frame) => {
       if (frame.type === "stream_credit" && frame.streamId === this.streamId) this.credited += frame.bytes;

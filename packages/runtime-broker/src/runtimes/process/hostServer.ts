@@ -165,6 +165,9 @@ class HostConnection {
   }
 }
 
+/** A wide screen in many colours takes megabytes: far more than one line may have. */
+const PIECE_BYTES = 65_536;
+
 /** What one viewer is sent. The program never waits for a viewer; one that has fallen behind is shown the screen anew. */
 class Viewing {
   readonly #session: PtySession;
@@ -194,17 +197,22 @@ class Viewing {
     this.#behind = false;
     const picture = await this.#session.repaint();
     this.#held = undefined;
-    for (const data of [Buffer.from(picture), ...held]) this.#show(data);
+    const painting = Buffer.from(picture);
+    for (let at = 0; at < painting.byteLength; at += PIECE_BYTES) this.#send(painting.subarray(at, at + PIECE_BYTES));
+    for (const data of held) this.#show(data);
   }
 
   #show(data: Buffer): void {
-    if (this.#behind) return;
     if (this.#held) {
       this.#held.push(data);
       return;
     }
+    this.#behind ||= this.#socket.writableLength > MAX_PENDING_BYTES;
+    if (!this.#behind) this.#send(data);
+  }
+
+  #send(data: Buffer): void {
     send(this.#socket, { event: "output", data: data.toString("base64") });
-    this.#behind = this.#socket.writableLength > MAX_PENDING_BYTES;
   }
 
   async #catchUp(): Promise<void> {
