@@ -21,14 +21,15 @@ const becomes = (read: () => Promise<unknown>, expected: unknown): Promise<void>
 const openStreams = async (session: FakeSession): Promise<unknown> =>
   JSON.parse((await session.request("GET", "/api/v1/info")).text).openStreams;
 
-/** Connections of the agent's session host. */
-const connections = async (): Promise<number> => {
+/** The process of the agent's session host. */
+const hostPid = async (): Promise<number> => {
   const agents = join(joined.stateDirectory, "agents");
   const [key = ""] = await readdir(agents);
-  const { hostPid } = sessionFile.parse(JSON.parse(await readFile(join(agents, key, "session.json"), "utf8")));
-  const open = await readdir(`/proc/${hostPid}/fd`);
-  return open.length;
+  return sessionFile.parse(JSON.parse(await readFile(join(agents, key, "session.json"), "utf8"))).hostPid;
 };
+
+/** Connections of the agent's session host. */
+const connections = async (): Promise<number> => (await readdir(`/proc/${await hostPid()}/fd`)).length;
 
 const follow = (session: FakeSession): string => {
   const streamId = systemRandom.uuid();
@@ -36,7 +37,7 @@ const follow = (session: FakeSession): string => {
   return streamId;
 };
 
-test("viewers that leave, and a channel that is lost", async () => {
+test("viewers that leave, a channel that is lost, and a session whose host is killed", async () => {
   expect((await joined.session.request("POST", "/api/v1/agents", { body: createBody("a1") })).status).toBe(201);
   const terminals: FakeTerminal[] = [];
   const open = async (session: FakeSession): Promise<string[]> => {
@@ -68,4 +69,9 @@ test("viewers that leave, and a channel that is lost", async () => {
   const session = await next;
   await becomes(() => openStreams(session), 0);
   await becomes(connections, before);
+
+  const looking = session.terminal("a1", PROJECT);
+  await looking.shows("shell>");
+  process.kill(await hostPid(), "SIGKILL");
+  expect(await looking.closed).toMatchObject({ code: 4410, reason: "agent_stopped" });
 });

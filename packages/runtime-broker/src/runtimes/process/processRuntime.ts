@@ -151,7 +151,8 @@ export class ProcessRuntime implements Runtime {
     const { promise: ended, resolve: end } = Promise.withResolvers<AttachmentEnd>();
     client.output.on(onData);
     client.exited.on(() => end({ code: 0, reason: "session ended" }));
-    void client.closed.then(() => end({ code: 1013, reason: "slow_consumer" }));
+    // Its host said nothing of an end: it was killed, and the program with it.
+    void client.closed.then(() => end({ code: 4410, reason: "agent_stopped" }));
     const attach = { op: "attach", ...size, ...(readonly && { readonly }) } as const;
     const { acknowledgesInput } = await client.request(attach).catch((err: unknown) => {
       client.close();
