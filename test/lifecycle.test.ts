@@ -97,6 +97,35 @@ test("a call over the owner's own socket leaves a row that is done, as a forward
   ]);
 });
 
+const requestsFor = (machine: { readonly received: readonly { readonly path: string }[] }, end: string) =>
+  machine.received.filter((r) => r.path.endsWith(end)).length;
+
+test("an agent that is taken up is started where it is, whichever runtime broker is asked for", async () => {
+  const [home, other] = [await scene.runtimeBroker(owner), await scene.runtimeBroker(entry)];
+  const agent = await scene.agent(owner, project, "a1", home.id);
+  await act(owner, agent, "stop");
+  const again = await create(entry, { name: "a1", resume: true, runtimeBrokerId: other.id });
+  expect([again.status, again.get("agent.runtimeBrokerId")]).toEqual([200, home.id]);
+  expect([requestsFor(home, "/start"), requestsFor(other, "/start")]).toEqual([1, 0]);
+});
+
+test("an agent whose runtime broker is gone is started on another, and gets what waited for it", async () => {
+  const [home, other] = [await scene.runtimeBroker(owner), await scene.runtimeBroker(entry)];
+  const agent = await scene.agent(owner, project, "a1", home.id);
+  await act(owner, agent, "stop");
+  await scene.database.query(
+    `insert into messages (id, project_id, agent_id, runtime_broker_id, sender, recipient, msg, state)
+     select gen_random_uuid(), project_id, id, runtime_broker_id, 'user:x', 'agent:a1', 'waited', 'pending' from agents`,
+  );
+  expect((await api(owner, "DELETE", `/api/v1/runtime-brokers/${home.id}`)).status).toBe(204);
+  const again = await create(owner, { name: "a1", resume: true, runtimeBrokerId: other.id });
+  expect([again.status, again.get("agent.runtimeBrokerId")]).toEqual([200, other.id]);
+  await scene.ready(owner, agent);
+  await eventually(() => other.delivered.length === 1);
+  expect((await act(owner, agent, "stop")).status).toBe(200);
+  expect(requestsFor(other, "/stop")).toBe(1);
+});
+
 test("values that are missing are asked for, kept encrypted, and there again at the next start", async () => {
   let asked = 0;
   const runtimeBroker = await scene.runtimeBroker(owner, {

@@ -10,6 +10,7 @@ import {
   type ProjectRow,
   type RuntimeBrokerCandidate,
   setTask,
+  settleAgent,
   targetBySlug,
 } from "@rootstock/store";
 import { type AgentPrincipal, decisionOn, type UserPrincipal } from "../auth/index.ts";
@@ -64,8 +65,8 @@ export const createAgent = async (
   const plan = await planFor(call, slug, request, existing, deps.base.clock.now());
   const runtimeBroker = await chooseRuntimeBroker(db, call.principal, {
     projectId: project.id,
-    asked:
-      request.runtimeBrokerId || (plan.kind === "new" ? undefined : (plan.target.agent.runtime_broker_id ?? undefined)),
+    // Taken up where it is: its files and its session are there.
+    asked: (plan.kind !== "new" && plan.target.agent.runtime_broker_id) || request.runtimeBrokerId || undefined,
   });
   checkIdentity(call.principal, request, runtimeBroker);
   if (request.workspaceFiles?.length && !runtimeBroker.localPath && !project.git_remote)
@@ -76,7 +77,7 @@ export const createAgent = async (
   const write =
     plan.kind === "new"
       ? await newAgent(deps, call, project, slug, request, runtimeBroker)
-      : takenUp(plan.target, request);
+      : takenUp(plan.target, request, runtimeBroker.id);
 
   const prepare = async (tx: Db): Promise<Intent> => {
     // The project's row before the agent's, as everybody who needs both.
@@ -204,8 +205,9 @@ const newAgent = async (
 };
 
 const takenUp =
-  ({ agent }: DispatchTarget, { task, attach }: CreateAgentRequest): WriteAgent =>
+  ({ agent }: DispatchTarget, { task, attach }: CreateAgentRequest, runtimeBrokerId: Uuid): WriteAgent =>
   async (tx) => {
+    if (agent.runtime_broker_id === null) await settleAgent(tx, { agentId: agent.id, runtimeBrokerId });
     if (task) await setTask(tx, agent.id, { task, attach: attach ?? undefined });
     return agent.id;
   };

@@ -86,6 +86,19 @@ export const setTask = async (
     .execute();
 };
 
+/** Gives an agent whose runtime broker is gone another one, which also gets what waits for it. */
+export const settleAgent = async (
+  db: Db,
+  { agentId, runtimeBrokerId }: { readonly agentId: Uuid; readonly runtimeBrokerId: Uuid },
+): Promise<void> => {
+  await sql`
+    with settled as (
+      update agents set runtime_broker_id = ${runtimeBrokerId}, state_version = state_version + 1, updated = now()
+       where id = ${agentId} and runtime_broker_id is null returning id)
+    update messages m set runtime_broker_id = ${runtimeBrokerId} from settled
+     where m.agent_id = settled.id and m.state = 'pending'`.execute(db);
+};
+
 /** What became of the opening of a run. */
 export interface OpenedRun {
   /** False, and nothing is written: the socket is not the runtime broker's own any more. */
