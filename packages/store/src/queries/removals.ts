@@ -10,6 +10,7 @@ import {
   failWaitingMessages,
   undelivered,
 } from "./endedMessages.ts";
+import { after, type Condition, type Position } from "./keyset.ts";
 import { lockProject } from "./projects.ts";
 import { uuidArray } from "./uuidArray.ts";
 
@@ -48,14 +49,27 @@ export const deleteAgentRows = (db: Db, agentIds: readonly Uuid[]): Promise<void
     }),
   );
 
+/**
+ * Agents `of` something, a piece after the other. By their places: from the beginning, each piece would walk past all that
+ * went before it and is not cleaned up yet.
+ */
+async function* piecesOf(db: Db, of: Condition): AsyncGenerator<readonly Uuid[]> {
+  let last: Position | undefined;
+  do {
+    const { rows } = await sql<Position>`
+      select a.id, a.created from agents a where ${of} and ${after("a", last)}
+       order by a.created desc, a.id desc limit ${AT_ONCE}`.execute(db);
+    if (rows.length > 0) yield rows.map((r) => r.id);
+    last = rows.length === AT_ONCE ? rows.at(-1) : undefined;
+  } while (last);
+}
+
 /** Removes the records of a project's agents and its messages. Of what comes meanwhile some may be left. */
 export const emptyProject = async (db: Db, projectId: Uuid): Promise<void> => {
-  for (;;) {
-    const some = await idsOf(db, sql`select id from agents where project_id = ${projectId} limit ${AT_ONCE}`);
-    if (some.length === 0) break;
-    await failWaitingMessages(db, some);
-    await deleteEndedMessages(db, some);
-    await deleteAgentRows(db, some);
+  for await (const agents of piecesOf(db, sql`a.project_id = ${projectId}`)) {
+    await failWaitingMessages(db, agents);
+    await deleteEndedMessages(db, agents);
+    await deleteAgentRows(db, agents);
   }
   await deleteMessagesOfNobody(db, projectId);
 };
@@ -80,18 +94,14 @@ const knowing = (id: Uuid, limit: RawBuilder<unknown>) => sql`
 const lockProjects = (tx: Db, ids: RawBuilder<unknown>): Promise<Uuid[]> =>
   idsOf(tx, sql`select id from projects where id = any(${ids}) order by id for no key update`);
 
-/** Has a piece of the agents there run nowhere. Returns how many. */
-const leaveSomeAgents = async (db: Db, id: Uuid): Promise<number> => {
-  const { numAffectedRows } = await transaction(db, (tx) =>
+/** Has agents of the runtime broker run nowhere. */
+const leaveAgents = (db: Db, id: Uuid, agentIds: readonly Uuid[]) =>
+  transaction(db, (tx) =>
     sql`
     with piece as materialized (
-      select a.id from agents a
-       where a.id = any(array(select id from agents where runtime_broker_id = ${id} limit ${AT_ONCE}))
-       order by a.id for no key update)
+      select id from agents where id = ${any(agentIds)} and runtime_broker_id = ${id} order by id for no key update)
     update agents a set runtime_broker_id = null, updated = now() from piece where a.id = piece.id`.execute(tx),
   );
-  return Number(numAffectedRows ?? 0n);
-};
 
 /** Has a piece of the projects forget it. Returns how many. */
 const leaveSomeProjects = (db: Db, id: Uuid): Promise<number> =>
@@ -109,7 +119,7 @@ const leaveSomeProjects = (db: Db, id: Uuid): Promise<number> =>
 
 /** Providers, secrets and intents go with it; agents and projects stay and forget it. False when there was none. */
 export const deleteRuntimeBroker = async (db: Db, id: Uuid): Promise<boolean> => {
-  while ((await leaveSomeAgents(db, id)) === AT_ONCE);
+  for await (const agents of piecesOf(db, sql`a.runtime_broker_id = ${id}`)) await leaveAgents(db, id, agents);
   while ((await leaveSomeProjects(db, id)) === AT_ONCE);
   return audited(db, (own) =>
     transaction(own, async (tx) => {
