@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
 import type { RuntimeBrokerStatus } from "../tables.ts";
+import { serving } from "./runtimeBrokers.ts";
 
 /** A runtime broker that a new agent of a project could run on. */
 export interface RuntimeBrokerCandidate {
@@ -36,7 +37,8 @@ export const runtimeBrokerCandidates = (db: Db, projectId: Uuid): Promise<Runtim
   select(
     db,
     projectId,
-    sql`(pp.id is not null or rb.auto_provide or rb.id = p.default_runtime_broker_id)
+    sql`rb.id = any(array(${serving(projectId)}
+        union select default_runtime_broker_id from projects where id = ${projectId}))
       order by (rb.id is not distinct from p.default_runtime_broker_id) desc, lower(rb.name) limit 200`,
   );
 
@@ -48,6 +50,9 @@ export const runtimeBrokersNamed = (
   select(
     db,
     p.projectId,
-    sql`rb.id = ${p.id ?? null}::uuid or lower(rb.name) = lower(${p.name}) or rb.slug = ${p.name}
+    sql`rb.id = any(array(
+        select id from runtime_brokers where id = ${p.id ?? null}::uuid
+        union select id from runtime_brokers where lower(name) = lower(${p.name})
+        union select id from runtime_brokers where slug = ${p.name}))
       order by (rb.id is not distinct from ${p.id ?? null}::uuid) desc, (lower(rb.name) = lower(${p.name})) desc limit 2`,
   );

@@ -36,11 +36,16 @@ export interface RuntimeBrokerFilter {
   readonly projectId?: Uuid | undefined;
 }
 
+/** The ids of those that serve the project: its own, and those for all. */
+export const serving = (projectId: Uuid) => sql`
+  select runtime_broker_id from project_providers where project_id = ${projectId}
+  union select id from runtime_brokers where auto_provide`;
+
 const matches = (filter: RuntimeBrokerFilter): Condition =>
   all([
     ...(filter.status === undefined ? [] : [sql<boolean>`r.status = ${filter.status}`]),
     ...(filter.name === undefined ? [] : [sql<boolean>`lower(r.name) = lower(${filter.name})`]),
-    ...(filter.projectId === undefined ? [] : [sql<boolean>`(p.id is not null or r.auto_provide)`]),
+    ...(filter.projectId === undefined ? [] : [sql<boolean>`r.id = any(array(${serving(filter.projectId)}))`]),
   ]);
 
 const providing = (filter: RuntimeBrokerFilter) =>
