@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
+import type { Trace } from "@rootstock/protocol";
 import {
   type ApiReply,
   api,
@@ -24,7 +25,7 @@ let owner: ReplicaProcess;
 let entry: ReplicaProcess;
 /** Another entry, which calls no other replica. */
 let secluded: ReplicaProcess;
-let runtimeBroker: SimulatedRuntimeBroker;
+let runtimeBroker: SimulatedRuntimeBroker & { readonly id: string };
 let agent: string;
 let place: { url: string };
 let project: string;
@@ -170,3 +171,53 @@ describe.each(MOMENTS)("owner killed between %s", (moment) => {
     },
   );
 });
+
+test.each(["create", "start"])(
+  "owner killed in the middle of a %s that it was asked for itself: carried out once, by asking after it, and its trace tells",
+  async (op) => {
+    if (op === "start") expect((await api(entry, "POST", `/api/v1/agents/${agent}/stop`)).status).toBe(200);
+    const path = op === "start" ? "/start" : "/agents";
+    const before = received(path).length;
+    runtimeBroker.holdAnswers();
+    const asked =
+      op === "start"
+        ? api(owner, "POST", `/api/v1/agents/${agent}/start`)
+        : api(owner, "POST", `/api/v1/projects/${project}/agents`, {
+            name: "a2",
+            task: "wait",
+            runtimeBrokerId: runtimeBroker.id,
+          });
+    await runtimeBroker.onRequest.next((r) => r.path.endsWith(path));
+    kill();
+    await expect(asked).rejects.toThrow();
+    runtimeBroker.releaseAnswers();
+    const ended = () =>
+      scene.database.query<{ id: string; state: string }>(
+        "select id, state from broker_dispatch where op = $1 order by seq desc limit 1",
+        [op],
+      );
+    const [row] = await eventually(async () => {
+      const rows = await ended();
+      expect(rows).toMatchObject([{ state: "done" }]);
+      return rows;
+    });
+    const sent = received(path).slice(before);
+    expect(sent.map((r) => Reflect.get(Object(r.json), "requestId"))).toEqual(
+      op === "start" ? [undefined] : [row?.id, row?.id],
+    );
+    const trace = (await api(entry, "GET", `/api/v1/dispatches/${row?.id}`)).json as Trace;
+    expect(trace.hops).toMatchObject([
+      { event: "accepted", replica: { name: "owner" } },
+      { event: "claimed", replica: { name: "owner" }, attempt: 1 },
+      { event: "given_back", replica: { name: "owner" }, attempt: 1 },
+      { event: "claimed", replica: { name: "entry" }, attempt: 2 },
+      { event: "done", replica: { name: "entry" }, attempt: 2 },
+    ]);
+    const agents = await scene.database.query("select slug, phase from agents order by slug");
+    const running = [
+      { slug: SLUG, phase: "running" },
+      { slug: "a2", phase: "running" },
+    ];
+    expect(agents).toEqual(op === "start" ? running.slice(0, 1) : running);
+  },
+);

@@ -46,6 +46,14 @@ const send = (replica: Replica, agent: string, msg: string, options: ApiOptions 
 const traceOf = async (replica: Replica, messageId: string): Promise<Trace> =>
   (await api(replica, "GET", `/api/v1/messages/${messageId}/trace`)).json as Trace;
 
+/** An agent's latest operations, newest first. */
+const operationsOf = async (replica: Replica, agent: string): Promise<readonly DispatchSummary[]> =>
+  ((await api(replica, "GET", `/api/v1/agents/${agent}/dispatches`)).json as { dispatches: DispatchSummary[] })
+    .dispatches;
+
+const operation = async (replica: Replica, id: string | undefined): Promise<Trace> =>
+  (await api(replica, "GET", `/api/v1/dispatches/${id}`)).json as Trace;
+
 /** `rootstock trace …`, as a person types it. */
 const command = async (replica: Replica, ...args: readonly string[]): Promise<string> => {
   const rootstock = join(import.meta.dirname, "../node_modules/.bin/rootstock");
@@ -54,17 +62,22 @@ const command = async (replica: Replica, ...args: readonly string[]): Promise<st
   return (await runCommand(rootstock, ["trace", ...args], env)).stdout;
 };
 
-test("owner killed between claim and acknowledgement: attempt 1 there, given back because it died, attempt 2 elsewhere", async () => {
+test("owner killed between claim and acknowledgement, of a message and of a start that it was asked for itself: attempt 1 there, given back because it died, attempt 2 elsewhere", async () => {
   const [a, b] = [await process("A"), await process("B")];
   const project = await scene.project(b);
   const credentials = await scene.join(a, "laptop");
   const before = await scene.connect(a, credentials, { redials: false });
   const agent = await scene.agent(b, project, "a1");
+  const other = await scene.agent(b, project, "a2");
+  await api(b, "POST", `/api/v1/agents/${other}/stop`);
   before.holdAnswers();
+  const starting = api(a, "POST", `/api/v1/agents/${other}/start`);
   const sent = send(b, agent, "where am I?");
   await before.onRequest.next((r) => r.path.endsWith("/message"));
+  await eventually(() => before.received.some((r) => r.path.endsWith("/start")));
   const first = before.session?.sessionId;
   a.signal("SIGKILL");
+  await expect(starting).rejects.toThrow();
   const id = (await sent).text("message_id");
   // It comes back only when the dead replica is buried.
   await eventually(async () => (await traceOf(b, id)).state === "pending", 25_000);
@@ -73,9 +86,22 @@ test("owner killed between claim and acknowledgement: attempt 1 there, given bac
     expect.stringMatching(/^owner unknown: waiting for reconnect of runtime broker laptop since \d{4}-.*Z$/),
   ]);
   expect(waiting.next.map((n) => n.event)).toEqual(["claimed", "failed"]);
+  const [start] = await operationsOf(b, other);
+  const given = await operation(b, start?.id);
+  expect(given).toMatchObject({ op: "start", state: "pending", waiting: { reasons: waiting.waiting?.reasons } });
+  expect(given.hops.at(-1)).toMatchObject({ event: "given_back", attempt: 1, reason: "its replica died" });
+  expect(given.next).toMatchObject([{ event: "claimed" }, { event: "expired" }]);
   const again = await scene.connect(b, credentials);
   await eventually(async () => (await traceOf(b, id)).state === "delivered");
   const second = again.session?.sessionId;
+  await eventually(async () => (await operation(b, start?.id)).state === "done");
+  expect((await operation(b, start?.id)).hops).toMatchObject([
+    { event: "accepted", replica: { name: "A" } },
+    { event: "claimed", replica: { name: "A" }, session: first, attempt: 1 },
+    { event: "given_back", replica: { name: "A" }, session: first, attempt: 1, reason: "its replica died" },
+    { event: "claimed", replica: { name: "B" }, session: second, attempt: 2, waitedFor: "its replica died" },
+    { event: "done", replica: { name: "B" }, session: second, attempt: 2 },
+  ]);
   const trace = await traceOf(b, id);
   expect(trace.hops).toMatchObject([
     { event: "accepted", replica: { name: "B" } },
@@ -91,9 +117,7 @@ test("owner killed between claim and acknowledgement: attempt 1 there, given bac
   expect(text).toContain(`message ${id}, agent a1 (${agent}): delivered, attempts 2`);
   expect(text).toMatch(/given back +A \([0-9a-f-]{36}\) +laptop \([0-9a-f-]{36}\) +1 +[0-9a-f-]{36} +its replica died/);
   expect(JSON.parse(await command(b, id, "--json"))).toEqual(trace);
-  const operations = await api(b, "GET", `/api/v1/agents/${agent}/dispatches`);
-  const create = operations.text("dispatches.0.id");
-  expect(await command(b, create)).toContain(`create ${create}, agent a1 (${agent}): done, attempts 1 of 3`);
+  expect(await command(b, start?.id ?? "")).toContain(`start ${start?.id}, agent a2 (${other}): done, attempts 2 of 3`);
   const nowhere = command(b, "0e0e0e0e-0000-4000-8000-00000000dead");
   await expect(nowhere).rejects.toMatchObject({
     code: 1,
@@ -101,7 +125,7 @@ test("owner killed between claim and acknowledgement: attempt 1 there, given bac
   });
 });
 
-test("behind a start that the owner of the socket has begun for a caller of its own: told although that has no row", async () => {
+test("a start that the owner of the socket has begun for a caller of its own can be traced while it runs, and so can what waits behind it", async () => {
   const [owner, entry] = [await scene.replica(), await scene.replica()];
   const runtimeBroker = await scene.runtimeBroker(owner);
   const agent = await scene.agent(owner, await scene.project(owner), "a1");
@@ -109,13 +133,23 @@ test("behind a start that the owner of the socket has begun for a caller of its 
   runtimeBroker.holdAnswers();
   const starting = api(owner, "POST", `/api/v1/agents/${agent}/start`);
   await runtimeBroker.onRequest.next((r) => r.path.endsWith("/start"));
-  const stopping = api(entry, "POST", `/api/v1/agents/${agent}/stop`);
-  const latest = async () =>
-    (await api(entry, "GET", `/api/v1/agents/${agent}/dispatches`)).json as { dispatches: DispatchSummary[] };
-  await eventually(async () => (await latest()).dispatches[0]?.state === "pending");
-  const id = (await latest()).dispatches[0]?.id;
-  const { waiting } = (await api(entry, "GET", `/api/v1/dispatches/${id}`)).json as Trace;
-  expect(waiting?.reasons).toEqual(["behind a start of the agent that replica replica-1 has under way"]);
+  const operations = await operationsOf(entry, agent);
+  expect(operations).toMatchObject([{ op: "start", state: "in_progress" }, { op: "stop" }, { op: "create" }]);
+  const start = operations[0]?.id;
+  const running = await operation(entry, start);
+  expect(running.hops).toMatchObject([
+    { event: "accepted", replica: { name: "replica-1" } },
+    { event: "claimed", replica: { name: "replica-1" }, session: runtimeBroker.session?.sessionId, attempt: 1 },
+  ]);
+  expect(running.next.map((n) => n.event)).toEqual(["done", "failed", "given_back"]);
+  const stopping = api(owner, "POST", `/api/v1/agents/${agent}/stop`);
+  const [waits] = await eventually(async () => {
+    const latest = await operationsOf(entry, agent);
+    expect(latest[0]).toMatchObject({ op: "stop", state: "pending" });
+    return latest;
+  });
+  const { waiting } = await operation(entry, waits?.id);
+  expect(waiting?.reasons).toEqual([`behind the operation start (${start}), which is in_progress`]);
   runtimeBroker.releaseAnswers();
   expect([(await starting).status, (await stopping).status]).toEqual([200, 200]);
 });

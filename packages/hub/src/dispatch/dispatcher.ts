@@ -12,7 +12,6 @@ import {
   type DispatchTarget,
   deleteAgentRows,
   dispatchOutcomes,
-  hasUnfinishedDispatch,
   insertClaimedDispatch,
   insertDispatch,
   intentAt,
@@ -81,12 +80,6 @@ const ANSWER_WITHIN_MS = 25_000;
 /** Without any sign of progress a caller is not kept waiting until then. */
 const QUIET_MS = 20_000;
 
-/**
- * What ends the agent's run has a row on the owner as well. Without one, a replica that dies in the middle leaves an agent
- * that runs as far as anybody knows, and has stopped: its next messages would be acknowledged and dropped.
- */
-const HALTS: ReadonlySet<DispatchOp> = new Set<DispatchOp>(["stop", "suspend", "restart", "delete"]);
-
 export interface DispatcherDeps {
   readonly database: Database;
   readonly registry: Registry;
@@ -105,9 +98,10 @@ export interface DispatcherDeps {
 }
 
 /**
- * Brings lifecycle operations to the runtime broker, whichever replica holds its socket. Held here, an operation runs at
- * once and leaves no row; else it is committed as an intent, signalled, and waited for. The row is the authority: a
- * caller who gives up withdraws it first, and only then hears an error.
+ * Brings lifecycle operations to the runtime broker, whichever replica holds its socket. Each is committed as an intent
+ * before it is begun: claimed from the start and run at once where the socket is here and the agent has nothing else to do,
+ * else signalled, and waited for. The row is the authority: a caller who gives up withdraws it first, and only then hears
+ * an error.
  */
 export class Dispatcher implements Service {
   readonly #base: Base;
@@ -161,12 +155,10 @@ export class Dispatcher implements Service {
     if (direct && direct.kind !== "lost") return this.#count(intent, "local", started, direct);
     const there = direct ? undefined : await this.#atOwner(intent);
     if (there) return this.#count(intent, "peer", started, there);
-    // The socket went in the middle: from here on it is an intent, with that attempt counted.
-    const attempts = direct?.sent ? 1 : 0;
     // Opened before there is anything to hear of: nothing has to be read to find out what was missed.
     const wait = this.#open(intent.id);
     try {
-      await untilCertain(this.#base, () => this.begin(this.#deps.database.db, intent, attempts));
+      await untilCertain(this.#base, () => this.begin(this.#deps.database.db, intent));
       this.begun(intent);
       return this.#count(intent, "forward", started, await this.#finish(intent, started, wait));
     } finally {
@@ -175,8 +167,8 @@ export class Dispatcher implements Service {
   }
 
   /** Commits the intent in the caller's transaction. Call {@link begun} after it has committed. Throws as {@link run} does. */
-  async begin(db: Db, intent: Intent, attempts = 0): Promise<void> {
-    const accepted = await this.#committing(intent, (dispatch) => insertDispatch(db, { ...dispatch, attempts }));
+  async begin(db: Db, intent: Intent): Promise<void> {
+    const accepted = await this.#committing(intent, (dispatch) => insertDispatch(db, dispatch));
     if (!accepted) throw new StaleTarget();
   }
 
@@ -267,7 +259,7 @@ export class Dispatcher implements Service {
     return row ? readRow(row) : { kind: "expired", reason };
   }
 
-  /** The way through the replica that holds the socket, for what has a row before it is begun. Undefined: the row is to be waited for. */
+  /** The way through the replica that holds the socket. Undefined: the row is to be waited for. */
   async #atOwner(intent: Intent): Promise<HaltReply | undefined> {
     const { haltsAtOwner, membership } = this.#deps;
     const { op, owner, args: _, ...names } = intent;
@@ -277,10 +269,9 @@ export class Dispatcher implements Service {
 
   /**
    * Halts an agent for another replica, over a socket that this one holds. Undefined when nothing was begun here, or
-   * nobody knows how it ended: the caller waits for the row. What would have to wait its turn here waits as a row.
+   * nobody knows how it ended: the caller waits for the row.
    */
   async haltHere(request: HaltRequest): Promise<Extract<Outcome, { readonly kind: "done" | "failed" }> | undefined> {
-    if (this.#deps.locks.isBusy(request.agentId)) return undefined;
     const { createdBy, traceparent, stamp, actor, ...names } = request;
     const intent: Intent = {
       ...names,
@@ -300,22 +291,19 @@ export class Dispatcher implements Service {
     return outcome?.kind === "done" || outcome?.kind === "failed" ? outcome : undefined;
   }
 
-  /** The short way: undefined when it is not open. */
+  /** The short way: undefined when it is not open. What would have to wait its turn here waits as a row. */
   async #direct(intent: Intent): Promise<JobOutcome | { readonly kind: "unfinished" } | undefined> {
-    const { registry, membership, database, locks, executor } = this.#deps;
-    if (!registry.get(intent.runtimeBrokerId) || !membership.mayClaim()) return undefined;
-    const run = locks.lifecycle(intent.agentId, async (): Promise<JobOutcome | undefined> => {
-      const halts = HALTS.has(intent.op);
-      if (!halts && (await hasUnfinishedDispatch(database.db, intent.agentId))) return undefined;
-      const connection = registry.get(intent.runtimeBrokerId);
+    const { registry, membership, locks, executor } = this.#deps;
+    const { agentId, runtimeBrokerId } = intent;
+    if (!registry.get(runtimeBrokerId) || !membership.mayClaim() || locks.isBusy(agentId)) return undefined;
+    const run = locks.lifecycle(agentId, async (): Promise<JobOutcome | undefined> => {
+      const connection = registry.get(runtimeBrokerId);
       if (!connection?.isOpen) return undefined;
-      const job = { ...intent, attempt: 1 };
-      if (!halts) return executor.run({ ...job, record: { ...intent, acceptedBy: membership.instanceId } }, connection);
       const begun = await this.#beginHere(intent, connection.sessionId);
-      return begun && executor.run({ ...job, traceparent: begun.traceparent }, connection);
+      return begun && executor.run({ ...intent, attempt: 1, traceparent: begun.traceparent }, connection);
     });
     void run.then(
-      (outcome) => this.#deps.ended(intent.runtimeBrokerId, !(outcome && "more" in outcome) || outcome.more),
+      (outcome) => this.#deps.ended(runtimeBrokerId, !(outcome && "more" in outcome) || outcome.more),
       () => {},
     );
     run.catch((err: unknown) => {

@@ -7,11 +7,8 @@ import {
   completeDispatch,
   completeHalt,
   type Database,
-  type Db,
   type DispatchOp,
-  type EndedDispatch,
   failDispatch,
-  insertEndedDispatch,
   isDatabaseUnavailable,
   releaseDispatch,
   targetById,
@@ -40,8 +37,6 @@ export interface Job {
   readonly projectId: Uuid | null;
   readonly args: Readonly<Record<string, unknown>>;
   readonly attempt: number;
-  /** What a direct call leaves as its row of `broker_dispatch` when it is over; of any other the row is there. */
-  readonly record?: EndedDispatch["dispatch"];
   readonly traceparent?: string | null | undefined;
 }
 
@@ -58,7 +53,7 @@ export type JobOutcome =
       readonly agent?: AgentView;
     }
   | { readonly kind: "failed"; readonly failure: OperationFailure; readonly more: boolean }
-  | { readonly kind: "lost"; readonly sent: boolean; readonly reason: string };
+  | { readonly kind: "lost"; readonly reason: string };
 
 export interface ExecutorDeps extends OperationDeps {
   readonly database: Database;
@@ -120,11 +115,11 @@ export class Executor {
       if (err instanceof TunnelError && err.kind !== "too_large") {
         log.warn({ ...names, err, kind: err.kind }, "dispatch lost its socket");
         await this.#release(job, claim, sent, err.message);
-        return { kind: "lost", sent, reason: err.message };
+        return { kind: "lost", reason: err.message };
       }
       if (isDatabaseUnavailable(err)) {
         await this.#release(job, claim, sent, "the database was not available");
-        return { kind: "lost", sent, reason: "the database was not available" };
+        return { kind: "lost", reason: "the database was not available" };
       }
       if (!(err instanceof TunnelError)) log.error({ ...names, err }, "dispatch failed unexpectedly");
       result = {
@@ -136,7 +131,7 @@ export class Executor {
         settle: async () => {},
       };
     }
-    const settled = await this.#settle(job, claim, started, result).catch(async (err: unknown) => {
+    const settled = await this.#settle(job, claim, result).catch(async (err: unknown) => {
       // It was carried out: whoever goes on with it has to ask before anything is repeated.
       await this.#release(job, claim, true, "its end could not be written down");
       throw err;
@@ -144,7 +139,7 @@ export class Executor {
     const ms = Math.round(this.#base.clock.elapsed() - started);
     if (!settled) {
       log.warn({ ...names, ms }, "dispatch ended, but its claim has moved on");
-      return { kind: "lost", sent: true, reason: "the runtime broker is connected elsewhere" };
+      return { kind: "lost", reason: "the runtime broker is connected elsewhere" };
     }
     this.#deps.changed();
     const why = result.ok ? undefined : { failure: result.failure.message };
@@ -178,35 +173,28 @@ export class Executor {
   }
 
   /** Writes the end of the job, again and again while the database is away: what a runtime broker did is not forgotten. */
-  #settle(job: Job, claim: Claim, started: number, result: OperationResult): Promise<CompletedHalt | undefined> {
-    const halted = result.ok && !job.record ? result.halted : undefined;
-    if (halted) {
-      const p = { id: job.id, claim, agentId: job.agentId, phase: halted };
-      return this.persist(() => completeHalt(this.#deps.db, p));
-    }
+  #settle({ id, agentId }: Job, claim: Claim, result: OperationResult): Promise<CompletedHalt | undefined> {
+    const { db } = this.#deps;
+    const phase = result.ok ? result.halted : undefined;
+    if (phase) return this.persist(() => completeHalt(db, { id, claim, agentId, phase }));
     return this.persist(() =>
-      transaction(this.#deps.db, async (tx) => {
-        if (!(await this.#fence(tx, job, claim, started, result))) return undefined;
+      transaction(db, async (tx) => {
+        const ended = result.ok
+          ? await completeDispatch(tx, { id, claim, result: result.result })
+          : await failDispatch(tx, {
+              id,
+              claim,
+              error: result.failure.message,
+              result: { failure: result.failure },
+            });
+        if (!ended) return undefined;
         await result.settle(tx);
         return { more: true, agent: undefined };
       }),
     );
   }
 
-  #fence(tx: Db, job: Job, claim: Claim, started: number, result: OperationResult): Promise<boolean> {
-    const error = result.ok ? null : result.failure.message;
-    const written = result.ok ? result.result : { failure: result.failure };
-    if (job.record) {
-      const tookMs = this.#base.clock.elapsed() - started;
-      const state = result.ok ? "done" : "failed";
-      return insertEndedDispatch(tx, { dispatch: job.record, claim, state, error, result: written, tookMs });
-    }
-    if (error === null) return completeDispatch(tx, { id: job.id, claim, result: written });
-    return failDispatch(tx, { id: job.id, claim, error, result: written });
-  }
-
   async #release(job: Job, claim: Claim, sent: boolean, reason: string): Promise<void> {
-    if (job.record) return;
     if (await this.persist(() => releaseDispatch(this.#deps.db, { id: job.id, claim, sent, reason })))
       this.#deps.changed();
   }

@@ -3,8 +3,9 @@ import { systemRandom } from "@rootstock/service";
 import {
   claimDispatches,
   completeDispatch,
-  type EndedDispatch,
-  insertEndedDispatch,
+  failDispatch,
+  insertClaimedDispatch,
+  type NewDispatch,
   releaseDispatch,
   withdrawDispatch,
 } from "@rootstock/store";
@@ -50,42 +51,38 @@ test("an operation: what it waited for, an attempt that came to nothing, its end
   expect(await s.read(`/api/v1/dispatches/${id}/trace`)).toEqual(done);
 });
 
-test("a call over the owner's own socket is recorded once when it is over, and not for a socket that has moved on", async () => {
+test("a call over the owner's own socket is told from its beginning, and begins over no socket that has moved on", async () => {
   const a = await s.replica("A");
   const session = await s.connect(a);
-  const ended = (id: string): EndedDispatch => ({
-    dispatch: {
-      id,
-      runtimeBrokerId: s.runtimeBroker,
-      agentId: s.agent,
-      agentSlug: "a1",
-      projectId: s.project,
-      op: "start",
-      args: {},
-      acceptedBy: a,
-    },
-    claim: { instanceId: a, sessionId: session },
-    state: "failed",
-    error: "no such harness",
-    result: {},
-    tookMs: 1_500,
+  const claim = { instanceId: a, sessionId: session };
+  const start = (id: string): NewDispatch => ({
+    id,
+    runtimeBrokerId: s.runtimeBroker,
+    agentId: s.agent,
+    agentSlug: "a1",
+    projectId: s.project,
+    op: "start",
+    args: {},
+    deadlineSeconds: 90,
+    acceptedBy: a,
   });
   const id = systemRandom.uuid();
-  expect(await insertEndedDispatch(s.db, ended(id))).toBe(true);
-  expect(await insertEndedDispatch(s.db, ended(id))).toBe(true);
-  const trace = await s.read(`/api/v1/dispatches/${id}`);
+  expect(await insertClaimedDispatch(s.db, { dispatch: start(id), claim })).toBe(true);
+  const begun = await s.read(`/api/v1/dispatches/${id}`);
   const by = { replica: { name: "A" }, session, attempt: 1 };
-  expect(trace).toMatchObject({ op: "start", state: "failed", attempts: 1, error: "no such harness" });
-  expect(trace.hops).toMatchObject([
+  expect(begun).toMatchObject({ op: "start", state: "in_progress", attempts: 1, maxAttempts: 3 });
+  expect(begun.hops).toMatchObject([
     { event: "accepted", replica: { name: "A" } },
     { event: "claimed", waitedMs: 0, ...by },
-    { event: "failed", reason: "no such harness", ...by },
   ]);
-  const [began, , over] = trace.hops.map((h) => Date.parse(h.at ?? ""));
-  expect((over ?? 0) - (began ?? 0)).toBe(1_500);
+  expect(begun.next.map((n) => n.event)).toEqual(["done", "failed", "given_back"]);
+  await failDispatch(s.db, { id, claim, error: "no such harness", result: {} });
+  const failed = await s.read(`/api/v1/dispatches/${id}`);
+  expect(failed).toMatchObject({ state: "failed", error: "no such harness", next: [] });
+  expect(failed.hops.at(-1)).toMatchObject({ event: "failed", reason: "no such harness", ...by });
   await s.connect(a);
   const late = systemRandom.uuid();
-  expect(await insertEndedDispatch(s.db, ended(late))).toBe(false);
+  expect(await insertClaimedDispatch(s.db, { dispatch: start(late), claim })).toBe(false);
   expect((await s.hub.as(ADMIN).get(`/api/v1/dispatches/${late}`)).status).toBe(404);
 });
 

@@ -86,13 +86,10 @@ const hopsOf = ({
 const waitsFor = ({ dispatch, facts }: DispatchTraceInput): string[] => {
   if (dispatch.agent_id === null) return ["the agent is gone"];
   const away = unreachable(facts) ?? silentOwner(facts);
-  const { operation, launching } = facts.obstacles;
+  const { operation } = facts.obstacles;
   const reasons = [
     ...(away ? [away] : []),
     ...(operation ? [`behind the operation ${operation.op} (${operation.id}), which is ${operation.state}`] : []),
-    ...(!away && !operation && launching
-      ? [`behind a start of the agent that replica ${ownerInWords(facts)} has under way`]
-      : []),
   ];
   if (reasons.length > 0) return reasons;
   if (facts.hops.length > 0 && dispatch.hold_reason)

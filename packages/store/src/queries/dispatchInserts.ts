@@ -7,7 +7,7 @@ import type { DispatchOp } from "../tables.ts";
 import { isUnchanged, withStamp } from "./dispatchTargets.ts";
 import type { Claim } from "./heldSockets.ts";
 
-/** Lifecycle intents as they are accepted: pending, already claimed for a socket that is held here, or over. */
+/** Lifecycle intents as they are accepted: pending, or already claimed for a socket that is held here. */
 
 export interface NewDispatch {
   readonly id: Uuid;
@@ -19,8 +19,6 @@ export interface NewDispatch {
   readonly args: Readonly<Record<string, unknown>>;
   /** Seconds from now after which a pending intent expires. */
   readonly deadlineSeconds: number;
-  /** How often it was tried before it became a row: a call whose socket was lost in the middle counts once. */
-  readonly attempts?: number;
   readonly createdBy?: Uuid;
   readonly traceparent?: string | undefined;
   /** The replica that took the call. */
@@ -83,8 +81,8 @@ const inserting = statement<Asked<NewDispatch>, { readonly accepted: boolean }>(
     with ${tellingActor(given((d) => d.actor))},
       there as materialized (select from actor where ${unchanged(given)}),
       stored as (
-        insert into broker_dispatch (${COLUMNS}, attempts, hold_reason)
-        select ${valuesOf(given)}, ${given((d) => d.attempts ?? 0)}::int, ${holdReason(given)} from there
+        insert into broker_dispatch (${COLUMNS}, hold_reason)
+        select ${valuesOf(given)}, ${holdReason(given)} from there
         on conflict (id) do nothing)
     select exists (select from there)
         or exists (select from broker_dispatch d where d.id = ${given((d) => d.id)}) as accepted`,
@@ -128,41 +126,4 @@ export const insertClaimedDispatch = (
   auditedIfDelete(db, dispatch, async (tx) => {
     const { numAffectedRows } = await insertingClaimed(tx, { ...dispatch, claim, actor: actorText() });
     return numAffectedRows === 1n;
-  });
-
-/** An operation that ran over a socket of the replica that took the call, and is over. */
-export interface EndedDispatch {
-  readonly dispatch: Omit<NewDispatch, "deadlineSeconds" | "attempts">;
-  readonly claim: Claim;
-  readonly state: "done" | "failed";
-  readonly error: string | null;
-  readonly result: Readonly<Record<string, unknown>>;
-  /** How long it took, in milliseconds. */
-  readonly tookMs: number;
-}
-
-/**
- * Records a direct call that is over. False, and nothing is recorded, when the socket is not the runtime broker's own any
- * more: nobody else may take the runtime broker until the transaction ends, so this is the fence of what the call
- * writes. Repeated, it changes nothing.
- */
-export const insertEndedDispatch = (db: Db, p: EndedDispatch): Promise<boolean> =>
-  auditedIfDelete(db, p.dispatch, async (tx) => {
-    const { dispatch: d, claim } = p;
-    const began = sql`now() - ${p.tookMs}::float8 * interval '1 millisecond'`;
-    const { rows } = await sql`
-    with ${tellingActor(sql`${actorText()}`)}, fence as materialized (
-      select 1 from runtime_brokers where id = ${d.runtimeBrokerId} and connected_hub_id = ${claim.instanceId}
-        and connected_session_id = ${claim.sessionId} for share
-    ), recorded as (
-      insert into broker_dispatch (id, runtime_broker_id, agent_id, agent_slug, project_id, op, args, state, result, error,
-          claimed_by, claim_session, attempts, deadline_at, created_by, traceparent, accepted_by, created_at, claimed_at)
-      select ${d.id}::uuid, ${d.runtimeBrokerId}::uuid, (select a.id from agents a where a.id = ${d.agentId} for key share),
-          ${d.agentSlug}, ${d.projectId}::uuid, ${d.op}, ${JSON.stringify(d.args)}::jsonb, ${p.state},
-          ${JSON.stringify(p.result)}::jsonb, ${p.error}, ${claim.instanceId}::uuid, ${claim.sessionId}::uuid, 1, now(),
-          ${d.createdBy ?? null}::uuid, ${d.traceparent ?? null}, ${d.acceptedBy}::uuid, ${began}, ${began}
-        from fence cross join actor
-      on conflict (id) do nothing)
-    select from fence`.execute(tx);
-    return rows.length === 1;
   });

@@ -39,7 +39,7 @@ const claiming = statement<ClaimScope, DispatchRow>(
 
 /**
  * Claims the oldest pending intents of the sockets held, at most `slots` for each, one per agent, and never beside an
- * unfinished one of the same agent. `busyAgents` are those with a direct call under way on this replica.
+ * unfinished one of the same agent. `busyAgents` are those with an operation under way on this replica.
  */
 export const claimDispatches = async (db: Db, p: ClaimScope): Promise<DispatchRow[]> => (await claiming(db, p)).rows;
 
@@ -158,18 +158,6 @@ export const withdrawDispatch = async (db: Db, id: Uuid, reason: string): Promis
     .where("state", "=", "pending")
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
-};
-
-/** Whether an intent of the agent is pending or under way. */
-export const hasUnfinishedDispatch = async (db: Db, agentId: Uuid): Promise<boolean> => {
-  const row = await db
-    .selectFrom("broker_dispatch")
-    .select("id")
-    .where("agent_id", "=", agentId)
-    .where("state", "in", ["pending", "in_progress"])
-    .limit(1)
-    .executeTakeFirst();
-  return row !== undefined;
 };
 
 /**

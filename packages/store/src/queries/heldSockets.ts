@@ -20,7 +20,7 @@ export interface Claim {
 export interface ClaimScope {
   readonly instanceId: Uuid;
   readonly sockets: readonly HeldSocket[];
-  /** Agents with something under way on this replica that has no row. */
+  /** Agents with something under way on this replica, which the database may not know of: it may take it for dead. */
   readonly busyAgents: readonly Uuid[];
 }
 

@@ -23,8 +23,6 @@ export interface TraceRuntimeBroker {
 export interface Obstacles {
   /** The unfinished operation of the agent that goes first. */
   readonly operation: { readonly id: Uuid; readonly op: string; readonly state: string } | undefined;
-  /** A create or start of the agent is under way. The owner of the socket may have begun it without a row. */
-  readonly launching: boolean;
   /** Undelivered messages of the agent that were accepted earlier; counted up to {@link MOST_COUNTED}. */
   readonly earlierMessages: number;
 }
@@ -52,7 +50,7 @@ export interface TraceFacts {
 /** Beyond so many nobody is helped by a number. */
 export const MOST_COUNTED = 1_000;
 
-const NO_OBSTACLES: Obstacles = { operation: undefined, launching: false, earlierMessages: 0 };
+const NO_OBSTACLES: Obstacles = { operation: undefined, earlierMessages: 0 };
 
 /** One look at the database: what is read later is as it was when the first statement ran. */
 const atOneMoment = <T>(db: Db, read: (tx: Db) => Promise<T>): Promise<T> =>
@@ -107,9 +105,6 @@ const operationBefore = (db: Db, agentId: Uuid, seq?: string): Promise<Obstacles
     .limit(1)
     .executeTakeFirst();
 };
-
-const isLaunching = async (db: Db, agentId: Uuid): Promise<boolean> =>
-  (await db.selectFrom("agents").select("launching").where("id", "=", agentId).executeTakeFirst())?.launching === true;
 
 const earlierUndelivered = async (db: Db, agentId: Uuid, seq: string): Promise<number> => {
   const of = (state: "pending" | "delivering") => sql`(select 1 from messages where agent_id = ${agentId}
@@ -182,11 +177,7 @@ export const dispatchTraceFacts = (
     const { agent_id: agentId } = dispatch;
     const obstacles =
       agentId !== null && dispatch.state === "pending"
-        ? {
-            ...NO_OBSTACLES,
-            operation: await operationBefore(tx, agentId, dispatch.seq),
-            launching: await isLaunching(tx, agentId),
-          }
+        ? { ...NO_OBSTACLES, operation: await operationBefore(tx, agentId, dispatch.seq) }
         : NO_OBSTACLES;
     const names = await named(tx, {
       replicas: [
