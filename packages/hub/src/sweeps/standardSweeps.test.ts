@@ -12,7 +12,7 @@ import {
   type TestDatabase,
 } from "@rootstock/testkit";
 import { AgentConfigs, SecretBox } from "../secrets/index.ts";
-import { standardSweeps } from "./standardSweeps.ts";
+import { OVERDUE_SECONDS, standardSweeps } from "./standardSweeps.ts";
 import type { Sweep } from "./sweeper.ts";
 
 let db: TestDatabase;
@@ -182,8 +182,8 @@ test("a socket that moved a moment ago keeps its claims: its replica is about to
 test("invariant 2: one execution at a time: an overdue intent that the live socket may still be at fails, and never runs again", async () => {
   const { id: rb, hub, session } = await heldBroker();
   const claim = { runtime_broker_id: rb, state: "in_progress", claimed_by: hub, claim_session: session, attempts: 1 };
-  const slow = await rows.dispatch({ ...claim, deadline_at: ago(30) });
-  const lost = await rows.dispatch({ ...claim, deadline_at: ago(90) });
+  const slow = await rows.dispatch({ ...claim, claimed_at: ago(OVERDUE_SECONDS - 30), deadline_at: ago(300) });
+  const lost = await rows.dispatch({ ...claim, claimed_at: ago(OVERDUE_SECONDS + 30), deadline_at: ago(300) });
   expect(await run("stuckDispatches")).toBe(1);
   expect(await state("broker_dispatch", slow)).toMatchObject({ state: "in_progress" });
   expect(await state("broker_dispatch", lost)).toMatchObject({ state: "failed" });
@@ -195,8 +195,9 @@ test("an agent says what became of an operation on it that nobody answered: a la
   const agent = (more: object) => rows.agent({ project_id: project, runtime_broker_id: rb, ...more });
   const [starting, running] = [await agent({ phase: "starting", launching: true }), await agent({ phase: "running" })];
   const claim = { runtime_broker_id: rb, state: "in_progress", claimed_by: hub, claim_session: session, attempts: 1 };
-  await rows.dispatch({ ...claim, op: "start", agent_id: starting, deadline_at: ago(90) });
-  await rows.dispatch({ ...claim, op: "stop", agent_id: running, deadline_at: ago(90) });
+  const overdue = { claimed_at: ago(OVERDUE_SECONDS + 30), deadline_at: ago(300) };
+  await rows.dispatch({ ...claim, op: "start", agent_id: starting, ...overdue });
+  await rows.dispatch({ ...claim, op: "stop", agent_id: running, ...overdue });
   expect(await run("stuckDispatches")).toBe(2);
   const message = "the runtime broker did not answer in time";
   expect(await state("agents", starting)).toMatchObject({ phase: "error", launching: false, message });

@@ -33,6 +33,7 @@ import {
   takeBackStaleClaims,
   trimDeliveredEnvelopes,
 } from "@rootstock/store";
+import { CONTROL_DEFAULTS } from "../control/index.ts";
 import type { AgentConfigs } from "../secrets/index.ts";
 import type { Sweep } from "./sweeper.ts";
 
@@ -68,8 +69,8 @@ const REDIAL_GRACE_MS = 5_000;
 const HEARTBEAT_GRACE_MS = 90_000;
 /** A claimant gives its own work back within this time after its socket has ended. */
 const STALE_CLAIM_SECONDS = 5;
-/** Beyond its deadline an operation under way may take this much longer. */
-export const OVERDUE_SECONDS = 60;
+/** Longer than any operation is under way: it asks its runtime broker for three things at most, each within the limit of a request. */
+export const OVERDUE_SECONDS = (4 * CONTROL_DEFAULTS.requestLimitMs) / 1000;
 /** Frames of streams are taken within a second; after a minute both ends have given the stream up. */
 const STRAY_FRAME_SECONDS = 60;
 /** A signature from a clock five minutes ahead is accepted for ten minutes; one more for the clocks of replicas. */

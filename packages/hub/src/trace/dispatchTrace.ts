@@ -119,7 +119,7 @@ const nextOf = ({ dispatch: d, facts, limits }: DispatchTraceInput): TraceNext[]
         { event: "done", when: "once the runtime broker has carried it out" },
         {
           event: "failed",
-          at: secondsAfter(d.deadline_at, limits.overdueSeconds),
+          at: secondsAfter(d.claimed_at ?? d.deadline_at, limits.overdueSeconds),
           when: "if there is no answer by then",
         },
         d.attempts < d.max_attempts

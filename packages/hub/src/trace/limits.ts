@@ -8,6 +8,6 @@ export interface TraceLimits {
   readonly requestSeconds: number;
   /** How long after `running` an agent that has reported nothing is taken to listen. */
   readonly listensAfterSeconds: number;
-  /** How long an operation under way may take beyond its deadline. */
+  /** How long an operation may be under way. */
   readonly overdueSeconds: number;
 }

@@ -119,6 +119,19 @@ test("stop, suspend, start, restart and delete", async () => {
   expect((await call("POST", `/api/v1/agents/${slug}/restart`)).status).toBe(404);
 });
 
+test("whoever asks for an agent in the middle of a start hears how it ended", async () => {
+  const slug = scene.name();
+  const { session } = scene.joined;
+  for (const begin of [
+    () => session.sendRequest("POST", "/api/v1/agents", { body: createBody(slug) }),
+    () => session.sendRequest("POST", `/api/v1/agents/${slug}/start`, { query, body: { task: "go on" } }),
+  ]) {
+    begin();
+    expect((await scene.call("GET", `/api/v1/agents/${slug}`)).get("phase")).toBe("running");
+    expect((await scene.call("POST", `/api/v1/agents/${slug}/stop`)).status).toBe(202);
+  }
+});
+
 test("an agent that is unknown here is provisioned anew from its start", async () => {
   const slug = name();
   expect((await call("POST", `/api/v1/agents/${slug}/start`, {})).status).toBe(404);

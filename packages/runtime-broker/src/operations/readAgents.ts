@@ -1,6 +1,6 @@
 import { phaseOf } from "../agents/agentView.ts";
 import { projectOf } from "../tunnel/request.ts";
-import { type Operation, requireAgent } from "./operation.ts";
+import { agentTurn, type Operation, requireAgent } from "./operation.ts";
 
 const DEFAULT_LIMIT = 50;
 const MAX_LIMIT = 1_000;
@@ -22,10 +22,14 @@ export const listAgents: Operation = {
   },
 };
 
-/** `GET /api/v1/agents/{a}`. */
+/**
+ * `GET /api/v1/agents/{a}`. In its turn: the hub asks so what became of a start whose answer it did not get, and would begin
+ * one again that is under way still.
+ */
 export const getAgent: Operation = {
   method: "GET",
   path: "/api/v1/agents/:agent",
+  turn: agentTurn,
   async run(call, context) {
     const record = await requireAgent(call, context);
     return { status: 200, json: context.agents.view(record, await context.agents.session(record)) };

@@ -1,6 +1,7 @@
 import type { Uuid } from "@rootstock/protocol";
 import { type RawBuilder, sql } from "kysely";
 import type { Db } from "../database.ts";
+import { waitsUntil } from "./givenBack.ts";
 import { byRuntimeBroker } from "./heldSockets.ts";
 import { tellAgentsOf } from "./unansweredOperations.ts";
 import { uuidArray } from "./uuidArray.ts";
@@ -131,7 +132,7 @@ export const voidOlderClaims = async (db: Db, held: readonly SocketOwnership[]):
               and claim_session <> t.session offset 0) g))
         order by id for update),
     dispatches as (
-      update broker_dispatch b set updated_at = now(), claimed_by = null, claim_session = null, hold_reason = ${DISPLACED},
+      update broker_dispatch b set updated_at = now(), deadline_at = ${waitsUntil}, claimed_by = null, claim_session = null, hold_reason = ${DISPLACED},
         state = case when b.attempts >= b.max_attempts then 'failed' else 'pending' end,
         error = case when b.attempts >= b.max_attempts then 'runtime broker lost its connection on every attempt'
           else b.error end

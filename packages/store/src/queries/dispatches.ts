@@ -4,6 +4,7 @@ import type { Db } from "../database.ts";
 import { statement } from "../statement.ts";
 import type { BrokerDispatchTable } from "../tables.ts";
 import { type AgentView, isThere, viewOfWritten } from "./agentViews.ts";
+import { waitsUntil } from "./givenBack.ts";
 import { type Claim, type ClaimScope, heldSockets, uuids } from "./heldSockets.ts";
 import { type HaltedPhase, haltedValues } from "./lifecycle.ts";
 import { tellAgents } from "./unansweredOperations.ts";
@@ -140,7 +141,7 @@ export const releaseDispatch = async (
       update broker_dispatch d set state = case when ${last} then 'failed' else 'pending' end,
           attempts = d.attempts - case when ${p.sent} then 0 else 1 end,
           error = case when ${last} then ${`no attempts left: ${p.reason}`} else ${p.reason} end,
-          hold_reason = ${p.reason}, claimed_by = null, claim_session = null, updated_at = now()
+          hold_reason = ${p.reason}, claimed_by = null, claim_session = null, deadline_at = ${waitsUntil}, updated_at = now()
        where d.id = ${p.id} and d.state = 'in_progress'
          and d.claimed_by = ${p.claim.instanceId} and d.claim_session = ${p.claim.sessionId}
       returning d.agent_id, d.op, d.error, d.state),

@@ -2,6 +2,7 @@ import type { Uuid } from "@rootstock/protocol";
 import { sql } from "kysely";
 import type { Db } from "../database.ts";
 import { transaction } from "../tx.ts";
+import { waitsUntil } from "./givenBack.ts";
 import { tellAgents } from "./unansweredOperations.ts";
 
 /** The replicas that live, and the burial of those that do not (design section 3). */
@@ -158,11 +159,11 @@ export const returnDispatches = async (
       select d.id from broker_dispatch d where d.state = 'in_progress' and ${which} order by d.id for update),
     returned as (
       update broker_dispatch d set
-        state = case when d.attempts < d.max_attempts and d.deadline_at > now() then 'pending' else 'failed' end,
+        state = case when d.attempts < d.max_attempts and ${waitsUntil} > now() then 'pending' else 'failed' end,
         error = case
           when d.attempts >= d.max_attempts then ${`no attempts left: ${reason}`}
-          when d.deadline_at <= now() then ${`too late to repeat: ${reason}`} else d.error end,
-        hold_reason = ${reason}, claimed_by = null, claim_session = null, updated_at = now()
+          when ${waitsUntil} <= now() then ${`too late to repeat: ${reason}`} else d.error end,
+        hold_reason = ${reason}, claimed_by = null, claim_session = null, deadline_at = ${waitsUntil}, updated_at = now()
       from taken where d.id = taken.id
       returning d.id, d.state, d.runtime_broker_id, d.agent_id, d.op, d.error),
     ${tellAgents(sql`(select * from returned where state = 'failed')`)}

@@ -40,12 +40,17 @@ export const expireDispatches = async (db: Db, limit: number): Promise<Uuid[]> =
  */
 export const failOverdueDispatches = async (
   db: Db,
-  p: { readonly overdueSeconds: number; readonly limit: number },
+  p: {
+    /** Since it was claimed. */
+    readonly overdueSeconds: number;
+    readonly limit: number;
+  },
 ): Promise<Uuid[]> => {
   const { rows } = await sql<{ id: Uuid }>`
     with overdue as (
       select id from broker_dispatch
-       where state = 'in_progress' and deadline_at < now() - make_interval(secs => ${p.overdueSeconds}::float8)
+       where state = 'in_progress' and deadline_at < now()
+         and coalesce(claimed_at, deadline_at) < now() - make_interval(secs => ${p.overdueSeconds}::float8)
        order by id limit ${p.limit} for update skip locked),
     failed as (
       update broker_dispatch d set state = 'failed', error = 'the runtime broker did not answer in time', updated_at = now()

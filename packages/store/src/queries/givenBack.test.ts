@@ -1,12 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "@jest/globals";
-import { systemRandom } from "@rootstock/service";
+import { systemClock, systemRandom } from "@rootstock/service";
 import { createTestStore, type Seed, seed, type TestStore } from "@rootstock/testkit";
 import { sql } from "kysely";
 import { voidOlderClaims } from "./affinity.ts";
 import { releaseDispatch } from "./dispatches.ts";
 import { returnDispatches } from "./replicas.ts";
 
-/** An operation that lost its socket on its last attempt is over, and its agent says so, whoever writes that down. */
+/** What becomes of an operation that lost its socket, and what its agent says, whoever writes that down. */
 
 let store: TestStore;
 let rows: Seed;
@@ -21,7 +21,12 @@ beforeEach(async () => {
   project = await rows.project();
 });
 
-const claimed = async (agent: Record<string, unknown>, op: string, attempts: number) => {
+const claimed = async (
+  agent: Record<string, unknown>,
+  op: string,
+  attempts: number,
+  over: Record<string, unknown> = {},
+) => {
   const [instanceId, sessionId] = [systemRandom.uuid(), systemRandom.uuid()];
   const runtimeBrokerId = await rows.runtimeBroker();
   const agentId = await rows.agent({ project_id: project, runtime_broker_id: runtimeBrokerId, ...agent });
@@ -33,6 +38,7 @@ const claimed = async (agent: Record<string, unknown>, op: string, attempts: num
     claimed_by: instanceId,
     claim_session: sessionId,
     attempts,
+    ...over,
   });
   return { id, agentId, runtimeBrokerId, claim: { instanceId, sessionId } };
 };
@@ -80,5 +86,24 @@ describe.each<[string, (c: Claimed) => Promise<unknown>]>([
     const start = await claimed(LAUNCHING, "start", 2);
     await takeBack(start);
     expect(await of(start)).toMatchObject({ dispatch: { state: "pending" }, agent: { ...LAUNCHING, message: null } });
+  });
+
+  test("a start that took longer than its deadline allows is asked about all the same; a stop is not repeated so late", async () => {
+    const ago = (seconds: number) => new Date(systemClock.now() - seconds * 1_000);
+    const late = { claimed_at: ago(100), deadline_at: ago(10) };
+    const left = async ({ id }: Claimed) => {
+      const [row] = await store.query<{ left: number }>(
+        "select round(extract(epoch from deadline_at - now()) / 10)::int as left from broker_dispatch where id = $1",
+        [id],
+      );
+      return row?.left;
+    };
+    const start = await claimed(LAUNCHING, "start", 1, late);
+    await takeBack(start);
+    expect(await of(start)).toMatchObject({ dispatch: { state: "pending" }, agent: LAUNCHING });
+    expect(await left(start)).toBe(9);
+    const stop = await claimed({ phase: "running" }, "stop", 1, late);
+    await takeBack(stop);
+    expect(await left(stop)).toBe(-1);
   });
 });
