@@ -317,6 +317,37 @@ test("a local call whose socket is lost in the middle becomes an intent that ask
   expect(runtimeBroker.received.some((r) => r.method === "GET" && r.path === "/api/v1/agents/a1")).toBe(true);
 });
 
+test("what waits behind a delete is over with the agent, and its caller hears so", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  runtimeBroker.holdAnswers();
+  const deleting = api(entry, "DELETE", `/api/v1/agents/${agent}?force=true`);
+  await runtimeBroker.onRequest.next((r) => r.method === "DELETE");
+  const starting = [act(owner, agent, "start"), act(entry, agent, "start")];
+  await eventually(async () => {
+    expect(await scene.database.query("select 1 from broker_dispatch where state = 'pending'")).toHaveLength(2);
+  });
+  runtimeBroker.releaseAnswers();
+  expect((await deleting).status).toBe(204);
+  for (const reply of await Promise.all(starting))
+    expect([reply.status, reply.get("error.message")]).toEqual([404, "agent not found: it was deleted meanwhile"]);
+});
+
+test("what waits for a runtime broker's return is over with the agent's project, and its caller hears so", async () => {
+  const runtimeBroker = await scene.runtimeBroker(owner);
+  const agent = await scene.agent(owner, project, "a1");
+  await runtimeBroker.stop();
+  await eventually(async () => {
+    expect(await scene.database.query("select 1 from runtime_brokers where connected_hub_id is null")).toHaveLength(1);
+  });
+  const stopping = act(entry, agent, "stop");
+  await eventually(async () => {
+    expect(await scene.database.query("select 1 from broker_dispatch where state = 'pending'")).toHaveLength(1);
+  });
+  expect((await api(owner, "DELETE", `/api/v1/projects/${project}`)).status).toBe(204);
+  expect((await stopping).status).toBe(404);
+});
+
 test("invariant 2: twenty forwarded stops of one agent run one at a time", async () => {
   let atOnce = 0;
   let most = 0;

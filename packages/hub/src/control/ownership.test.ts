@@ -268,9 +268,9 @@ test("a new session voids what older ones had claimed, and only that", async () 
   const intent = async (session: string, attempts: number, runtimeBroker = brokerId) => {
     const id = systemRandom.uuid();
     await scene.database.query(
-      `insert into broker_dispatch (id, runtime_broker_id, op, state, claimed_by, claim_session, attempts, deadline_at)
-       values ($1, $2, 'stop', 'in_progress', $3, $4, $5, now() + interval '90 seconds')`,
-      [id, runtimeBroker, a.instanceId, session, attempts],
+      `insert into broker_dispatch (id, runtime_broker_id, agent_id, op, state, claimed_by, claim_session, attempts, deadline_at)
+       values ($1, $2, $3, 'stop', 'in_progress', $4, $5, $6, now() + interval '90 seconds')`,
+      [id, runtimeBroker, agent, a.instanceId, session, attempts],
     );
     return id;
   };

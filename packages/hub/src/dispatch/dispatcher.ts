@@ -231,13 +231,17 @@ export class Dispatcher implements Service {
     wait: OutcomeWait<DispatchOutcome>,
   ): Promise<Outcome> {
     const left = Math.max(0, ANSWER_WITHIN_MS - (this.#base.clock.elapsed() - started));
+    const { eventBus } = this.#deps;
     // Only while somebody waits: events that nobody wants are not made.
-    const off = this.#deps.eventBus.subscribe([`agent.${intent.agentId}.status`], () => wait.progressed());
+    const offStatus = eventBus.subscribe([`agent.${intent.agentId}.status`], () => wait.progressed());
+    // What waits for an agent is over with it.
+    const offDeleted = eventBus.subscribe([`agent.${intent.agentId}.deleted`], () => this.#outcomes.look([intent.id]));
     try {
       const row = await wait.wait(Math.min(QUIET_MS, left), left);
       return row ? readRow(row) : await this.#giveUp(intent);
     } finally {
-      off();
+      offStatus();
+      offDeleted();
     }
   }
 

@@ -105,12 +105,23 @@ test("an operation behind another says so, and one that was withdrawn why", asyn
   ]);
 });
 
-test("an operation whose agent is gone waits for nothing but its end", async () => {
+test("an operation that waits is over when its agent goes; one under way when it is given back", async () => {
   const a = await s.replica("A");
-  await s.connect(a);
-  const id = await s.operation(a, OWNER.id);
+  const session = await s.connect(a);
+  const [underWay, waiting] = [await s.operation(a, OWNER.id), await s.operation(a, OWNER.id)];
+  await claimDispatches(s.db, s.scope(a, session));
   await s.query("delete from agents where id = $1", [s.agent]);
-  const trace = await s.read(`/api/v1/dispatches/${id}`, OWNER);
-  expect(trace.waiting?.reasons).toEqual(["the agent is gone"]);
-  expect(trace.next.map((n) => n.event)).toEqual(["expired"]);
+  const traceOf = (id: string) => s.read(`/api/v1/dispatches/${id}`, OWNER);
+  const over = { state: "failed", error: "the agent was deleted", next: [] };
+  expect(await traceOf(waiting)).toMatchObject(over);
+  expect((await traceOf(underWay)).state).toBe("in_progress");
+  const claim = { instanceId: a, sessionId: session };
+  await releaseDispatch(s.db, { id: underWay, claim, sent: true, reason: "connection lost" });
+  const trace = await traceOf(underWay);
+  expect(trace).toMatchObject(over);
+  expect(trace.hops.slice(1)).toMatchObject([
+    { event: "claimed" },
+    { event: "given_back", reason: "connection lost" },
+    { event: "failed", reason: "the agent was deleted" },
+  ]);
 });

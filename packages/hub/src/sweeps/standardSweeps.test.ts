@@ -168,6 +168,7 @@ test("a socket that moved a moment ago keeps its claims: its replica is about to
   const rb = await rows.runtimeBroker({ disconnected_at: ago(1) });
   const fresh = await rows.dispatch({
     runtime_broker_id: rb,
+    agent_id: await rows.agent({ project_id: await rows.project() }),
     state: "in_progress",
     attempts: 1,
     claimed_by: uuid(),

@@ -84,7 +84,6 @@ const hopsOf = ({
 };
 
 const waitsFor = ({ dispatch, facts }: DispatchTraceInput): string[] => {
-  if (dispatch.agent_id === null) return ["the agent is gone"];
   const away = unreachable(facts) ?? silentOwner(facts);
   const { operation } = facts.obstacles;
   const reasons = [
@@ -106,8 +105,7 @@ const nextOf = ({ dispatch: d, facts, limits }: DispatchTraceInput): TraceNext[]
   switch (d.state) {
     case "pending":
       return [
-        // Nobody takes it for an agent that is gone.
-        ...(d.agent_id === null ? [] : [reachedAgain(facts) ?? CLAIMED_IN_TURN]),
+        reachedAgain(facts) ?? CLAIMED_IN_TURN,
         {
           event: "expired",
           at: timeOf(d.deadline_at),
