@@ -150,7 +150,7 @@ test("one call that is repeated with its key is one reset", async () => {
   expect(resets()).toHaveLength(1);
 });
 
-test("all at once: a report per agent, those out of reach among them, and one work however many ask for it", async () => {
+test("all at once: a report per agent, those out of reach among them, and one work, in one trace, however many ask for it", async () => {
   const other = await scene.runtimeBroker(entry, { name: "other" });
   const gone = await scene.runtimeBroker(entry, { name: "gone" });
   for (const slug of ["a1", "a2", "a3"]) await scene.agent(owner, project, slug, runtimeBroker.id);
@@ -163,7 +163,9 @@ test("all at once: a report per agent, those out of reach among them, and one wo
     [gone.id],
   );
   onReset = ({ path }) => (path.includes("/b1/") ? { status: 500 } : undefined);
-  const answers = await Promise.all([owner, entry, entry].map((replica) => api(replica, "POST", ALL)));
+  const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+  const begin = (replica: Replica) => api(replica, "POST", ALL, undefined, { headers: { traceparent } });
+  const answers = await Promise.all([owner, entry, entry].map(begin));
   const [report] = answers;
   expect(answers.map((a) => a.status)).toEqual([200, 200, 200]);
   expect(new Set(answers.map((a) => a.text("id"))).size).toBe(1);
@@ -174,7 +176,7 @@ test("all at once: a report per agent, those out of reach among them, and one wo
     { id: away, name: "d1", error: expect.stringContaining("not connected") },
   ]);
   for (const slug of ["a1", "a2", "a3"]) expect(await isGood(createdWith(slug))).toEqual([false, false]);
-  expect(resets()).toHaveLength(4);
+  expect(resets().map((r) => r.headers.traceparent)).toEqual(Array(4).fill(traceparent));
   const again = await api(owner, "GET", `${ALL}/${report?.text("id")}`);
   expect([again.status, again.json]).toEqual([200, report?.json]);
   const listed = await api(entry, "GET", ALL);

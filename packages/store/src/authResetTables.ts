@@ -14,6 +14,7 @@ export interface AuthResetsTable {
   created_by: Nullable<Uuid>;
   created: DefaultTime;
   finished_at: NullableTime;
+  traceparent: Nullable<string>;
 }
 
 export interface AuthResetAgentsTable {

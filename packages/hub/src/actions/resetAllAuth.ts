@@ -45,7 +45,7 @@ export const resetAllOperation = z.object({ id: z.string() });
 export const resetAllAuth = async (deps: ActionDeps, call: ActionCall): Promise<Answer> => {
   const createdBy = principalId(call.principal);
   if (!createdBy) throw new HubError("forbidden", "only users may do this");
-  const mine = { id: deps.base.random.uuid(), createdBy };
+  const mine = { id: deps.base.random.uuid(), createdBy, traceparent: call.traceparent };
   if (!deps.idempotency.isKeyed(call))
     return finishResetAll(deps, { id: await beginAuthReset(deps.database.db, mine) });
   return deps.idempotency.run(call, {
@@ -165,7 +165,11 @@ const carriedOut = async ({ dispatcher, database }: ResetDeps, item: PendingAuth
   if (target.agent.phase !== "running")
     throw new HubError("agent_not_running", `not running any more: its next start brings it a new token`);
   const plain = resetAuthIntent({ dispatcher }, target, item.dispatch_id);
-  const intent = { ...plain, ...(item.created_by && { createdBy: item.created_by }) };
+  const intent = {
+    ...plain,
+    ...(item.created_by && { createdBy: item.created_by }),
+    ...(item.traceparent && { traceparent: item.traceparent }),
+  };
   return begun ? dispatcher.finish(intent) : dispatcher.run(intent);
 };
 

@@ -52,14 +52,16 @@ export interface AuthReset extends Selectable<AuthResetsTable> {
  * Begins to give every agent that runs now a new token. One at a time: while one is under way, that is returned. Repeated
  * with the same id, it changes nothing.
  */
-export const beginAuthReset = (db: Db, p: { readonly id: Uuid; readonly createdBy: Uuid }): Promise<Uuid> =>
+export const beginAuthReset = (
+  db: Db,
+  p: { readonly id: Uuid; readonly createdBy: Uuid; readonly traceparent: string | undefined },
+): Promise<Uuid> =>
   transaction(db, (outer) =>
     audited(outer, async (tx) => {
       for (;;) {
         const { rows: begun } = await sql`
-        insert into auth_resets (id, created_by) values (${p.id}, ${p.createdBy}) on conflict do nothing returning 1`.execute(
-          tx,
-        );
+        insert into auth_resets (id, created_by, traceparent) values (${p.id}, ${p.createdBy}, ${p.traceparent ?? null})
+        on conflict do nothing returning 1`.execute(tx);
         if (begun.length > 0) {
           await sql`
           insert into auth_reset_agents (reset_id, agent_id, name, dispatch_id)
@@ -89,6 +91,8 @@ export interface PendingAuthReset {
   readonly dispatch_id: Uuid;
   /** Who asked. */
   readonly created_by: Uuid | null;
+  /** The trace of the call. */
+  readonly traceparent: string | null;
   /** Null: it has none, or is gone. */
   readonly runtime_broker_id: Uuid | null;
 }
@@ -99,7 +103,15 @@ export const pendingAuthResets = (db: Db, afterAgent: Uuid | undefined, limit: n
     .selectFrom("auth_reset_agents as a")
     .innerJoin("auth_resets as r", "r.id", "a.reset_id")
     .leftJoin("agents", "agents.id", "a.agent_id")
-    .select(["a.reset_id", "a.agent_id", "a.name", "a.dispatch_id", "r.created_by", "agents.runtime_broker_id"])
+    .select([
+      "a.reset_id",
+      "a.agent_id",
+      "a.name",
+      "a.dispatch_id",
+      "r.created_by",
+      "r.traceparent",
+      "agents.runtime_broker_id",
+    ])
     .where("r.finished_at", "is", null)
     .where("a.state", "=", "pending")
     .$if(afterAgent !== undefined, (q) => q.where("a.agent_id", ">", afterAgent ?? ""))
