@@ -195,3 +195,18 @@ test("who has not had their turn in time is told when to ask again", async () =>
   void first;
   await expect(listTurns.of(asker, async () => {})).rejects.toMatchObject({ status: 503, retryAfter: 5 });
 });
+
+test("of a caller who asks for thousands of lists at once most are refused at once, and later ones are read", async () => {
+  const listTurns = new ListTurns({ clock: systemClock });
+  const asker = { principal: alice, signal: () => new AbortController().signal };
+  let goOn = () => {};
+  const wait = new Promise<void>((resolve) => {
+    goOn = resolve;
+  });
+  const asked = Array.from({ length: 1_000 }, () => listTurns.of(asker, () => wait));
+  const ended = Promise.allSettled(asked);
+  await expect(asked.at(-1)).rejects.toMatchObject({ status: 503 });
+  goOn();
+  expect((await ended).filter((e) => e.status === "fulfilled")).toHaveLength(201);
+  await listTurns.of(asker, async () => {});
+});
