@@ -10,9 +10,10 @@ import {
   transaction,
   voidOlderClaims,
 } from "@rootstock/store";
-import { eventually } from "@rootstock/testkit";
+import { eventually, testBase } from "@rootstock/testkit";
 import { seedRuntimeBroker } from "./controlPlane.testing.ts";
 import { ControlScene, ready } from "./controlScene.testing.ts";
+import { Ownership } from "./index.ts";
 
 /** Who owns a runtime broker: claims, releases, and what an older socket may not do (design section 4). */
 
@@ -168,6 +169,38 @@ test("a dial that is given up while it is being claimed leaves no socket named, 
   );
   await dial(credentials, a.url).connect();
   expect(a.channel.stats()).toEqual({ displaced: 0, delayed: 0 });
+});
+
+test("sockets of one runtime broker are claimed one after the other, however long the first claim takes", async () => {
+  const a = await plane();
+  const { brokerId } = await seedRuntimeBroker(a, "one");
+  let claims = 0;
+  let open: () => void = () => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  const background = async <T>(work: () => Promise<T>): Promise<T> => {
+    claims += 1;
+    await opened;
+    return work();
+  };
+  const ownership = new Ownership(
+    { db: a.database.db, background },
+    { instanceId: a.instanceId, mayClaim: () => true },
+    { changed: () => {}, done: () => {} },
+    testBase(),
+  );
+  const [older, newer] = [systemRandom.uuid(), systemRandom.uuid()];
+  const first = ownership.claim({ runtimeBrokerId: brokerId, sessionId: older });
+  await eventually(() => claims === 1);
+  const second = ownership.claim({ runtimeBrokerId: brokerId, sessionId: newer });
+  // Time enough to begin.
+  for (let i = 0; i < 3; i += 1) await rowOf(brokerId);
+  expect(claims).toBe(1);
+  open();
+  expect(await first).toMatchObject({ displaced: false });
+  expect(await second).toMatchObject({ displaced: true });
+  expect(await rowOf(brokerId)).toMatchObject({ session: newer });
 });
 
 test("a claim that commits late for a socket that looks alive: the live one is made to redial and owns", async () => {

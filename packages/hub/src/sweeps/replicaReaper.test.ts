@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
 import { systemRandom } from "@rootstock/service";
-import { migrate } from "@rootstock/store";
+import { buryReplica, migrate } from "@rootstock/store";
 import {
   createTestDatabase,
   eventually,
@@ -147,6 +147,16 @@ test("a lock that is missing counts only when the replica was not seen for a whi
   await db.query("update hub_replicas set last_seen = now() where instance_id = $1", [quiet]);
   expect(await running).toBe(0);
   expect(await replicas()).toContain(quiet);
+});
+
+test("a replica that is seen again before its burial begins is not buried", async () => {
+  const r = await replica();
+  const back = await rows.replica({ last_seen: ago(2) });
+  const bury = () => buryReplica(r.database.db, back, { leaseSeconds: 10, unseenSeconds: 3 });
+  expect(await bury()).toBeUndefined();
+  expect(await replicas()).toContain(back);
+  await db.query("update hub_replicas set last_seen = $1 where instance_id = $2", [ago(4), back]);
+  expect(await bury()).toEqual({ wake: [], failed: [] });
 });
 
 test("a replica that holds its lock is spared while its lease lasts, and not after: it hangs", async () => {
