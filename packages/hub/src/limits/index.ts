@@ -1,7 +1,6 @@
 /** How much anybody may ask, counted by all replicas together. */
 export * from "./deferredLimit.ts";
 export * from "./exactCounts.ts";
-export * from "./listTurns.ts";
 export * from "./openStreams.ts";
 export * from "./rateLimited.ts";
 export * from "./rateLimits.ts";

@@ -62,7 +62,7 @@ const listReply = z.object({
   _capabilities: capabilitiesJson,
 });
 
-type ReadDeps = Pick<ResourceDeps, "db" | "feedCursor" | "agentConfigs" | "exactCounts" | "listTurns">;
+type ReadDeps = Pick<ResourceDeps, "db" | "feedCursor" | "agentConfigs" | "exactCounts">;
 
 /** Reading agents (spec/02 2.6, spec/08 1.3). */
 export const agentReadRoutes = (deps: ReadDeps): Route[] => [
@@ -184,7 +184,7 @@ const agentsFor = async (
 };
 
 const list = async (deps: ReadDeps, call: Call<ListQuery>, projectFor: ProjectFor): Promise<Reply> => {
-  const { list, page, total } = await readLongList<AgentView, AgentList>(deps, call, (principal) =>
+  const { list, page, total } = await readLongList<AgentView, AgentList>(deps.exactCounts, call, (principal) =>
     agentsFor(deps, principal, call.query, projectFor),
   );
   const rows = page.rows.map((agent) => ({ agent, capabilities: list.can.of(agentResource(agent)) }));

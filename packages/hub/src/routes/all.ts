@@ -17,7 +17,7 @@ import type {
   TransportToken,
   UserTokens,
 } from "../auth/index.ts";
-import { ExactCounts, ListTurns } from "../limits/index.ts";
+import { ExactCounts } from "../limits/index.ts";
 import type { Metrics } from "../metrics/index.ts";
 import type { Providers, WebSignIn } from "../oauth/index.ts";
 import type { LinkedSignIns, People } from "../people/index.ts";
@@ -120,7 +120,6 @@ const ownRoutes = (deps: HubRouteDeps): Route[] => [
     ...deps,
     agentConfigs: deps.actions.agentConfigs,
     exactCounts: new ExactCounts(deps),
-    listTurns: new ListTurns(deps),
     tokens: deps.agentTokens,
     once: (call, work) => deps.actions.idempotency.once(call, work),
     onAgentReady: ({ runtimeBrokerId }) => {

@@ -1,7 +1,7 @@
 import type { Random } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import type { Answer, KeyedCall } from "../actions/index.ts";
-import type { ExactCounts, ListTurns } from "../limits/index.ts";
+import type { ExactCounts } from "../limits/index.ts";
 import type { AgentConfigs } from "../secrets/index.ts";
 import { json, type Reply } from "./route.ts";
 
@@ -18,8 +18,6 @@ export interface ResourceDeps {
   readonly feedCursor: () => string;
   /** Counts of long lists, for those who ask for them. */
   readonly exactCounts: Pick<ExactCounts, "of">;
-  /** Has long lists read in turns. */
-  readonly listTurns: Pick<ListTurns, "of">;
   /** What agents' configurations give their containers. */
   readonly agentConfigs: AgentConfigs;
   /** Runs `work` in one transaction; a repeated call with the same Idempotency-Key gets the first one's answer. */

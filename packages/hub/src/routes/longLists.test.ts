@@ -1,8 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from "@jest/globals";
-import { systemClock } from "@rootstock/service";
 import type { Db } from "@rootstock/store";
 import { NOBODY, type Principal } from "../auth/index.ts";
-import { ListTurns } from "../limits/index.ts";
 import { readLongList } from "./longLists.ts";
 import {
   ADMIN,
@@ -136,7 +134,7 @@ test("who is signed out while their list is counted is refused; a runtime broker
   });
   const ask = (principal: Principal, now: Principal) =>
     readLongList(
-      { exactCounts, listTurns: new ListTurns({ clock: systemClock }) },
+      exactCounts,
       {
         principal,
         reauthenticate: async () => now,
@@ -150,63 +148,4 @@ test("who is signed out while their list is counted is refused; a runtime broker
   expect((await ask(ADMIN, demoted)).list.principal).toEqual(demoted);
   const machine: Principal = { kind: "runtimeBroker", id: alice.id };
   expect((await ask(machine, NOBODY)).list.principal).toEqual(machine);
-});
-
-test("of a caller who asks for many lists at once one is read after the other, and others do not wait for them", async () => {
-  const listTurns = new ListTurns({ clock: systemClock });
-  let reading = 0;
-  let most = 0;
-  let goOn = () => {};
-  const wait = new Promise<void>((resolve) => {
-    goOn = resolve;
-  });
-  const ask = (principal: Principal) =>
-    readLongList(
-      { exactCounts, listTurns },
-      { principal, reauthenticate: async () => principal, query: {}, signal: () => new AbortController().signal },
-      async () => ({
-        list: "things",
-        filters: {},
-        given: {},
-        sizes: { usual: 1, max: 1, first: 1 },
-        rows: async () => {
-          reading += 1;
-          most = Math.max(most, reading);
-          if (principal === alice) await wait;
-          reading -= 1;
-          return [];
-        },
-        position: async () => undefined,
-        usual: async () => ({ total: 0, approximate: false }),
-        all: async () => 0,
-      }),
-    );
-  const many = Promise.all(Array.from({ length: 100 }, () => ask(alice)));
-  expect((await ask(ADMIN)).total.total).toBe(0);
-  goOn();
-  await many;
-  expect(most).toBe(2);
-});
-
-test("who has not had their turn in time is told when to ask again", async () => {
-  const listTurns = new ListTurns({ clock: systemClock, waitMs: 1 });
-  const asker = { principal: alice, signal: () => new AbortController().signal };
-  const first = listTurns.of(asker, () => new Promise<void>(() => {}));
-  void first;
-  await expect(listTurns.of(asker, async () => {})).rejects.toMatchObject({ status: 503, retryAfter: 5 });
-});
-
-test("of a caller who asks for thousands of lists at once most are refused at once, and later ones are read", async () => {
-  const listTurns = new ListTurns({ clock: systemClock });
-  const asker = { principal: alice, signal: () => new AbortController().signal };
-  let goOn = () => {};
-  const wait = new Promise<void>((resolve) => {
-    goOn = resolve;
-  });
-  const asked = Array.from({ length: 1_000 }, () => listTurns.of(asker, () => wait));
-  const ended = Promise.allSettled(asked);
-  await expect(asked.at(-1)).rejects.toMatchObject({ status: 503 });
-  goOn();
-  expect((await ended).filter((e) => e.status === "fulfilled")).toHaveLength(201);
-  await listTurns.of(asker, async () => {});
 });

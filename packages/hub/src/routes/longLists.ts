@@ -2,7 +2,7 @@ import { HubError } from "@rootstock/protocol";
 import type { Db, Position, Total } from "@rootstock/store";
 import { z } from "zod";
 import type { Principal } from "../auth/index.ts";
-import type { ExactCounts, ListTurns } from "../limits/index.ts";
+import type { ExactCounts } from "../limits/index.ts";
 import { atLeastShown, type PageOf, type PageRequest, readPage, startOf } from "./pages.ts";
 import type { Call } from "./route.ts";
 
@@ -36,36 +36,28 @@ export type LongListCall = Pick<
  * of the page are read: as many calls as like may wait for that, and none of them holds a page. So the list is looked up
  * anew after it, for who the caller is by then and what they may see.
  * @param listFor the list as this principal finds it
- * The others of one caller wait for it, and those of other callers do not.
- * Throws 400 `invalid_cursor`, what `exactCounts`, `listTurns` and `listFor` throw, and 401 for whoever is signed out meanwhile.
+ * Throws 400 `invalid_cursor`, what `exactCounts` and `listFor` throw, and 401 for whoever is signed out meanwhile.
  */
 export const readLongList = async <Row extends Position, List extends LongList<Row>>(
-  {
-    exactCounts,
-    listTurns,
-  }: { readonly exactCounts: Pick<ExactCounts, "of">; readonly listTurns: Pick<ListTurns, "of"> },
+  exactCounts: Pick<ExactCounts, "of">,
   call: LongListCall,
   listFor: (principal: Principal) => Promise<List & LongList<Row>>,
 ): Promise<{ readonly list: List; readonly page: PageOf<Row>; readonly total: Total }> => {
-  let caller = call.principal;
+  let list = await listFor(call.principal);
   let counted: Total | undefined;
   if (call.query.totalCount === "exact") {
-    const list = await listFor(caller);
     // Nobody waits for a count to be told then that the cursor is none.
     await startOf(list);
     counted = await list.usual();
     if (counted.approximate) {
       counted = exactly(await exactCounts.of(call, list.all));
-      caller = await callerNow(call);
+      list = await listFor(await callerNow(call));
     }
   }
-  return listTurns.of(call, async () => {
-    const list = await listFor(caller);
-    const page = await readPage(list);
-    if (page.complete) return { list, page, total: exactly(page.rows.length) };
-    const { total, approximate } = counted ?? (await list.usual());
-    return { list, page, total: { total: atLeastShown(page, total), approximate } };
-  });
+  const page = await readPage(list);
+  if (page.complete) return { list, page, total: exactly(page.rows.length) };
+  const { total, approximate } = counted ?? (await list.usual());
+  return { list, page, total: { total: atLeastShown(page, total), approximate } };
 };
 
 /** A total as clients see it; one that is estimated says so (spec/08 1.3). */

@@ -148,11 +148,10 @@ const own = async (db: Db, call: Pick<Call, "principal" | "params">): Promise<Me
 };
 
 const list = async (
-  deps: ResourceDeps,
+  { db, feedCursor, exactCounts }: ResourceDeps,
   call: Call<z.output<typeof listQuery>>,
   filterFor: (principal: Principal) => Promise<MessageFilter>,
 ): Promise<Reply> => {
-  const { db, feedCursor } = deps;
   const messagesFor = async (principal: Principal) => {
     const filter = await filterFor(principal);
     return {
@@ -167,7 +166,7 @@ const list = async (
       feedCursor: feedCursor(),
     };
   };
-  const { list, page, total } = await readLongList(deps, call, messagesFor);
+  const { list, page, total } = await readLongList(exactCounts, call, messagesFor);
   return json(200, {
     items: page.rows.map(messageJson),
     ...some("nextCursor", page.nextCursor),

@@ -18,7 +18,7 @@ import {
   type UserPrincipal,
 } from "../auth/index.ts";
 import { createApp } from "../http/app.ts";
-import { ExactCounts, ListTurns } from "../limits/index.ts";
+import { ExactCounts } from "../limits/index.ts";
 import { Metrics } from "../metrics/index.ts";
 import { AgentConfigs, SecretBox } from "../secrets/index.ts";
 import { NO_TRACING } from "../telemetry/index.ts";
@@ -75,7 +75,6 @@ export const startTestHub = async (
     random: BASE.random,
     agentConfigs: new AgentConfigs(BASE, { db: database.db, box, olderReplicas: () => false }),
     exactCounts: new ExactCounts({ db: database.db, clock: BASE.clock }),
-    listTurns: new ListTurns(BASE),
     clock: BASE.clock,
     feedCursor: () => "cursor",
     changed: () => {
