@@ -3,7 +3,8 @@ import { systemRandom } from "@rootstock/service";
 import { createTestStore, eventually, type Seed, seed, type TestStore } from "@rootstock/testkit";
 import { transaction } from "../tx.ts";
 import { claimRuntimeBroker, voidOlderClaims } from "./affinity.ts";
-import { claimDispatches } from "./dispatches.ts";
+import { releaseMessages, settleDelivered } from "./deliveries.ts";
+import { claimDispatches, completeDispatch, failDispatch, releaseDispatch } from "./dispatches.ts";
 import { insertClaimedDispatch } from "./dispatchInserts.ts";
 import { claimMessages, claimMessagesOf } from "./messageClaims.ts";
 import { insertClaimedMessage } from "./messageInserts.ts";
@@ -171,6 +172,28 @@ test("an agent's operations are claimed one after the other, in the order in whi
   expect(await storeClaimedIntent()).toEqual([]);
   await store.query("update broker_dispatch set state = 'done' where id = $1", [first]);
   expect(idsOf(await claimDispatches(store.db, scope()))).toEqual([second]);
+});
+
+test("invariant 5: what an older socket gives back, or says of the end, of what a newer one has claimed changes nothing", async () => {
+  const older = { ...owner, sessionId: systemRandom.uuid() };
+  const [sent, begun] = [
+    await message({ state: "delivering", ...claimed() }),
+    await intent({ state: "in_progress", attempts: 1, ...claimed() }),
+  ];
+  const deliveries = [{ id: sent, sessionId: older.sessionId }];
+  const late = { instanceId: owner.instanceId, deliveries };
+  await releaseMessages(store.db, { ...late, reason: "late" });
+  expect(await settleDelivered(store.db, late)).toEqual([]);
+  const ofIntent = { id: begun, claim: older };
+  await releaseDispatch(store.db, { ...ofIntent, sent: false, reason: "late" });
+  expect(await completeDispatch(store.db, { ...ofIntent, result: {} })).toBe(false);
+  expect(await failDispatch(store.db, { ...ofIntent, result: {}, error: "late" })).toBe(false);
+  expect(await store.query("select state, claim_session from messages where id = $1", [sent])).toEqual([
+    { state: "delivering", claim_session: owner.sessionId },
+  ]);
+  expect(await store.query("select state, claim_session from broker_dispatch where id = $1", [begun])).toEqual([
+    { state: "in_progress", claim_session: owner.sessionId },
+  ]);
 });
 
 /** Resolves once a statement waits for a lock. */
