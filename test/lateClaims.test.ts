@@ -103,6 +103,35 @@ test("a message is claimed, its agent is stopped before the claim is answered: i
   expect(phases).toEqual(["running"]);
 });
 
+test.each([
+  { who: "claimed for another replica", at: "entry", statement: "update messages m set state = 'delivering'" },
+  { who: "stored already claimed", at: "owner", statement: "insert into messages" },
+])(
+  "a message is $who, and a whole stop of its agent passes before that is answered: it waits for the next start",
+  async ({ at, statement }) => {
+    const owner = await scene.replica({}, { databaseUrl: proxy.url });
+    const entry = await scene.replica();
+    const project = await scene.project(entry);
+    const runtimeBroker = await scene.runtimeBroker(owner, { like: "unmodified" });
+    const agent = await scene.agent(entry, project, "a1");
+
+    const claim = proxy.holdAnswer(statement);
+    const body = { structured_message: { msg: "not now" } };
+    const sent = api(at === "owner" ? owner : entry, "POST", `/api/v1/agents/${agent}/message`, body);
+    const answer = await claim;
+    const stopped = await api(owner, "POST", `/api/v1/agents/${agent}/stop`);
+    expect([stopped.status, stopped.get("phase")]).toEqual([200, "stopped"]);
+    answer();
+    expect((await sent).status).toBe(202);
+    await eventually(async () => expect((await claims())[0]?.state).toBe("pending"));
+    expect(messagesOf(runtimeBroker)).toEqual([]);
+
+    await api(entry, "POST", `/api/v1/agents/${agent}/start`);
+    await scene.ready(entry, agent);
+    await eventually(() => runtimeBroker.delivered.length === 1);
+  },
+);
+
 test("a claim is answered when its socket has been replaced: the message goes over the next one, under its claim", async () => {
   const owner = await scene.replica({}, { databaseUrl: proxy.url });
   const entry = await scene.replica();

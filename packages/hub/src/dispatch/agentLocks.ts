@@ -8,6 +8,8 @@ import type { Uuid } from "@rootstock/protocol";
 export class AgentLocks {
   readonly #lifecycle = new Map<Uuid, Promise<void>>();
   readonly #inFlight = new Map<Uuid, Promise<void>>();
+  /** For each claim that is under way: on which agents operations have begun since. */
+  readonly #begunSince = new Set<Set<Uuid>>();
 
   /** Agents with an operation under way or waiting for its turn. */
   operatedOn(): Uuid[] {
@@ -28,8 +30,23 @@ export class AgentLocks {
     return this.#lifecycle.has(agentId) || this.#inFlight.has(agentId);
   }
 
+  /**
+   * Runs `claim`, which has the database claim messages. It can tell by `begunOn` on which agents an operation has begun
+   * since: what was claimed for these is out of date, though the operation may be over when the claim is answered.
+   */
+  async claiming<T>(claim: (begunOn: (agentId: Uuid) => boolean) => Promise<T>): Promise<T> {
+    const begun = new Set<Uuid>();
+    this.#begunSince.add(begun);
+    try {
+      return await claim((agentId) => begun.has(agentId));
+    } finally {
+      this.#begunSince.delete(begun);
+    }
+  }
+
   /** Runs a lifecycle operation after those before it, and after the message that is on the wire. */
   async lifecycle<T>(agentId: Uuid, work: () => Promise<T>): Promise<T> {
+    for (const begun of this.#begunSince) begun.add(agentId);
     const before = this.#lifecycle.get(agentId) ?? Promise.resolve();
     const run = before.then(async () => {
       await this.#inFlight.get(agentId);

@@ -244,7 +244,7 @@ export class Courier implements Service {
     if (connection.inFlight() >= connection.limits.concurrentRequests) return "not posted";
     const { instanceId } = membership;
     const claim = { instanceId, sessionId: connection.sessionId };
-    return reconciler().expect(message.id, async () => {
+    const postClaimed = async (begunOn: (agentId: Uuid) => boolean) => {
       try {
         const stored = await reconciler().settlingFor(agentId, (unsettled) =>
           insertClaimedMessage(database.db, { message, acceptedBy: instanceId, claim, ...unsettled }),
@@ -254,6 +254,7 @@ export class Courier implements Service {
         reconciler().deliverClaimed(
           { ...message, agentId, agentSlug: slug, runtimeBrokerId, sessionId: claim.sessionId, attempts: 1 },
           connection,
+          { outOfDate: begunOn(agentId) },
         );
         changed();
         return "posted";
@@ -263,6 +264,7 @@ export class Courier implements Service {
         if (isRetryable(err)) return "not posted";
         throw err;
       }
-    });
+    };
+    return locks.claiming((begunOn) => reconciler().expect(message.id, () => postClaimed(begunOn)));
   }
 }

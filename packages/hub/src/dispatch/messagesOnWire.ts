@@ -58,8 +58,15 @@ export class MessagesOnWire {
     return this.#paused;
   }
 
-  /** `settledSoon`: nobody elsewhere waits to hear of the end, and the agent's next message may settle this one. */
-  async deliver(message: ClaimedMessage, connection: Connection, { settledSoon = false } = {}): Promise<void> {
+  /**
+   * `settledSoon`: nobody elsewhere waits to hear of the end, and the agent's next message may settle this one.
+   * `outOfDate`: an operation on the agent may have come between claim and now.
+   */
+  async deliver(
+    message: ClaimedMessage,
+    connection: Connection,
+    { settledSoon = false, outOfDate = false } = {},
+  ): Promise<void> {
     const { agentId, runtimeBrokerId } = message;
     const { locks, metrics, announceMessage, commandBus, settlements, round, wake } = this.#deps;
     const delivery: EndedDelivery = { id: message.id, sessionId: connection.sessionId };
@@ -70,9 +77,9 @@ export class MessagesOnWire {
       return;
     }
     settlements.sent(message.id);
-    // A stop that began while the message was claimed would meet it at a runtime broker that acknowledges and drops it.
-    if (locks.inLifecycle(agentId)) {
-      await this.#giveBack(message, delivery, { kind: "lost", reason: "an operation on the agent is under way" });
+    // After a stop, or beside one, it would meet a runtime broker that acknowledges and drops it.
+    if (outOfDate || locks.inLifecycle(agentId)) {
+      await this.#giveBack(message, delivery, { kind: "lost", reason: "an operation on the agent came between" });
       return;
     }
     const started = this.#base.clock.elapsed();

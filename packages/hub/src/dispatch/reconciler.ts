@@ -148,8 +148,12 @@ export class Reconciler implements Service {
   }
 
   /** Puts a message on the wire that was stored already claimed for `connection`. */
-  deliverClaimed(message: ClaimedMessage, connection: Connection): void {
-    this.#track(message.id, this.#messages.deliver(message, connection, { settledSoon: true }));
+  deliverClaimed(
+    message: ClaimedMessage,
+    connection: Connection,
+    { outOfDate }: { readonly outOfDate: boolean },
+  ): void {
+    this.#track(message.id, this.#messages.deliver(message, connection, { settledSoon: true, outOfDate }));
   }
 
   /** See {@link Settlements.settlingFor}. */
@@ -167,24 +171,28 @@ export class Reconciler implements Service {
 
     if (!this.#started || !this.#deps.membership.mayClaim()) return;
     if (this.#ownClaimsDue) await this.#takeBackOwnClaims();
+    await this.#deps.locks.claiming((begunOn) => this.#claim(begunOn));
+  }
+
+  async #claim(begunOn: (agentId: Uuid) => boolean): Promise<void> {
     const { membership, locks } = this.#deps;
     const { intents, messages, some, agents } = this.#woken.take();
     const { instanceId } = membership;
     const scope = { instanceId, busyAgents: [...locks.busy(), ...this.#messages.paused()] };
-    if (agents.length > 0) await this.#claimOf({ ...scope, sockets: some, agents });
+    const begin = (claimed: readonly ClaimedMessage[]) => {
+      for (const message of claimed) this.#beginDelivery(message, begunOn(message.agentId));
+    };
+    if (agents.length > 0) begin(await this.#claimOf({ ...scope, sockets: some, agents }));
     await Promise.all([
       intents.length > 0 && this.#claimIntents({ instanceId, busyAgents: locks.operatedOn(), sockets: intents }),
-      messages.length > 0 && this.#claimMessages({ ...scope, sockets: messages }),
+      messages.length > 0 && this.#claimMessages({ ...scope, sockets: messages }).then(begin),
     ]);
   }
 
-  /** Claims and begins what waits for the agents that were woken. */
-  async #claimOf(p: ClaimScope & { readonly agents: readonly AgentAt[] }): Promise<void> {
+  /** Claims what waits for the agents that were woken. */
+  #claimOf(p: ClaimScope & { readonly agents: readonly AgentAt[] }): Promise<ClaimedMessage[]> {
     const { database } = this.#deps;
-    for (const message of await this.#unlessTaken(p, [], () =>
-      database.background(() => claimMessagesOf(database.db, p)),
-    ))
-      this.#beginDelivery(message);
+    return this.#unlessTaken(p, [], () => database.background(() => claimMessagesOf(database.db, p)));
   }
 
   /** Claims and begins the intents that wait for these sockets: beside a message that is on the wire they wait for its end. */
@@ -195,11 +203,10 @@ export class Reconciler implements Service {
       this.#begin(row.runtime_broker_id, row.claim_session, (c) => this.#run(row, c));
   }
 
-  /** Claims and begins the messages that wait for these sockets. */
-  async #claimMessages(p: ClaimScope): Promise<void> {
+  /** Claims the messages that wait for these sockets. */
+  #claimMessages(p: ClaimScope): Promise<ClaimedMessage[]> {
     const { database } = this.#deps;
-    const claimed = await this.#unlessTaken(p, [], () => database.background(() => claimMessages(database.db, p)));
-    for (const message of claimed) this.#beginDelivery(message);
+    return this.#unlessTaken(p, [], () => database.background(() => claimMessages(database.db, p)));
   }
 
   /** Somebody may put a message of an agent on the wire between our look and our claim: then we look again. */
@@ -213,10 +220,12 @@ export class Reconciler implements Service {
     }
   }
 
-  #beginDelivery(message: ClaimedMessage): void {
+  #beginDelivery(message: ClaimedMessage, begunMeanwhile: boolean): void {
     const { id, sessionId, agentId, runtimeBrokerId } = message;
     if (this.#settlements.countsAgain({ id, sessionId, agentId, runtimeBrokerId })) return;
-    this.#begin(runtimeBrokerId, sessionId, (c) => this.#messages.deliver(message, c), id);
+    // What has to wait for its end over the socket before is looked at anew after that.
+    const outOfDate = begunMeanwhile || this.#running.has(id);
+    this.#begin(runtimeBrokerId, sessionId, (c) => this.#messages.deliver(message, c, { outOfDate }), id);
   }
 
   /** Gives back what is claimed in this replica's name and lost. Part of the round, so that nothing is being claimed meanwhile. */
