@@ -245,7 +245,7 @@ export class Dispatcher implements Service {
     }
   }
 
-  /** Withdraws an intent that nobody has begun, together with the record that only it was for. */
+  /** Withdraws an intent of which nothing was sent, together with the record that only it was for. */
   async #giveUp(intent: Pick<Intent, "id" | "agentId" | "op" | "args">): Promise<Outcome> {
     const reason = "the runtime broker did not take it up in time";
     const { database, changed } = this.#deps;

@@ -31,6 +31,8 @@ test("an operation: what it waited for, an attempt that came to nothing, its end
   expect((await traceOf()).next.map((n) => n.event)).toEqual(["done", "failed", "given_back"]);
   const lost = { id, claim: { instanceId: b, sessionId: first }, sent: true, reason: "connection lost" };
   await releaseDispatch(s.db, lost);
+  // It may have been carried out: nobody may hear that it never will be.
+  expect(await withdrawDispatch(s.db, id, "nobody took it up in time")).toBe(false);
   const second = await s.connect(a);
   await claimDispatches(s.db, s.scope(a, second));
   await completeDispatch(s.db, { id, claim: { instanceId: a, sessionId: second }, result: {} });

@@ -150,13 +150,17 @@ export const releaseDispatch = async (
   return rows[0]?.state === "failed";
 };
 
-/** Withdraws an intent that nobody has claimed yet: what is answered as failed never runs later. */
+/**
+ * Withdraws an intent of which nothing has been sent: what is answered as failed never runs later, and has not run. One that
+ * was sent and lost its socket may have been carried out.
+ */
 export const withdrawDispatch = async (db: Db, id: Uuid, reason: string): Promise<boolean> => {
   const result = await db
     .updateTable("broker_dispatch")
     .set({ state: "expired", error: reason, updated_at: sql<Date>`now()` })
     .where("id", "=", id)
     .where("state", "=", "pending")
+    .where("attempts", "=", 0)
     .executeTakeFirst();
   return result.numUpdatedRows === 1n;
 };

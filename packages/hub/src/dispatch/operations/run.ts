@@ -20,7 +20,8 @@ export const openRun = async (
 ): Promise<OperationContext | undefined> => {
   const agentId = context.target.agent.id;
   const opened = await beginRun(context.db, { agentId, runId: context.id, phase, socket: socketOf(context) });
-  if (!opened.held) throw new TunnelError("not_sent", MOVED);
+  // A restart has stopped it by now.
+  if (!opened.held) throw new TunnelError(context.op === "restart" ? "lost" : "not_sent", MOVED);
   const agent = opened.agent ?? (await findAgent(context.db, agentId));
   if (!agent || agent.deleted_at) return undefined;
   return { ...context, target: { ...context.target, agent } };
