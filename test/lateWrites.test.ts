@@ -89,6 +89,23 @@ test("a restart that finds its socket claimed elsewhere when it has stopped the 
   expect(runtimeBroker.received.filter((r) => r.path.endsWith("/stop"))).toHaveLength(2);
 });
 
+test("a restart whose socket goes when it has stopped the agent has used an attempt", async () => {
+  const asked = api(owner, "POST", `/api/v1/agents/${agent}/restart`);
+  const opened = await proxy.holdAnswer("update agents set run_id = ");
+  place.url = "http://127.0.0.1:9";
+  runtimeBroker.cut();
+  const tried = () => scene.database.query("select state, attempts from broker_dispatch where op = 'restart'");
+  await eventually(async () => {
+    const held = await scene.database.query("select 1 from runtime_brokers where connected_hub_id is not null");
+    expect(held).toEqual([]);
+  });
+  opened();
+  await eventually(async () => expect(await tried()).toEqual([{ state: "pending", attempts: 1 }]));
+  place.url = entry.url;
+  expect((await asked).get("phase")).toBe("running");
+  expect(await tried()).toEqual([{ state: "done", attempts: 2 }]);
+});
+
 test("invariant 5: of a start: that it comes up does not count once it was up, and stopped, through another replica", async () => {
   expect((await api(entry, "POST", `/api/v1/agents/${agent}/stop`)).status).toBe(200);
   const asked = api(entry, "POST", `/api/v1/agents/${agent}/start`);

@@ -1,7 +1,7 @@
 import { type Db, type HaltedPhase, recordHalted, recordHaltFailed } from "@rootstock/store";
 import { givenValues } from "./givenValues.ts";
 import type { NamedOperation, Operation, OperationResult } from "./operation.ts";
-import { noteHalted } from "./run.ts";
+import { noteHalted, onceSent } from "./run.ts";
 import { launch } from "./start.ts";
 import { agentPath, callRuntimeBroker, projectQuery, type RuntimeBrokerAnswer, runtimeFailure } from "./tunnel.ts";
 
@@ -44,7 +44,9 @@ export const restart: Operation = async (context) => {
   const given = await givenValues(context);
   if (given === "unreadable") return launch(context, given);
   await askToHalt(context);
-  await noteHalted(context);
-  const stopped = { ...context.target, agent: { ...context.target.agent, phase: "stopped" as const } };
-  return launch({ ...context, target: stopped }, given);
+  return onceSent(async () => {
+    await noteHalted(context);
+    const stopped = { ...context.target, agent: { ...context.target.agent, phase: "stopped" as const } };
+    return launch({ ...context, target: stopped }, given);
+  });
 };

@@ -20,17 +20,27 @@ export const openRun = async (
 ): Promise<OperationContext | undefined> => {
   const agentId = context.target.agent.id;
   const opened = await beginRun(context.db, { agentId, runId: context.id, phase, socket: socketOf(context) });
-  // A restart has stopped it by now.
-  if (!opened.held) throw new TunnelError(context.op === "restart" ? "lost" : "not_sent", MOVED);
+  if (!opened.held) throw new TunnelError("not_sent", MOVED);
   const agent = opened.agent ?? (await findAgent(context.db, agentId));
   if (!agent || agent.deleted_at) return undefined;
   return { ...context, target: { ...context.target, agent } };
 };
 
+/** What comes after something was sent. Throws {@link TunnelError} `lost` where it alone would not have been sent: the attempt counts. */
+export const onceSent = async <T>(work: () => Promise<T>): Promise<T> => {
+  try {
+    return await work();
+  } catch (err) {
+    if (err instanceof TunnelError && err.kind === "not_sent")
+      throw new TunnelError("lost", err.message, { cause: err });
+    throw err;
+  }
+};
+
 /** Records that the agent is down, before it is launched anew. Throws as {@link openRun} does. */
 export const noteHalted = async (context: OperationContext): Promise<void> => {
   const p = { agentId: context.target.agent.id, phase: "stopped" as const, socket: socketOf(context) };
-  if (!(await recordHaltedMidway(context.db, p))) throw new TunnelError("lost", MOVED);
+  if (!(await recordHaltedMidway(context.db, p))) throw new TunnelError("not_sent", MOVED);
 };
 
 /** Where an agent returns to when it could not be launched. */
