@@ -109,7 +109,7 @@ test.each(asPluginsSay)(
   async ({ plugin, sender, id, shown: [name, shownId] }) => {
     const given = id === "own" ? annId : id;
     const senderId = shownId?.replace("the id of Ann", annId);
-    const stream = await openEventStream(b, { patterns: [`agent.${agent}.>`], headers: asAgent() });
+    const stream = await openEventStream(b, { patterns: [`agent.${agent}.message`], headers: asAgent() });
     try {
       const message = { msg: "from a chat", sender, sender_id: given };
       expect((await inbound({ message, ...(plugin && { plugin }) })).json).toEqual({ delivered: true, agentId: agent });
