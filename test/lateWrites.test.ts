@@ -1,13 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "@jest/globals";
-import { claimRuntimeBroker, Database } from "@rootstock/store";
-import {
-  api,
-  eventually,
-  type InProcessReplica,
-  Scene,
-  type SimulatedRuntimeBroker,
-  testBase,
-} from "@rootstock/testkit";
+import { api, eventually, type InProcessReplica, Scene, type SimulatedRuntimeBroker } from "@rootstock/testkit";
 import { PostgresProxy } from "./chaos/postgresProxy.ts";
 
 /**
@@ -19,7 +11,7 @@ let scene: Scene;
 let proxy: PostgresProxy;
 let owner: InProcessReplica;
 let entry: InProcessReplica;
-let runtimeBroker: SimulatedRuntimeBroker & { readonly id: string };
+let runtimeBroker: SimulatedRuntimeBroker;
 let agent: string;
 let place: { url: string };
 
@@ -62,31 +54,6 @@ test("invariant 5: of a restart: that the agent is down does not count once it i
   const answer = await asked;
   expect([answer.status, answer.get("phase")]).toEqual([200, "running"]);
   expect(await shown()).toEqual(settled);
-});
-
-test("a restart that finds its socket claimed elsewhere when it has stopped the agent has used an attempt", async () => {
-  const base = testBase();
-  const database = new Database({
-    url: scene.database.url,
-    pooled: false,
-    poolSize: 1,
-    applicationName: "another",
-    clock: base.clock,
-    log: base.log,
-  });
-  await database.start();
-  scene.onEnd(() => database.stop());
-  const asked = api(owner, "POST", `/api/v1/agents/${agent}/restart`);
-  const write = await proxy.hold("update agents set run_id = ");
-  await claimRuntimeBroker(database.db, base.random.uuid(), {
-    runtimeBrokerId: runtimeBroker.id,
-    sessionId: base.random.uuid(),
-  });
-  write();
-  expect((await asked).get("phase")).toBe("running");
-  const rows = await scene.database.query("select state, attempts from broker_dispatch where op = 'restart'");
-  expect(rows).toEqual([{ state: "done", attempts: 2 }]);
-  expect(runtimeBroker.received.filter((r) => r.path.endsWith("/stop"))).toHaveLength(2);
 });
 
 test("a restart whose socket goes when it has stopped the agent has used an attempt", async () => {

@@ -192,6 +192,17 @@ test("a stop through another replica", async () => {
   expect(excesses(plans)).toEqual([]);
 });
 
+/** Reads a list's first page, and the next one where there is one. */
+const twoPages = async (template: string): Promise<void> => {
+  const path = template.replace(":project", project).replace(":agent", agent).replace(":user", userId);
+  const page = await api(entry, "GET", `${path}limit=${PAGE}`);
+  expect(page.status).toBe(200);
+  const cursor = page.get("nextCursor");
+  if (typeof cursor !== "string") return;
+  const next = await api(entry, "GET", `${path}limit=${PAGE}&cursor=${cursor}`);
+  expect(next.status).toBe(200);
+};
+
 describe("a page of a list", () => {
   test.each([
     ["agents", "/api/v1/agents?"],
@@ -209,15 +220,7 @@ describe("a page of a list", () => {
     ["messages from an agent by its name", "/api/v1/messages?agent=past-8&"],
     ["the conversation with an agent", "/api/v1/agents/:agent/messages?"],
   ])("%s", async (_, template) => {
-    const path = template.replace(":project", project).replace(":agent", agent).replace(":user", userId);
-    const plans = await plansOf(async () => {
-      const page = await api(entry, "GET", `${path}limit=${PAGE}`);
-      expect(page.status).toBe(200);
-      const cursor = page.get("nextCursor");
-      if (typeof cursor !== "string") return;
-      const next = await api(entry, "GET", `${path}limit=${PAGE}&cursor=${cursor}`);
-      expect(next.status).toBe(200);
-    });
+    const plans = await plansOf(() => twoPages(template));
     expect(texts(plans)).toMatch(/order by/);
     expect(excesses(plans)).toEqual([]);
   });
@@ -248,15 +251,7 @@ describe("a page of what is known by name", () => {
     ["what was done in a project", "/api/v1/projects/:project/audit?"],
     ["the runtime brokers of a project", "/api/v1/projects/:project/providers?"],
   ])("%s", async (_, template) => {
-    const path = template.replace(":project", project).replace(":agent", agent).replace(":user", userId);
-    const plans = await plansOf(async () => {
-      const page = await api(entry, "GET", `${path}limit=${PAGE}`);
-      expect(page.status).toBe(200);
-      const cursor = page.get("nextCursor");
-      if (typeof cursor !== "string") return;
-      const next = await api(entry, "GET", `${path}limit=${PAGE}&cursor=${cursor}`);
-      expect(next.status).toBe(200);
-    });
+    const plans = await plansOf(() => twoPages(template));
     expect(excesses(plans)).toEqual([]);
   });
 
